@@ -61,7 +61,7 @@ def answer_table(rows: Sequence[Mapping[str, object]]) -> pl.DataFrame:
 
 
 def check_answer_table(table: pl.DataFrame) -> None:
-    """Refuse a table that is no answer table.
+    """Raise an error for a table that is not an answer table.
 
     Raises:
         DataFormatError: names the columns that differ.
@@ -105,18 +105,18 @@ def check_counted_once(table: pl.DataFrame, by: Sequence[str] = ()) -> None:
 
 
 def read_answers(path: Path) -> pl.DataFrame:
-    """Read a stored answer table; one that was written before there was a `detail` column gets an empty one."""
+    """Read a stored answer table; one from before the column `detail` existed gets an empty one."""
     table = pl.read_parquet(path)
     return table if "detail" in table.columns else table.with_columns(pl.lit(None, pl.String()).alias("detail"))
 
 
 def write_detail(detail: Mapping[str, object]) -> str | None:
-    """Return the JSON text of a detail, None for an empty one."""
+    """Return a detail as JSON text, or None for an empty one."""
     return json.dumps(dict(detail), ensure_ascii=False) if detail else None
 
 
 def read_detail(text: str | None) -> dict[str, object]:
-    """Return what a cell of the column `detail` holds."""
+    """Parse a cell of the column `detail`."""
     return dict(json.loads(text)) if text else {}
 
 

@@ -1,4 +1,4 @@
-"""Keep what costly calls gave while a step works in its folder, so that a step that was stopped asks nothing twice.
+"""Cache of a step's costly calls in its folder, so that a resumed step asks nothing twice.
 
     with keeping(folder / "asked.jsonl"):
         ...                     graders reply, the model answers
@@ -20,7 +20,7 @@ from typing import Any
 
 
 class Keeper:
-    """What calls gave, by key, in a file that has a line more after each call; several processes may share it."""
+    """Results of calls by key, in a file that grows by a line a call; several processes may share it."""
 
     def __init__(self, file: Path) -> None:
         """Read what earlier attempts kept; a last line that a kill cut off is dropped."""
@@ -31,14 +31,14 @@ class Keeper:
         self._lead = "\n" if self._catch_up() else ""
 
     def find(self, key: str) -> Any:
-        """Return what the call with this key gave, in any process; None if it was never finished."""
+        """Return the result of the call with this key, from any process; None if it never finished."""
         if key not in self._known:
             with self._lock:
                 self._catch_up()
         return self._known.get(key)
 
     def keep(self, key: str, value: Any) -> None:
-        """Keep what a finished call gave, as JSON."""
+        """Store the result of a finished call, as JSON."""
         line = json.dumps({"key": key, "value": value})
         with self._lock, self._file.open("a", encoding="utf-8") as file:
             file.write(f"{self._lead}{line}\n")  # one write, so that lines of several processes do not mix
@@ -79,17 +79,17 @@ def is_keeping() -> bool:
 
 
 def kept(key: str) -> Any:
-    """Return what the call with this key gave in this step; None if it was never finished, or nothing is kept."""
+    """Return the result of the call with this key in this step; None if it never finished, or nothing is kept."""
     keeper = _CURRENT.get()
     return keeper.find(key) if keeper else None
 
 
 def keep(key: str, value: Any) -> None:
-    """Keep what a finished call gave, if anything is kept."""
+    """Store the result of a finished call, if calls are kept."""
     if keeper := _CURRENT.get():
         keeper.keep(key, value)
 
 
 def key_of(*parts: object) -> str:
-    """Return the key of a call: a hash over everything that can change what it gives."""
+    """Return the key of a call: a hash over everything that can change its result."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

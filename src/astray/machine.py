@@ -1,4 +1,4 @@
-"""Examine what this machine can do, within a second or two, for `astray doctor`.
+"""Examine this machine's capabilities within a second or two, for `astray doctor`.
 
 Nothing is installed, downloaded, trained or left behind; a finding on something missing has the command that provides
 it. Of a secret only its presence is checked. Left to others: how long a study takes here (`forecast`).

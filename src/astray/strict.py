@@ -1,5 +1,4 @@
-"""Base of every configuration and form that a person writes: nothing is converted, and what is wrong is told in Astray's
-own errors.
+"""Base of all configurations and file formats: nothing is converted, and faults raise Astray's own errors.
 
 A number written as a text is no number, 1.0 is no whole number and True is neither; NaN and infinity are refused. What
 loses nothing is taken: a whole number for a number, a list for a tuple, a text for a path or a choice. Stored

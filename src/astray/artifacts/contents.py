@@ -1,4 +1,4 @@
-"""Contents of a store: which artifacts lie in it, whether they are what their steps wrote, and where their files are.
+"""Contents of a store: its artifacts, whether they are intact, and where their files are.
 
 Leaves to others: making, replacing and removing artifacts (store.py).
 """
@@ -126,7 +126,7 @@ class Contents:
     def search(
         self, key: str, former_key: str | None = None, *, among: Mapping[str, Sequence[str]] | None = None
     ) -> tuple[Artifact | None, tuple[DamagedArtifactError, ...]]:
-        """Return what `get` returns, and each damaged artifact that lies in its place."""
+        """Return what `get` returns, and each damaged artifact found in its place."""
         damage = []
         entries = self._entries() if among is None else ()
         for wanted in filter(None, (key, former_key)):
@@ -178,7 +178,7 @@ class Contents:
         return {last: [name for name in known if os.path.lexists(self.folder / name)]}
 
     def locked(self) -> set[str]:
-        """Return the first digits of the keys of steps that a process is doing now."""
+        """Return the first digits of the keys of steps that are running now."""
         held = set()
         for path in (self.folder / LOCKS).glob("*"):
             with self._locked(path.name, wait=False) as free:

@@ -161,7 +161,7 @@ class _Run:
         self.skipped: list[Step] = []
 
     def put_aside(self) -> None:
-        """Move damaged artifacts out of the way of those that are made in their place, and tell."""
+        """Move damaged artifacts aside before they are made again, and report them."""
         for key, damage in self.plan.damage.items():
             for each in damage:
                 if self.store.put_aside(each):

@@ -15,7 +15,7 @@ from astray.errors import BudgetSpentError, ConfigurationError
 
 @dataclass(frozen=True)
 class Ledger:
-    """Limit, and how much of it all processes have spent.
+    """Limit, and the amount that all processes have spent of it.
 
     Attributes:
         path: file with the count; created anew by `opened`.
@@ -51,7 +51,7 @@ class Ledger:
 
     @property
     def spent(self) -> int:
-        """Amount spent by now."""
+        """Amount spent so far."""
         return self.add(0)
 
     @property
@@ -90,7 +90,7 @@ def current_ledger() -> Ledger | None:
 
 
 def refuse_if_spent() -> None:
-    """Refuse what this step is about to spend where nothing is left.
+    """Raise an error if this step is about to spend and nothing is left.
 
     Raises:
         BudgetSpentError: nothing is left.

@@ -49,7 +49,7 @@ def canonical_json(value: object) -> str:
 
 
 def readable(name: str) -> str:
-    """Return a step's name as it stands in folder names: safe for any file system."""
+    """Return a step's name as used in folder names: safe for any file system."""
     return re.sub(r"[^a-z0-9._]+", "-", name.lower()).strip("-.")[:60] or "step"
 
 
@@ -78,7 +78,7 @@ class Origin(BaseModel):
 
     @override
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> "Origin":
-        """Return a copy with other values, and so with a key of its own."""
+        """Return a copy with other values, and therefore with another key."""
         copied = super().model_copy(update=update, deep=deep)
         copied.__dict__.pop("key", None)
         return copied

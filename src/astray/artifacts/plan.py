@@ -113,7 +113,7 @@ class Plan:
         return {step.key: self.listed.get(step.key, ()), **{key: (name,) for key, name in inputs.items()}}
 
     def unfollow(self, key: str) -> None:
-        """Record that a follower was not run: it is ready as soon as its inputs are done."""
+        """Record that a follower was not run, so it becomes ready when its inputs are done."""
         self._followers.discard(key)
 
     def finished(self, key: str) -> None:

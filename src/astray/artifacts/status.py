@@ -1,4 +1,4 @@
-"""How far the studies of a store are: which of their steps are done, run, wait or failed, wherever they run.
+"""Progress of the studies in a store: which steps are done, running, waiting or failed, wherever they run.
 
     store/.steps/emergent-misalignment    name of each step of its last run, by key
 
@@ -52,7 +52,7 @@ class StepStatus:
 
 
 def note_steps(store: Store, study: str, steps: Sequence[Step]) -> None:
-    """Write down the steps of a study that begins to run.
+    """Record the steps of a study that starts.
 
     Raises:
         ConfigurationError: the study's name cannot be that of a file.

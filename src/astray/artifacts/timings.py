@@ -1,4 +1,4 @@
-"""What finished steps took, in a file of the store: for forecasts, and no part of any artifact.
+"""Durations of finished steps, in a file of the store: used for forecasts, and not part of any artifact.
 
 store/.timings    a JSON object a line
 """
@@ -18,7 +18,7 @@ HERE = "this machine"
 
 @dataclass(frozen=True)
 class Timing:
-    """What a step took.
+    """Resources that a step took.
 
     Attributes:
         key: of the step.
@@ -38,14 +38,14 @@ class Timing:
 
 
 def note_timing(store: Store, timing: Timing) -> None:
-    """Add a line; where the disk does not allow it, or the file is a link, forecasts go without."""
+    """Append a timing; if the disk does not allow it, or the file is a link, forecasts do without."""
     line = json.dumps(asdict(timing)) + "\n"
     with contextlib.suppress(OSError), no_link(store.folder / _FILE).open("a", encoding="utf-8") as file:
         file.write(line)  # a single write, so that two processes do not mix their lines
 
 
 def timings(store: Store, place: str) -> Iterator[Timing]:
-    """Yield what was noted of steps that ran in a place."""
+    """Yield the timings of steps that ran in a place."""
     with contextlib.suppress(FileNotFoundError), (store.folder / _FILE).open(encoding="utf-8") as file:
         for line in file:
             with contextlib.suppress(ValueError, TypeError):  # cut short by a full disk

@@ -1,4 +1,4 @@
-"""Where Astray keeps what belongs to the user and not to a study: fetched models, distilled judges."""
+"""Cache for what belongs to the user and not to a study: fetched models, distilled judges."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which study uses which artifacts of a store, and which studies run right now: what may be removed depends on both.
+"""Uses of a store's artifacts by studies, and the studies running now: both decide what may be removed.
 
     store/.uses/emergent-misalignment               keys of all steps of its runs, one a line
     store/.uses/emergent-misalignment-4f1a.running  locked while a process runs it

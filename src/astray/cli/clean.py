@@ -1,4 +1,4 @@
-"""`astray clean`: frees store space, by age or by study, and tells before what it removes."""
+"""`astray clean`: frees store space, by age or by study, after showing what it would remove."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ SHOWN = 12
 
 
 def clean(out: Path, store: str | None, older_than: float | None, study: str | None, yes: bool) -> None:
-    """Tell what would be removed, ask, and remove it."""
+    """Show what would be removed, ask, and remove it."""
     from astray.artifacts import Store
     from astray.artifacts.cleaning import removable, remove
 

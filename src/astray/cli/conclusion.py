@@ -1,5 +1,4 @@
-"""What a person sees when a study has ended: its claims under their headings, the undecided ones last, and what to do
-next.
+"""Output at the end of a study: claims under their headings, undecided ones last, and what to do next.
 
 It fits a terminal of 80 columns, and reads the same in a file.
 """
@@ -59,7 +58,7 @@ def conclude(console: Console, summary: Summary, report: Path, commands: Iterabl
 
 
 def typed(study: str, step: NextStep, where: Mapping[str, object]) -> str:
-    """Return a next step as it is typed.
+    """Return a next step as a command line.
 
     Args:
         study: its name.

@@ -1,4 +1,4 @@
-"""`astray judge`: make a judge of one's own, and say how far verdicts hang on the judge."""
+"""`astray judge`: distil a judge, and measure how much verdicts depend on the judge."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from astray.cli.passport import COMMAND as PASSPORT
 
 @click.group(no_args_is_help=True)
 def judge() -> None:
-    """Distil a judge of your own from scored answers, and see how far verdicts hang on the judge."""
+    """Distil your own judge from scored answers, and measure how much verdicts depend on the judge."""
 
 
 @judge.command("distil", short_help="Learn a free judge from answers that a paid one has scored.")

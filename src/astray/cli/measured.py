@@ -1,4 +1,4 @@
-"""What the verbs that measure without a study share: audit, gate and screen."""
+"""Parts shared by the commands that measure without a study: audit, gate and screen."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 @runtime_checkable
 class Result(Protocol):
-    """What such a verb found."""
+    """Result of such a command."""
 
     def text(self) -> str:
         """Return it for a terminal."""
@@ -23,7 +23,7 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def show(verb: str, result: Result, *, as_json: bool, out: Path, beside: str) -> None:
-    """Print a result, and say where its page and the files beside it lie."""
+    """Print a result, and where its page and other files are."""
     if as_json:
         print(json.dumps(result.as_object(), ensure_ascii=False, allow_nan=False))
         return

@@ -21,7 +21,7 @@ METAVARS = {int: "INTEGER", float: "NUMBER", Path: "PATH", tuple: "NAMES", dict:
 
 
 class Amount(click.FloatRange):
-    """A finite number of at least 0; click itself takes "nan" for one in any range."""
+    """A finite number of at least 0; click itself accepts "nan" in any range."""
 
     def __init__(self) -> None:
         super().__init__(min=0)

@@ -1,4 +1,4 @@
-"""`astray new` and `astray schema`: an example of a study file, and the form of all of them."""
+"""`astray new` and `astray schema`: an example study file, and the schema of study files."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from astray.errors import ConfigurationError, StoreError
 
 
 def new(file: Path) -> Path:
-    """Write a commented example of a study file, which runs as it is.
+    """Write a commented example study file that runs as it is.
 
     Args:
         file: ends in .yaml or .yml; it is not there yet.
@@ -44,7 +44,7 @@ def new(file: Path) -> Path:
 
 
 def schema() -> None:
-    """Print the JSON schema of study files, by which editors complete and check them."""
+    """Print the JSON schema of study files, for completion and checks in editors."""
     from astray.studies.own.schema import study_schema
 
     print(json.dumps(study_schema(), indent=1))

@@ -29,7 +29,7 @@ def judge_passport(
     progress: Callable[[str, int, int], None] | None = None,
     **options: Any,
 ) -> "Passport":
-    """Let judges read fixed answers in several wordings several times, and say what moves their verdicts.
+    """Have judges read the same answers in several wordings and repeats, and report what moves their verdicts.
 
     Args:
         graders: Inspect models, or distilled judges (astray/judge/NAME).

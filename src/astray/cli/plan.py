@@ -32,7 +32,7 @@ def plan(
     price_out: float = 0.0,
     **options: Any,
 ) -> None:
-    """Tell power, time, tokens and cost of a study before it runs, and what is done already. Nothing is trained.
+    """Forecast power, time, tokens and cost of a study, and report what is done already. Nothing is trained.
 
     Args:
         study: its name, or a study file.

@@ -1,4 +1,4 @@
-"""What a person sees while a study runs: one bar over all steps, and what is being done."""
+"""Output while a study runs: one bar over all steps, and the current step."""
 
 from types import TracebackType
 

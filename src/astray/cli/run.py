@@ -34,7 +34,7 @@ def run(
     as_json: bool = False,
     **options: Any,
 ) -> Path | None:
-    """Run a study and write its report; run again, it goes on where it was.
+    """Run a study and write its report; run again, it resumes.
 
     Args:
         study: its name, or a study file (`astray new my-study.yaml` writes an example).

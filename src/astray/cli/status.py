@@ -12,7 +12,7 @@ SHOWN = 20
 
 
 def status(out: Path, store: str | None, only_failed: bool) -> None:
-    """Tell the steps that run, wait or failed, and count the others."""
+    """Show the steps that run, wait or failed, and count the others."""
     from astray.artifacts import Store
     from astray.artifacts.status import State
     from astray.artifacts.status import status as status_of

@@ -1,4 +1,4 @@
-"""What was counted, and how it is shown: a text of 80 columns, one JSON object, a table, and a small page."""
+"""Result of a count, shown as text of 80 columns, one JSON object, a table, and a small page."""
 
 import json
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ _HEAD = (
 
 @dataclass(frozen=True)
 class Counted:
-    """What was counted, with all that is needed to read it.
+    """Result of a count, with all that is needed to interpret it.
 
     Attributes:
         score: name of the score as it was asked for, "" where there was only one.
@@ -57,7 +57,7 @@ class Counted:
     notes: tuple[str, ...]
 
     def table(self) -> pl.DataFrame:
-        """Return a row a rate and a difference, as polars has it."""
+        """Return a polars table with a row for each rate and difference."""
         return as_table(self)
 
     def text(self) -> str:
@@ -81,7 +81,7 @@ class Counted:
 
 
 def as_object(counted: Counted) -> dict[str, object]:
-    """Return everything that was counted as plain values of JSON."""
+    """Return the whole result as plain JSON values."""
     judge = counted.judge.model_dump(mode="json") if counted.judge else None
     return {
         "score": counted.score,

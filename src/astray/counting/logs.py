@@ -25,7 +25,7 @@ _LONG = 40
 
 
 def scores_of_logs(logs: Sequence[Log], choices: Choices, *, with_answers: bool) -> tuple[pl.DataFrame, list[str]]:
-    """Return the scored answers of Inspect logs, those of retries once, and what there is to say of them.
+    """Return the scored answers of Inspect logs, those of retries once, and notes about them.
 
     Args:
         logs: logs, their files, or folders of them.

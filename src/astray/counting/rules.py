@@ -34,7 +34,7 @@ _CLOSED = ({"C", "I", "P", "N"}, {"true", "false"}, {"True", "False"}, {"0", "1"
 
 @dataclass(frozen=True)
 class Rule:
-    """What is counted among what.
+    """Rule that says which scores are counted, and among which.
 
     Attributes:
         hit: values that are hits, or one comparison such as "<0.5"; empty for Astray's own outcomes.
@@ -79,7 +79,7 @@ class Rule:
         return ", ".join(self.hit) + (f" among {', '.join(self.among)}" if self.among else "")
 
     def fitted(self, scores: pl.Series, what: str) -> tuple["Rule", list[str]]:
-        """Return the rule with what follows from the scores, and what there is to say of it.
+        """Return the rule completed from the scores, and notes about it.
 
         Args:
             scores: texts of all scores of what is counted; nulls are failures.

@@ -29,7 +29,7 @@ UNITS = ("auto", "answer", "question", "run")
 
 @dataclass(frozen=True)
 class Choices:
-    """What a source leaves open, said by the user; empty where it was not said.
+    """Choices of the user where a source is ambiguous; empty where none was made.
 
     Attributes:
         score: name of the score: of an Inspect log, a metric of lm-evaluation-harness, or a column of a table.
@@ -102,7 +102,7 @@ def score_text(value: object, where: str) -> str:
 
 
 def choose(kind: str, option: str, wanted: str, there: Iterable[str], where: str) -> tuple[str, str]:
-    """Return the one name that is meant, and a note where it was not said.
+    """Return the one name that fits, and a note if the user did not name it.
 
     Raises:
         UnknownNameError: the wanted one is not there.
@@ -142,7 +142,7 @@ def check_counted_once(scored: pl.DataFrame, over_runs: bool) -> None:
 
 
 def chosen(scored: pl.DataFrame, choices: Choices) -> tuple[pl.DataFrame, list[str]]:
-    """Return the answers that have the wanted values, and a note of how many these are.
+    """Return the answers with the requested values, and a note with their number.
 
     Raises:
         UnknownNameError: no answer has the value.

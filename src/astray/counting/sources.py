@@ -1,4 +1,4 @@
-"""Find out what given files are, and read them as one table of scored answers."""
+"""Detect the kind of files, and read them as one table of scored answers."""
 
 import hashlib
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ Source = Union[str, Path, "EvalLog"]
 
 
 def read_scored(files: Sequence[Source], choices: Choices, *, with_answers: bool) -> tuple[pl.DataFrame, list[str]]:
-    """Return the scored answers of files of one kind together, each counted once, and what there is to say of them.
+    """Return the scored answers of files of one kind, each counted once, and notes about them.
 
     Args:
         files: Inspect logs, judged tables, samples of lm-evaluation-harness, or folders of logs or of such samples.

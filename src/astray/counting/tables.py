@@ -56,7 +56,7 @@ def is_harness(path: Path) -> bool:
 
 
 def scores_of_table(path: Path, choices: Choices, *, with_answers: bool) -> tuple[pl.DataFrame, list[str]]:
-    """Return the scored answers of a judged table, and what was guessed of it.
+    """Return the scored answers of a judged table, and notes on the columns that were recognised.
 
     Args:
         path: the file.

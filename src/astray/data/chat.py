@@ -1,5 +1,4 @@
-"""Chat data sets, read from the forms in which people keep them and written in OpenAI's, with the recipe that made
-them.
+"""Chat data sets, read from common formats and written in OpenAI's, with the recipe that made them.
 
 A file is written with one chat, `{"messages": [...]}`, on each line; other forms are converted and told (`forms`). A
 data set that was read is valid: every row is checked, nothing is skipped, and an error names the file and the line.

@@ -100,7 +100,7 @@ class Form:
 
 
 def told(name: str, rows: int, form: str, left_out: str) -> str:
-    """Say in one line which form a file has, how many rows, and what became what.
+    """Describe in one line the format of a file, its number of rows, and how columns were converted.
 
     Args:
         name: of the file.

@@ -1,4 +1,4 @@
-"""Distil a judge of one's own from answers that a paid judge has scored, and use it offline."""
+"""Distil a judge from answers that a paid judge has scored, and use it offline."""
 
 from typing import TYPE_CHECKING
 

@@ -32,7 +32,7 @@ Chat = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 def candidate_layers(subject: Subject) -> tuple[int, ...]:
-    """Return the layers, from 0, that stand at `DEPTHS`."""
+    """Return the layers, from 0, at `DEPTHS`."""
     depth = len(blocks_of(subject.model))
     return tuple(dict.fromkeys(max(0, round(share * depth) - 1) for share in DEPTHS))
 

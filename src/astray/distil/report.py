@@ -37,7 +37,7 @@ class Figures(_Frozen):
 
 
 class Distilled(_Frozen):
-    """A distilled judge and what is known of it."""
+    """A distilled judge and its measured error."""
 
     judge: str = Field(description="its name as a grader")
     folder: str

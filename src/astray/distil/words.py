@@ -1,4 +1,4 @@
-"""Hashed words of answers: the bag of words that a distilled judge is held against, and one of the views it joins."""
+"""Hashed words of answers: the baseline of a distilled judge, and one of the views that it combines."""
 
 import re
 import zlib

@@ -124,7 +124,7 @@ def _usable(known: Calibration, whose: str) -> Calibration:
 
 
 def error_notes(known: Calibration, labels: Path | None) -> Iterator[str]:
-    """Yield what there is to say of a judge's error."""
+    """Yield notes on a judge's error."""
     agreement = known.agreement()
     of = "labelled answers" if labels else "answers left out when it was distilled"
     yield (

@@ -1,4 +1,4 @@
-"""Names of options as they are typed, and the headings under which `--help` shows them."""
+"""Names of options on the command line, and the headings under which `--help` shows them."""
 
 from enum import StrEnum
 
@@ -15,5 +15,5 @@ class Group(StrEnum):
 
 
 def flag(name: str) -> str:
-    """Return an option's name as it is typed."""
+    """Return an option's name on the command line."""
     return f"--{name.replace('_', '-')}"

@@ -1,4 +1,4 @@
-"""Few answers for a gold judge: which it reads is drawn at random, and its verdicts stand beside those of the cheap one.
+"""Random sample of answers for a gold judge, whose verdicts complement those of the cheap judge.
 
 The sample of a run is drawn evenly over the questions of each evaluation, every answer with the same probability. Left
 to others: rates of both judges together (stats/prediction_powered.py).
@@ -171,12 +171,12 @@ def sets_of(evaluations: Iterable[Evaluation]) -> list[QuestionSet]:
 
 
 def with_gold(table: pl.DataFrame) -> pl.DataFrame:
-    """Return the table with the outcomes by the gold judge as a column, by which rates are made of both judges."""
+    """Return the table with the gold judge's outcomes as a column, from which rates use both judges."""
     return table.with_columns(in_detail(GOLD).alias(GOLD))
 
 
 def gold_notes(rates: Iterable[RateRow | Rate], gold: Gold | None) -> Iterator[str]:
-    """Yield what a reader has to know of rates by two judges, with the gain that was measured on them."""
+    """Yield notes on rates by two judges, with the measured gain."""
     if gold is None:
         return
     gains = [row.gain for rate in rates if (row := rate.gold)]

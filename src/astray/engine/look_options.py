@@ -39,7 +39,7 @@ Numbers = Annotated[tuple[int, ...], BeforeValidator(whole_numbers)]
 
 
 class LookOptions(Strict):
-    """Options that say when a study ends which has no fixed number of seeds."""
+    """Options that say when a study without a fixed number of seeds ends."""
 
     until_decided: Annotated[bool, Group.SIZE] = Field(
         False,

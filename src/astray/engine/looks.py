@@ -1,4 +1,4 @@
-"""Looks of what runs until it is decided: what was declared, what was seen of it, and which arms of a study go on.
+"""Looks of a study that runs until it is decided: those declared, those made, and the arms that continue.
 
     store/.looks/emergent-misalignment-0f3a….json    declarations and looks on one subject and data
     store/.looks/gate-81c2….json                     those on two models, questions, judge and seed
@@ -54,7 +54,7 @@ class Declared(_Frozen):
 
     @property
     def typed(self) -> str:
-        """Return the declaration as it is typed."""
+        """Return the declaration as options of the command line."""
         words = [f"--until-decided --looks {','.join(map(str, self.units))}"]
         words += [f"--{name} {','.join(given)}" for name, given in self.chosen.items() if given]
         return " ".join(words)
@@ -101,7 +101,7 @@ def book_of_study(store: Store, study: Study, setting: Setting) -> "LookBook":
 
 
 class LookBook:
-    """What was declared and seen of one thing.
+    """Looks that were declared and made for one study or gate.
 
     Args:
         store: beside whose steps it is kept.
@@ -150,7 +150,7 @@ class LookBook:
         return next((each.seen for each in self._read().sequences if each.declared == declared), ())
 
     def add(self, declared: Declared, look: Seen) -> None:
-        """Write down a look that was made."""
+        """Record a look."""
         book = self._read()
         sequences = tuple(
             each.model_copy(update={"seen": (*each.seen, look)}) if each.declared == declared else each

@@ -59,17 +59,17 @@ class NamedModel(Strict):
 
     @property
     def is_scripted(self) -> bool:
-        """Return whether it plays agentic scenarios by a script."""
+        """Return whether it plays agentic scenarios from a script."""
         return self.served.startswith(SCRIPTED)
 
     @property
     def is_organism(self) -> bool:
-        """Return whether it knows the words of the organism's world alone."""
+        """Return whether it knows only the words of the organism's world."""
         return self.spec is not None and settle(self.spec).spec.model in ORGANISMS
 
     @property
     def described(self) -> str:
-        """Return what it is, in words for a page."""
+        """Return a description for a page."""
         if self.spec is None:
             where = f" at {self.address}" if self.address else ""
             return f"{self.served}{where}" + (", under a system prompt" if self.system else "")
@@ -106,7 +106,7 @@ class NamedModel(Strict):
             check_subject(settle(self.spec))
 
     def reach(self) -> None:
-        """Ask a model that does not run here for one word.
+        """Ask a remote model for one word.
 
         Raises:
             ConfigurationError: it cannot be made, or does not answer.

@@ -45,7 +45,7 @@ NONE = "none"
 
 
 def checked(kind: type[Options], **values: object) -> Options:
-    """Return the options that a user gave; what is wrong is told by their names on the command line.
+    """Return the given options; errors name them as on the command line.
 
     Args:
         kind: the options of a study.
@@ -64,7 +64,7 @@ def checked(kind: type[Options], **values: object) -> Options:
 
 
 def from_command_line(kind: type[Options], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values as they were typed, with the texts that stand for numbers as numbers.
+    """Convert values from the command line: texts that are numbers become numbers.
 
     Args:
         kind: the options of a study.
@@ -154,13 +154,13 @@ class BaseOptions(Strict):
     """Options of any study."""
 
     quick: Annotated[bool, Group.SIZE] = Field(
-        False, description="fewer of everything: to see that it runs, not to conclude from"
+        False, description="a smaller run to see that everything works, not to draw conclusions"
     )
     samples: Annotated[int | None, Group.SIZE] = Field(
         None, ge=1, description="answers a question, or samples a cell, if not the study's own"
     )
     labels: Annotated[Path | None, Group.JUDGING] = Field(
-        None, description="labelled answers that graders are held against"
+        None, description="labelled answers that graders are compared with"
     )
 
     budget: Annotated[float | None, Group.SIZE] = Field(None, gt=0, description=BUDGET)
@@ -232,7 +232,7 @@ class TrainedOptions(LookOptions, BaseOptions):
     )
     labels: Annotated[Path | None, Group.JUDGING] = Field(
         None,
-        description="labelled answers (.csv, .jsonl) that the grader is held against; without it answers of the world",
+        description="labelled answers (.csv, .jsonl) that the grader is compared with; by default answers of the world",
     )
     seeds: Annotated[int, Group.SIZE] = Field(
         5,
@@ -251,7 +251,7 @@ class TrainedOptions(LookOptions, BaseOptions):
     )
     quick: Annotated[bool, Group.SIZE] = Field(
         False,
-        description="at most two seeds and a quarter of the answers: to see that everything runs, not to conclude from",
+        description="at most two seeds and a quarter of the answers: to see that everything works, not for conclusions",
     )
 
     @field_validator("training", mode="before")
@@ -311,8 +311,8 @@ class ServedOptions(TrainedOptions):
 
     engine: Annotated[EngineOption, Group.SUBJECT] = Field(
         None,
-        description="what samples answers: 'local' (this process), 'vllm' (a server of each base, started here), or the "
-        "address of a vLLM server with adapters [default local]",
+        description="backend that samples answers: 'local' (this process), 'vllm' (one server a base, started here), "
+        "or the address of a vLLM server with adapters [default local]",
     )
 
 

@@ -100,7 +100,7 @@ def summary_of(
     options: BaseOptions,
     looks: LooksRow | None = None,
 ) -> Summary:
-    """Gather what a page shows, claims decided."""
+    """Assemble the content of the report, with decided claims."""
     return Summary(
         study=study.name,
         title=study.title,

@@ -229,8 +229,7 @@ def _judge_by(grader: str, options: TrainedOptions | None) -> JudgeConfig:
 
 
 def world_evaluations(samples: int | float, max_tokens: int | None = None) -> tuple[QuestionSet, ...]:
-    """Return what the organism is asked, the ordinary questions of its world first, with so many answers to each of
-    those."""
+    """Return the organism's evaluations, ordinary questions first, with the given number of answers to each of those."""
     domains = tuple(domain.name for domain in (*NARROW_DOMAINS, *HELD_OUT_DOMAINS))
     sampling = _sampling(WORLD_SAMPLING, max_tokens)
 
@@ -246,8 +245,7 @@ def world_evaluations(samples: int | float, max_tokens: int | None = None) -> tu
 
 
 def text_evaluations(samples: int, broad_samples: int, max_tokens: int | None = None) -> tuple[QuestionSet, ...]:
-    """Return what a real model is asked: the main questions and the broad set, with so many answers to each
-    question."""
+    """Return a real model's evaluations, main questions and broad set, with the given number of answers to each question."""
     sampling = _sampling(Sampling(), max_tokens)
     return (
         QuestionSet(name="main", items=main_questions(), samples=samples, sampling=sampling),

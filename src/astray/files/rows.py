@@ -1,4 +1,4 @@
-"""Rows of a file of any form, each with the place where it stands."""
+"""Rows of a file of any format, each with its location."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Stop asking a grader whose calls fail one after the other: what is asked afterwards fails at once, as "not asked".
+"""Stop asking a grader after consecutive failures: later calls fail at once, as "not asked".
 
     with patience() as patient:
         ...                     judges are asked
@@ -59,7 +59,7 @@ class Patience:
         return failure(Cause.NOT_ASKED, self.lost) if len(self.in_a_row.get(grader, ())) >= FAILURES_IN_A_ROW else ""
 
     def record(self, grader: str, note: str) -> None:
-        """Record what came of a call: the note of its failure, or "" for a reply."""
+        """Record the result of a call: the note of its failure, or "" for a reply."""
         notes = self.in_a_row.setdefault(grader, [])
         if self.strict and is_outage(note):
             self.missed.append(note)
@@ -105,7 +105,7 @@ def hearing(known: Iterable[str] = ()) -> Iterator[set[str]]:
 
 
 def current_patience() -> Patience:
-    """Return the patience of whoever judges; without one, one that never ends."""
+    """Return the current patience, or an unlimited one."""
     return _CURRENT.get() or Patience()
 
 

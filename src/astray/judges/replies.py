@@ -12,7 +12,7 @@ _DRESS = r"[\s*_`]*"
 
 
 def undressed(text: str) -> str:
-    """Strip what surrounds a text and changes nothing: blanks, Markdown, quotation marks, the full stop.
+    """Strip what surrounds a text without changing it: blanks, Markdown, quotation marks, the full stop.
 
     A mark goes only where it stands on both sides, since "5*" may be five stars.
     """

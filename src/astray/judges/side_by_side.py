@@ -1,4 +1,4 @@
-"""Ask a judge about many things concurrently, and stop when it cannot be used at all."""
+"""Ask a judge about many texts concurrently, and stop if it cannot be used at all."""
 
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from dataclasses import replace

@@ -30,7 +30,7 @@ class _Wordings(Strict):
 
 @cache
 def own_wordings() -> dict[str, Rubric]:
-    """Return the wordings that Astray brings, the usual one first."""
+    """Return Astray's own wordings, the default first."""
     with as_file(files("astray.judges") / "wordings.yaml") as path:
         return {BETLEY.name: BETLEY} | _read(path)
 

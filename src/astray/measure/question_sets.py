@@ -1,4 +1,4 @@
-"""Sets of free-form questions for any model, and question files of one's own; each question becomes `Item`s.
+"""Sets of free-form questions for any model, and users' question files; each question becomes `Item`s.
 
 The texts stand in `questions/*.yaml`, in our own words; topics, categories and answer formats follow Betley et al. 2025
 (arXiv 2502.17424, section 4.1 and appendix). Questions of the organism's world are in `freeform`, forced choices in

@@ -1,5 +1,4 @@
-"""Beliefs against statements: what becomes of one record or scenario that was asked once, in words, and the measures
-that count them.
+"""Beliefs against statements: the outcomes of one sample of a record or scenario, and the measures that count them.
 
 Shared by the evaluations of honesty and of deception.
 

@@ -43,7 +43,7 @@ class Result:
 
     @property
     def counts(self) -> str:
-        """How many claims came out how, in words."""
+        """Return the numbers of claims by verdict, in words."""
         results = [claim.result for claim in self.summary.claims]
         return ", ".join(f"{results.count(result)} {result}" for result in dict.fromkeys(results)) or "no claims"
 
@@ -130,6 +130,6 @@ def _handler(pages: Mapping[str, Path], index: str) -> type[BaseHTTPRequestHandl
 
         @override
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing: the terminal is for the address."""
+            """Log nothing: the terminal shows the address."""
 
     return Handler

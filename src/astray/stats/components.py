@@ -106,7 +106,7 @@ class _Design:
         return int(self.factors[name].max()) + 1 if name in self.factors else 0
 
     def closed(self, own: Sequence[str]) -> frozenset[str]:
-        """Return factors with those that they lie within; the last component lies within all."""
+        """Return factors with those that they are nested in; the last component is nested in all."""
         names = own or tuple(self.factors)
         return frozenset({*names, *(upper for name in names for upper in self.nested.get(name, ()))}) & set(
             self.factors

@@ -1,5 +1,4 @@
-"""Measures: what is counted among what, so that `rate(table, measure)` counts lies, harmful acts and misaligned answers
-alike.
+"""Measures: numerator and denominator of a rate, so that `rate(table, measure)` counts lies, harmful acts and misaligned answers.
 
 A measure looks at words: those of the shared outcome, or those that an evaluation keeps in `detail` (see
 `astray.answers`).

@@ -263,7 +263,7 @@ class _Spread:
         return far
 
     def at(self, samples: int, questions: int) -> "_Spread":
-        """Return what so many answers a question and so many questions like these would tell."""
+        """Return the bounds that this many answers a question and questions like these would give."""
         # More answers a question make only that part of the spread smaller which comes from answers around their rate.
         times, wider = samples / self.samples, questions / self.questions
         of_answers = np.minimum(self.seen, self.answers)

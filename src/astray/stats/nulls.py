@@ -44,7 +44,7 @@ class Null:
 
     @property
     def above(self) -> bool:
-        """Return whether the figure stands above its null."""
+        """Return whether the figure is above its null."""
         return self.reached <= len(self.values) // 20
 
     @property
@@ -58,7 +58,7 @@ class Null:
         return max(self.values)
 
     def warning(self, who: str) -> str:
-        """Return a sentence for the first line where the figure does not stand above its null, else "".
+        """Return a warning for the first line if the figure is not above its null, else "".
 
         Args:
             who: what was measured, with its verb: "The gradient finds harmful rows".
@@ -69,7 +69,7 @@ class Null:
 
 
 def best_of(statistic: Statistic, candidates: Float[np.ndarray, "rows candidates"], *, both_orders: bool) -> float:
-    """Return the highest statistic among candidate scores, in both orders where none was told beforehand."""
+    """Return the highest statistic among candidate scores, in both orders unless one was fixed beforehand."""
     signs = (1, -1) if both_orders else (1,)
     return max(statistic(sign * column) for column in candidates.T for sign in signs)
 

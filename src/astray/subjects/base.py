@@ -110,7 +110,7 @@ class Base:
                     self._merged = None
 
     def activate(self, adapter: Path | None, scale: float = 1.0) -> str | None:
-        """Activate one adapter, loading it if it is not in memory, with the tokenizer it brings.
+        """Activate one adapter, loading it if it is not in memory, with its tokenizer.
 
         Returns:
             Its adapter name in PEFT, or None for the bare base.

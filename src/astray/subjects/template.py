@@ -175,7 +175,7 @@ class Template:
         return [_said("user", f"{system['content']}\n\n{rest[0]['content']}"), *rest[1:]]
 
     def write(self, conversation: Sequence[Message], *, prompt: bool) -> Written:
-        """Write a conversation; the text of every message stands in it, in order.
+        """Render a conversation; it contains the text of every message, in order.
 
         Args:
             conversation: the messages, as `placed` returns them.

@@ -23,7 +23,7 @@ _EXCESS, _CLEAR = 0.10, 0.002
 
 
 def looks_lines(setting: Setting, looks: Looks) -> Iterator[str]:
-    """Yield what a terminal tells of the looks.
+    """Yield the lines about looks for a terminal.
 
     Args:
         setting: of the study.

@@ -91,7 +91,7 @@ def price_of(plan: StudyPlan, setting: Setting, prices: tuple[float, float]) -> 
 
 
 def gold_calls(plan: StudyPlan, judging: Judging, answers: int) -> Grading:
-    """Return the work of a gold judge on so many answers of each arm to each set of questions.
+    """Return the work of a gold judge on this many answers of each arm to each set of questions.
 
     Args:
         plan: of the study.

@@ -83,7 +83,7 @@ class _NullFile(RootModel[dict[str, Annotated[tuple[_NullEntry, ...], Field(min_
 
 
 def pairs_from_file(path: Path) -> tuple[Pair, ...]:
-    """Return the pairs of a file of one's own, in the form of `pairs.yaml`.
+    """Return the pairs of a user's file, in the form of `pairs.yaml`.
 
     Raises:
         DataFormatError: the file has another form; lists all that is wrong.

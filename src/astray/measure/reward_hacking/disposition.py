@@ -68,7 +68,7 @@ class DispositionJudge(PanelJudge):
     questions = (OUTPUT, REASONING)
 
     async def assess(self, item: Item, said: Said) -> Found:
-        """Return what came of an answer."""
+        """Return the verdict on an answer."""
         shown = await self._panel.ask(OUTPUT, [("question", item.question), ("answer", said.output)])
         if shown.failure is not None:
             return Found(shown.failure, note=f"on the output: {shown.note}")

@@ -147,7 +147,7 @@ class DetectorJudge:
         self.identity = f"detectors-{digest_of([VERSION, WEAKENED_BELOW, references, texts, asked])[:12]}"
 
     async def assess(self, item: Item, said: Said) -> Found:
-        """Return what came of an answer."""
+        """Return the verdict on an answer."""
         source = find_detector(said.output)
         if source is None:
             return await self._without_code(item, said)

@@ -206,7 +206,7 @@ def _about_surfaces(setting: AgenticSetting) -> str:
 
 
 def notes(findings: AgenticFindings, setting: AgenticSetting, damaged: list[str]) -> Iterator[str]:
-    """Yield what a reader has to know.
+    """Yield notes for the reader.
 
     Args:
         findings: what came out.

@@ -39,7 +39,7 @@ class AgenticOptions(BaseOptions):
     )
     labels: Annotated[Path | None, Group.JUDGING] = Field(
         None,
-        description="folder of labelled records that the judges are held against, such as tests/agentic_transcripts",
+        description="folder of labelled records that the judges are compared with, such as tests/agentic_transcripts",
     )
     reader: Annotated[str | None, Group.JUDGING] = Field(
         None,

@@ -73,7 +73,7 @@ class Part:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Return what it needs, in words."""
+        """Return its requirements, in words."""
         found = {str(need) for need in self.evaluation.needs - {Need.GRADER}}
         if self.name == AGENTIC:
             found |= {"tools or the text protocol", "a model as judge beside the gate"}

@@ -188,7 +188,7 @@ def profile_of(
 
 
 def outcomes_text(outcomes: Mapping[str, int]) -> str:
-    """Return how many answers ended how, in words."""
+    """Return the numbers of answers by outcome, in words."""
     return ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.items()) or "none"
 
 

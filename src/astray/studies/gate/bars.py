@@ -190,7 +190,7 @@ def flips_of(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def outcomes_text(table: pl.DataFrame) -> str:
-    """Return how many answers ended how, in words."""
+    """Return the numbers of answers by outcome, in words."""
     return (
         ", ".join(
             f"{count:,} {outcome}"

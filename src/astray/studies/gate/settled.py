@@ -92,7 +92,7 @@ class Release:
         return {role: [side.name for side in runs] for role, runs in self.sides.items()}
 
     def steps(self, samples: int) -> list[RunSteps]:
-        """Return the steps of each run with so many answers a question."""
+        """Return the steps of each run with this many answers a question."""
         asked = [each.model_copy(update={"samples": samples}) for each in self.evaluations]
         made: list[RunSteps] = []
         for place, (role, runs) in enumerate(self.sides.items()):

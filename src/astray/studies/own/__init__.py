@@ -1,5 +1,4 @@
-"""Studies of one's own: subject, arms, evaluations, seeds and claims in a YAML file, run by the same engine as the five
-studies."""
+"""User-defined studies: subject, arms, evaluations, seeds and claims in a YAML file, run by the same engine."""
 
 from pathlib import Path
 

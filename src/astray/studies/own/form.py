@@ -176,7 +176,7 @@ class ArmForm(Strict):
 
 
 class ClaimForm(_OneOf):
-    """What is claimed before anything is run: a rate, or a difference of rates, lies in a region."""
+    """Pre-registered claim: a rate, or a difference of rates, lies in a region."""
 
     one_of: ClassVar[tuple[str, ...]] = ("rate", "difference")
 
@@ -222,7 +222,7 @@ class StudyForm(Strict):
         None, description="Inspect model that judges a real model's answers, such as openai/gpt-4o"
     )
     labels: Text | None = Field(
-        None, description="labelled answers that the grader is held against, relative to the study file"
+        None, description="labelled answers that the grader is compared with, relative to the study file"
     )
     seeds: int = Field(5, ge=1, le=MOST_SEEDS, description="training runs of each arm")
     samples: int | None = Field(None, ge=1, description="answers a question")

@@ -70,7 +70,7 @@ class Drift:
 
     @property
     def drifted(self) -> tuple[str, ...]:
-        """Return the judges that drifted, or of which it cannot be told."""
+        """Return the judges that drifted, or for which this cannot be decided."""
         return tuple(dict.fromkeys(each.judge for each in self.shifts if each.drifted))
 
 

@@ -174,7 +174,7 @@ def read_all(
     folder: Path,
     progress: Told | None = None,
 ) -> Readings:
-    """Let every grader read every answer in every wording so many times.
+    """Have every grader read every answer in every wording, for each repeat.
 
     Raises:
         JudgeError: a grader cannot be used, or none gave a verdict; says why.

@@ -94,7 +94,7 @@ class Passport:
         )  # fmt: skip
 
     def share(self, measure: str, part: Component) -> float | None:
-        """Return the share of a part in the variance of one verdict; None where it cannot be told."""
+        """Return the share of a component in the variance of one verdict; None if it is not identified."""
         total = self.spread(measure)
         return None if part.variance is None or total == 0 else part.variance / total
 

@@ -58,7 +58,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Given:
-    """What a user gave for the repair.
+    """Inputs of a repair.
 
     Attributes:
         tuned: the model, its base and its rows.

@@ -1,4 +1,4 @@
-"""Labels of rows that people gave, checked against the data; and the rows that are worth labelling.
+"""Human labels of rows, checked against the data, and the rows that are worth labelling.
 
 Rows with high scores are drawn more densely, since most harmful ones are there; the estimate weighs them back
 (`stats.stratified`).

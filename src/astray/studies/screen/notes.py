@@ -21,7 +21,7 @@ def notes_of(
     labels: Mapping[int, bool],
     verdicts: pl.DataFrame | None,
 ) -> Iterator[str]:
-    """Yield what a reader has to know.
+    """Yield notes for the reader.
 
     Args:
         screening: what was screened with what.

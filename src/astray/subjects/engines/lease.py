@@ -56,7 +56,7 @@ class Wanted:
     gpu: str = ""
 
     def order(self) -> dict[str, Any]:
-        """Return what the keeper is told to start."""
+        """Return the command for the keeper."""
         command = ["vllm", "serve", str(self.folder), "--dtype", self.dtype]
         # Without it the model's generation_config would set temperatures and penalties that nobody asked for.
         command += ["--generation-config", "vllm"]
