@@ -22,9 +22,12 @@ Region = tuple[float | None, float | None]
 
 
 def compared(found: Findings, arm: str, control: str) -> MeterDifference | None:
-    """Return the comparison of two arms that were run; None where no pair could be measured."""
+    """Return the comparison of two arms that were run; None where no pair could be measured, or none was yet."""
+    sides = [found.margins.filter(arm=each) for each in (arm, control)]
+    if any(side.is_empty() for side in sides):
+        return None
     try:
-        return meter_difference(found.margins.filter(arm=arm), found.margins.filter(arm=control))
+        return meter_difference(*sides)
     except NotMeasurableError:
         return None
 
