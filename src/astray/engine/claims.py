@@ -48,6 +48,7 @@ def rate_claim(
         control_estimate=control[1].rate if control else None,
         published=published,
         arms=arms_of(rate),
+        **_counted_in(rate),
         **decided_fields(rate.rate, rate.interval, between or (at_least, at_most), single_run(rate)),
         **_status_and_note(needs_of(rate), why, single_run(rate), silent_runs(rate), note),
     )
@@ -81,6 +82,7 @@ def difference_claim(
         control_estimate=control[1].rate,
         published=published,
         arms=arms_of(rate, control[1]),
+        **_counted_in(rate),
         **_decided_difference(difference, (at_least, at_most), single_run(rate, control[1])),
         **_status_and_note(
             needs_of(rate, control[1]), why, single_run(rate, control[1]), silent_runs(rate, control[1]), note
@@ -113,6 +115,7 @@ def reduction_claim(
         control_estimate=control_estimate,
         published=published,
         arms=arms_of(before, after),
+        **_counted_in(before),
         **_decided_difference(reduction, (at_least, None), single_run(before, after)),
         **_status_and_note(
             needs_of(before, after),
@@ -301,6 +304,11 @@ def arms_of(*rates: Rate) -> tuple[str, ...]:
     """Return the arms whose runs decide a claim about these rates; none where one of them does not say."""
     arms = [one.arm if isinstance(one, ServedRate) else "" for one in rates]
     return tuple(dict.fromkeys(arms)) if all(arms) else ()
+
+
+def _counted_in(one: Rate) -> dict[str, str]:
+    """Return which evaluation and group of questions a claim's rate is of, where it is one of the study's rates."""
+    return {"evaluation": one.evaluation, "questions": one.group} if isinstance(one, ServedRate) else {}
 
 
 def decided_fields(
