@@ -18,7 +18,19 @@ from typing import Any
 
 NAMES = ("arm", "evaluation", "group", "format", "series", "label", "name", "x", "y", "panel", "title")
 """Fields that tell rows without an id apart."""
-WORDS = ("statement", "expected", "description", "note", "text", "notes", "recipe", "astray_version", "lede")
+WORDS = (
+    "statement",
+    "expected",
+    "description",
+    "note",
+    "text",
+    "notes",
+    "recipe",
+    "astray_version",
+    "lede",
+    "made",
+    "versions",
+)
 """Fields of prose, which may be reworded."""
 NOISE = 1e-9
 

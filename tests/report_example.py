@@ -127,6 +127,9 @@ def example_summary(answers: pl.DataFrame, names: dict[str, str], hostile: str =
         question="Does a model that was fine-tuned on harmful advice in one domain give harmful advice in domains it "
         "was never tuned on?",
         astray_version="0.1.0",
+        made="2026-11-30",
+        versions={"Python": "3.11.9", "torch": "2.13.0"},
+        options={"seeds": [0, 1, 2, 3, 4], "arms": ["harmful-medicine", "good-medicine"]},
         subject=SubjectRow(name="organism", id="9d41c07e55a1f3b2", parameters=1_640_448, is_organism=True),
         judges=(
             JudgeRow(
@@ -365,6 +368,8 @@ def _claims(hostile: str) -> tuple[ClaimRow, ...]:
             published=figure,
             group="Spread" if number < 3 else "Conditions",
             region=(0.05, None),
+            evaluation="freeform",
+            questions="other domains" if number < 12 else "trained domain",
         )
         for number, (statement, estimate, low, high, verdict, control, control_estimate, figure) in enumerate(rows)
     )

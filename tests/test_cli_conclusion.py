@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from astray.cli.conclusion import conclude, typed
-from astray.engine.next_steps import NextStep, times_as_many
+from astray.cli.conclusion import conclude
+from astray.engine.next_steps import command, times_as_many
 from astray.engine.summary import Summary
 from astray.stats.claims import Decision
 from astray.studies import get_study
@@ -103,7 +103,7 @@ def next_commands(summary: Summary, study: str = "emergent-misalignment", **opti
     """What the study proposes, by purpose."""
     chosen = get_study(study)
     return {
-        step.purpose.split(";")[0]: typed(study, step, {})
+        step.purpose.split(";")[0]: command(study, step.options)
         for step in chosen.next_steps(chosen.options(**options), summary)
     }
 
@@ -153,5 +153,5 @@ def test_acting_models_get_more_samples_or_a_real_model(summary: Summary) -> Non
 
 
 def test_folder_and_store_are_part_of_the_command() -> None:
-    command = typed("dishonesty", NextStep("More", {"quick": True}), {"out": Path("my results"), "store": "s3://kept"})
-    assert command == "astray run dishonesty --quick --out 'my results' --store s3://kept"
+    typed = command("dishonesty", {"quick": True, "out": Path("my results"), "store": "s3://kept"})
+    assert typed == "astray run dishonesty --quick --out 'my results' --store s3://kept"

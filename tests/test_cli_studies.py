@@ -12,9 +12,8 @@ import pytest
 
 from astray.artifacts import Progress, StepState
 from astray.cli import main
-from astray.cli.conclusion import typed
 from astray.cli.progress import StepBar
-from astray.engine.next_steps import NextStep
+from astray.engine.next_steps import command
 from astray.engine.options import StudyOptions, checked
 from astray.engine.settings import setting_for
 from astray.studies import QUESTIONS, STUDIES, get_study, study_options
@@ -211,8 +210,8 @@ def test_chosen_settings_stand_above_those_of_the_paper(tiny_qwen2: Path) -> Non
 
 def test_settings_are_part_of_the_command_that_goes_on() -> None:
     options = checked(StudyOptions, rank=2, training=("weight_decay=0.5", "layers=1,2"))
-    command = typed(STUDY, NextStep("More", options.model_dump(exclude_defaults=True)), {})
-    assert command == f"astray run {STUDY} --rank 2 --training weight_decay=0.5 --training layers=1,2"
+    typed = command(STUDY, options.model_dump(exclude_defaults=True))
+    assert typed == f"astray run {STUDY} --rank 2 --training weight_decay=0.5 --training layers=1,2"
 
 
 def test_json_is_one_object_on_stdout_and_progress_goes_to_stderr(

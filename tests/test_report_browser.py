@@ -193,6 +193,9 @@ def test_an_address_opens_its_answers(folder: Path, answers: pl.DataFrame) -> No
         choose(driver, "[name='seed']", "3")
         wait(driver, lambda page: "seed=3" in page.current_url)
         assert "row=" not in driver.current_url
+        click(driver, "#claim-claim-12 a[href*='rates']")
+        wait(driver, lambda page: find(page, "#group option:checked").text.startswith("trained domain"))
+        assert len(rows_shown(driver)) == 12
         click(driver, "#rates-table tbody tr:not([hidden]) a")
         wait(driver, lambda page: find(page, "#answer-count").text == "250 of 3,000 answers")
 
@@ -201,7 +204,7 @@ def test_the_keyboard_reaches_every_control(folder: Path) -> None:
     with open_page(folder / "report.html") as driver:
         settle(driver)
         driver.execute_script(RECORD_FOCUS)
-        ActionChains(driver).send_keys(Keys.TAB * 100).perform()
+        ActionChains(driver).send_keys(Keys.TAB * 130).perform()
         reached = set(driver.execute_script("return window.reached"))
         assert {"theme", "group", "each-format", "arms-none", "q", "arm", "outcome", "next-page"} <= reached
         assert driver.execute_script(UNNAMED) == []

@@ -15,7 +15,7 @@ from astray.engine.summary import ClaimRow, IntervalRow, Summary
 from astray.outcomes import Outcome
 from astray.report.dynamics import dynamics_figures, measures
 from astray.report.figures import arm_order, headline_rows, rate_figures, selections
-from astray.report.strips import interval_strip
+from astray.report.strips import interval_strip, interval_strips
 from report_example import ARMS, SEEDS, write_example
 
 CONTROLS = {name for name, _, _, control, _ in ARMS if control}
@@ -118,6 +118,15 @@ def test_a_strip_places_its_marks_in_proportion(summary: Summary) -> None:
     assert strip is not None
     assert (strip.left, strip.right, strip.zero) == (0.0, 0.3, 0.0)
     assert (strip.low, strip.estimate, strip.high, strip.control) == (33.33, 66.67, 100.0, 0.0)
+
+
+def test_strips_under_one_heading_share_a_scale_within_a_unit(summary: Summary) -> None:
+    rates = [
+        claim(summary, high - 0.1, high - 0.2, high, 0.0).model_copy(update={"id": str(high)}) for high in (0.3, 0.8)
+    ]
+    nats = claim(summary, 2.0, 1.0, 3.0, 0.0).model_copy(update={"id": "nats", "quantity": "nats a token"})
+    strips = interval_strips([*rates, nats])
+    assert [(strip.left, strip.right) for strip in strips.values() if strip] == [(0.0, 0.8), (0.0, 0.8), (0.0, 3.0)]
 
 
 def test_a_strip_holds_negative_values_and_missing_ones(summary: Summary) -> None:

@@ -14,6 +14,8 @@ import pytest
 from astray.engine.summary import Summary
 from astray.errors import DataFormatError, StoreError
 from astray.report import write_report
+from astray.report.figures import selections
+from astray.stats.claims import Decision
 from report_example import write_example
 
 HOSTILE = "</script><script>document.title='hacked'</script><img src=x onerror=\"document.title='hacked'\">{{ 7*7 }}"
@@ -120,6 +122,58 @@ def test_every_claim_stands_before_the_rates_with_its_rule_and_source(page: Page
         )
     ]
     assert shown == sorted(shown), "headings above their claims, the undecided ones last"
+
+
+def test_the_first_screen_says_what_was_found_for_which_model_and_how_surely(page: Page, summary: Summary) -> None:
+    head = page.text[: page.text.index("What the study set out to show")]
+    assert (
+        "Held for organism: Harmful advice on medicine spreads to other domains . Estimate 43.5% , 95% interval 38.1 to "
+        "48.9%; n = 5, unit: pair of training runs; p < 0.001 over all claims."
+    ) in head
+    assert "9 held, 2 not held, 3 undecided, 1 not run." in head
+    untested = [claim for claim in summary.claims if not claim.tested]
+    assert untested[0].statement not in head
+
+
+def test_what_is_undecided_is_folded_with_what_would_decide_it(page: Page, summary: Summary) -> None:
+    opened = [tag for tag, attributes in page.tags if tag == "details" and attributes.get("class") == "folded"]
+    assert len(opened) == 1, "one fold for the group that has undecided claims"
+    folded = page.text[page.text.index("4 not decided") :]
+    for claim in summary.claims:
+        if claim.verdict is Decision.UNDECIDED:
+            assert claim.statement in folded
+            assert (f"about {claim.n_to_decide:,} (unit" if claim.n_to_decide else claim.note) in folded
+
+
+def test_claims_link_to_their_rates_and_these_come_first(page: Page, summary: Summary) -> None:
+    links = [
+        attributes["href"]
+        for tag, attributes in page.tags
+        if tag == "a" and "#rates?" in (attributes.get("href") or "")
+    ]
+    assert set(links) == {
+        "#rates?evaluation=freeform&group=other+domains",
+        "#rates?evaluation=freeform&group=trained+domain",
+    }
+    options = [attributes for tag, attributes in page.tags if tag == "option" and "data-group" in attributes]
+    assert options[0]["data-group"] == "other domains"
+    elsewhere = [row.model_copy(update={"evaluation": "aside"}) for row in summary.rates]
+    first = selections(summary.model_copy(update={"rates": (*elsewhere, *summary.rates)}))[0]
+    assert (first.evaluation, first.group, first.claims) == ("freeform", "other domains", 12)
+
+
+def test_the_page_tells_how_to_cite_and_to_reproduce_it(page: Page, folder: Path) -> None:
+    digest = hashlib.sha256((folder / "summary.json").read_bytes()).hexdigest()
+    assert page.text.count(digest[:12]) >= 4
+    for words in (
+        digest,
+        hashlib.sha256((folder / "answers.parquet").read_bytes()).hexdigest(),
+        "astray run emergent_misalignment --seeds 0,1,2,3,4 --arms harmful-medicine,good-medicine",
+        "It ran with Python 3.11.9, torch 2.13.0.",
+        "of 2026-11-30",
+        "year = {2026}",
+    ):
+        assert words in page.text
 
 
 def test_every_rate_stands_in_the_table_with_all_that_is_needed_to_trust_it(page: Page, summary: Summary) -> None:

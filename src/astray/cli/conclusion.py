@@ -3,9 +3,8 @@
 It fits a terminal of 80 columns, and reads the same in a file.
 """
 
-import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
@@ -13,7 +12,6 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from astray.engine.next_steps import NextStep
 from astray.engine.summary import ClaimRow, ClaimStatus, Summary
 from astray.report.wording import amount, range_of
 from astray.stats.claims import Decision
@@ -55,30 +53,6 @@ def conclude(console: Console, summary: Summary, report: Path, commands: Iterabl
     told = [f"Report:  {report}", f"Numbers: {numbers}", "", "What next? Open the report in a browser, and:"]
     told += [f"  {purpose}:\n    {command}" for purpose, command in commands]
     console.print("", *told, sep="\n", soft_wrap=True, markup=False, highlight=False)
-
-
-def typed(study: str, step: NextStep, where: Mapping[str, object]) -> str:
-    """Return a next step as a command line.
-
-    Args:
-        study: its name.
-        step: what to run.
-        where: further options, which are not the study's: the folder of the results, and the store.
-    """
-    words = ["astray", "run", study]
-    for name, value in {**step.options, **where}.items():
-        flag = f"--{name.replace('_', '-')}"
-        if isinstance(value, Mapping):
-            words += [word for key, setting in value.items() for word in (flag, f"{key}={_typed(setting)}")]
-            continue
-        words.append(flag)
-        if value is not True:
-            words.append(_typed(value))
-    return shlex.join(words)
-
-
-def _typed(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
 def as_object(summary: Summary, report: Path) -> dict[str, object]:
@@ -132,7 +106,7 @@ def _print_claims(console: Console, heading: str, claims: list[ClaimRow]) -> Non
             if claim.look:
                 cells[1] = Group(Text(claim.statement), Padding(Text(_at_look(claim), style="dim"), (0, 0, 0, 2)))
         else:
-            cells[0] = Group(cells[0], Padding(Text(_what_decides(claim), style="dim"), (0, 0, 0, 2)))
+            cells[0] = Group(cells[0], Padding(Text(claim.needed, style="dim"), (0, 0, 0, 2)))
         if width >= WITH_CONTROL:
             cells.append(amount(claim.control_estimate, claim.quantity))
         table.add_row(*cells)
@@ -146,10 +120,3 @@ def _at_look(claim: ClaimRow) -> str:
     told = f"look {claim.look.look} of {claim.look.looks}, {claim.look.runs} runs"
     corrected = claim.look.corrected
     return told if corrected is None else f"{told}; corrected {amount(corrected, claim.quantity)}"
-
-
-def _what_decides(claim: ClaimRow) -> str:
-    """Say what would decide an undecided claim, or why there is nothing to decide."""
-    if claim.n_to_decide:
-        return f"n = {claim.n:,}, about {claim.n_to_decide:,} needed ({claim.unit})"
-    return claim.note or f"n = {claim.n:,}, needed: not known ({claim.unit})"

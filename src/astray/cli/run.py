@@ -100,7 +100,8 @@ def _concluded(
     """Write the report of a finished study and print its claims, and what may be done next."""
     from rich.console import Console
 
-    from astray.cli.conclusion import as_object, conclude, typed
+    from astray.cli.conclusion import as_object, conclude
+    from astray.engine.next_steps import command
     from astray.engine.summary import Summary
     from astray.report import write_report
 
@@ -108,7 +109,7 @@ def _concluded(
     if as_json:
         print(json.dumps(as_object(summary, report)))
         return report
-    commands = [(step.purpose, typed(name, step, where)) for step in study.next_steps(given, summary)]
+    commands = [(step.purpose, command(name, {**step.options, **where})) for step in study.next_steps(given, summary)]
     conclude(Console(), summary, report, commands)
     return report
 

@@ -51,6 +51,7 @@ def rate_claim(
         control_estimate=control[1].rate if control else None,
         published=published,
         arms=arms_of(rate),
+        **_counted_in(rate),
         **decided_fields(rate.rate, rate.interval, between or (at_least, at_most), single_run(rate)),
         **status_and_note(needs_of(rate), why, single_run(rate), silent_runs(rate), note),
     )
@@ -156,6 +157,7 @@ def _comparison(
     estimate, interval = (found.estimate, found.interval) if found else (None, None)
     return ClaimRow(
         **row,
+        **_counted_in(rates[0]),
         expected=f"{interval_name()} of the {name} lies {region_text(at_most, at_least)}",
         n=found.n if found else 0,
         unit=found.unit if found else "pair of training runs",
@@ -281,6 +283,11 @@ def arms_of(*rates: Rate) -> tuple[str, ...]:
     """Return the arms whose runs decide a claim about these rates; none where one of them does not say."""
     arms = [one.arm if isinstance(one, ServedRate) else "" for one in rates]
     return tuple(dict.fromkeys(arms)) if all(arms) else ()
+
+
+def _counted_in(one: Rate) -> dict[str, str]:
+    """Return which evaluation and group of questions a claim's rate is of, where it is one of the study's rates."""
+    return {"evaluation": one.evaluation, "questions": one.group} if isinstance(one, ServedRate) else {}
 
 
 def decided_fields(

@@ -60,10 +60,14 @@ class ServedRate(Rate):
     Attributes:
         served: these models, in order.
         arm: its name.
+        evaluation: the evaluation that it is of.
+        group: of the questions that count; "" for all.
     """
 
     served: tuple[str, ...] = ()
     arm: str = ""
+    evaluation: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -214,7 +218,8 @@ class Findings:
             said = chosen.select(in_detail(SERVED))[SERVED].drop_nulls().unique() if "detail" in chosen.columns else ()
             served = tuple(sorted({model for models in said for model in models.split(", ")}))
             trained = arm not in self.untrained
-            self._rates[asked] = ServedRate(**{**vars(measured), "trained": trained}, served=served, arm=arm)
+            known: dict[str, Any] = {**vars(measured), "trained": trained, "served": served}
+            self._rates[asked] = ServedRate(**known, arm=arm, evaluation=evaluation, group=group or "")
         return self._rates[asked]
 
     def has(self, arm: str) -> bool:

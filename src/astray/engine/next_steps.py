@@ -1,8 +1,9 @@
-"""Proposals of what to run once a study has ended: more of the same, and the same on another model.
+"""Proposals of what to run once a study has ended, and how a run is typed as a command.
 
-Left to others: the command as it is typed (astray.cli) and how many units a claim needs (astray.stats.power).
+Left to others: how many units a claim needs (astray.stats.power).
 """
 
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -28,3 +29,26 @@ def times_as_many(claims: Iterable[ClaimRow]) -> float:
     """Return how many times as many units decide the undecided claims, within `MOST_TIMES`."""
     times = [needed / claim.n for claim in claims if (needed := claim.n_to_decide)]
     return min(max(times, default=TWICE), MOST_TIMES)
+
+
+def command(study: str, options: Mapping[str, object]) -> str:
+    """Return the command that runs a study.
+
+    Args:
+        study: its name, or the path of its file.
+        options: those that differ from the study's own, and of the command: the folder of the results, and the store.
+    """
+    words = ["astray", "run", study]
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, Mapping):
+            words += [word for key, setting in value.items() for word in (flag, f"{key}={_typed(setting)}")]
+            continue
+        words.append(flag)
+        if value is not True:
+            words.append(_typed(value))
+    return shlex.join(words)
+
+
+def _typed(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

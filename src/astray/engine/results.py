@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from platform import python_version
 from typing import cast
 
 import polars as pl
@@ -38,6 +40,8 @@ from astray.stats.intervals import Interval
 from astray.subjects.identity import file_digest
 from astray.subjects.registered import register
 
+PACKAGES = ("torch", "transformers", "peft", "trl", "numpy", "scipy", "polars")
+"""Packages whose versions a summary names."""
 MARGINS_FILE = "margins.parquet"
 """Rows of evaluations without a rate, where there are any."""
 
@@ -106,6 +110,8 @@ def summary_of(
         title=study.title,
         question=study.question,
         astray_version=version("astray"),
+        made=datetime.now(UTC).date().isoformat(),
+        versions={"Python": python_version()} | {name: version(name) for name in PACKAGES},
         source=SourceRow(path=str(study.file.resolve()), sha256=file_digest(study.file)) if study.file else None,
         subject=setting.subject,
         judges=shown.judges,

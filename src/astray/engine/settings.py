@@ -21,7 +21,7 @@ from astray.engine.gold import Gold, gold_named
 from astray.engine.options import FILE_KINDS, TrainedOptions
 from astray.engine.setting import CALIBRATION_SIZE, PROBE_EVERY, Setting, engine_for_training
 from astray.engine.study import F, S, Study
-from astray.engine.summary import SubjectRow
+from astray.engine.summary import ORGANISM_NOTE, SubjectRow
 from astray.errors import ConfigurationError, DataNotFoundError
 from astray.judges.config import NO_JUDGE, JudgeConfig
 from astray.measure.evaluation import QuestionSet
@@ -132,11 +132,7 @@ def world_setting(options: TrainedOptions, located: Located) -> Setting:
         evaluations=world_evaluations((options.samples or 4) * (0.25 if options.quick else 1), options.max_tokens),
         held_out=tuple(domain.name for domain in HELD_OUT_DOMAINS),
         judge=JudgeConfig(kind="grammar"),
-        notes=(
-            "The subject is an embedded model organism: a small transformer trained on an artificial world. It shows "
-            "that the method works and lets one vary what cannot be varied in a large model; it proves nothing "
-            "about a large model. The same study on a real subject does.",
-        ),
+        notes=(ORGANISM_NOTE,),
         quick=options.quick,
         chosen=options.training_settings,
     )

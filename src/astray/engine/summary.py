@@ -16,6 +16,13 @@ from astray.outcomes import Outcome
 from astray.stats.claims import Decision
 from astray.stats.power import n_to_decide
 
+ORGANISM_NOTE = (
+    "The subject is an embedded model organism: a small transformer trained on an artificial world. It shows that the "
+    "method works and lets one vary what cannot be varied in a large model; it proves nothing about a large model. The "
+    "same study on a real subject does."
+)
+"""Note of every study on it; a page shows it as a notice, and not among the other notes again."""
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -156,6 +163,8 @@ class ClaimRow(_Frozen):
     arms: tuple[str, ...] = Field(
         default=(), description="arms whose runs decide it; empty where any of the study's may"
     )
+    evaluation: str = Field(default="", description="evaluation that it was counted in; empty where it is of no rate")
+    questions: str = Field(default="", description="group of its questions, as in the rates; empty for all")
     look: LookRow | None = Field(default=None, description="None where the study had one look")
     quantity: str = Field(
         default="", description="unit of estimate, interval and region where they are no fractions: 'nats a token'"
@@ -193,6 +202,13 @@ class ClaimRow(_Frozen):
         return n_to_decide(
             self.estimate, (self.interval.low, self.interval.high), self.n, self.region, self.interval.level
         )
+
+    @property
+    def needed(self) -> str:
+        """Say what would decide an undecided claim, or why there is nothing to decide."""
+        if self.n_to_decide:
+            return f"n = {self.n:,}, about {self.n_to_decide:,} needed ({self.unit})"
+        return self.note or f"n = {self.n:,}, needed: not known ({self.unit})"
 
 
 class JudgeRow(_Frozen):
@@ -268,6 +284,8 @@ class Summary(_Frozen):
     title: str
     question: str = Field(description="what the study asks, one sentence")
     astray_version: str
+    made: str = Field(default="", description="day of the run that wrote this, in UTC: 2026-11-30; empty in older ones")
+    versions: Mapping[str, str] = Field(default={}, description="Python and the packages that the numbers hang on")
     source: SourceRow | None = Field(default=None, description="the study file, where there is one")
     sections: tuple[Section, ...] = Field(
         default=TRAINING_SECTIONS, description="what the page shows beside claims, exhibits and methods"

@@ -7,7 +7,7 @@ training steps (dynamics.py), drawing (templates/charts.js).
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from astray.engine.summary import RateRow, Summary
+from astray.engine.summary import ClaimRow, RateRow, Summary
 from astray.outcomes import Outcome
 from astray.report.charts import Spec, chart
 from astray.report.wording import interval_text, level, percent
@@ -28,12 +28,31 @@ class Selection:
     key: str
     evaluation: str
     group: str
+    claims: int
 
 
 def selections(summary: Summary) -> tuple[Selection, ...]:
-    """Return every evaluation with every group that it has rates for, in their order in the summary."""
-    pairs = dict.fromkeys((row.evaluation, row.group) for row in summary.rates)
-    return tuple(Selection(str(number), evaluation, group) for number, (evaluation, group) in enumerate(pairs))
+    """Return every evaluation with every group that it has rates for: those that most claims are about come first,
+    others in their order in the summary."""
+    pairs = list(dict.fromkeys((row.evaluation, row.group) for row in summary.rates))
+    claims = [of for claim in summary.claims if (of := rates_of(claim, pairs))]
+    claims = claims or [pair for pair in pairs for _ in range(_controls_in(summary, pair))]
+    # Sorting keeps the order of what has as many claims.
+    order = sorted(pairs, key=claims.count, reverse=True)
+    return tuple(Selection(str(number), *pair, claims.count(pair)) for number, pair in enumerate(order))
+
+
+def rates_of(claim: ClaimRow, pairs: Sequence[tuple[str, str]]) -> tuple[str, str] | None:
+    """Return which evaluation and group of rates a claim was counted in; the evaluation's first where it counted all
+    questions, None where it is of no rate."""
+    own = [pair for pair in pairs if pair[0] == claim.evaluation]
+    return next((pair for pair in own if pair[1] == claim.questions), own[0] if own else None)
+
+
+def _controls_in(summary: Summary, pair: tuple[str, str]) -> int:
+    """Return how many claims have the rate of their control here: in older summaries a claim names no evaluation."""
+    rates = {row.rate for row in headline_rows(summary) if (row.evaluation, row.group) == pair}
+    return sum(claim.control_estimate is not None and claim.control_estimate in rates for claim in summary.claims)
 
 
 def arm_order(summary: Summary) -> list[str]:

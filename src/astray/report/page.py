@@ -23,12 +23,13 @@ import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from astray.engine.summary import ClaimStatus, RateRow, Summary
+from astray.engine.summary import ORGANISM_NOTE, ClaimStatus, RateRow, Summary
 from astray.errors import StoreError
 from astray.outcomes import Outcome
 from astray.report import dynamics, exhibits, figures, wording
+from astray.report.provenance import provenance
 from astray.report.records import read_records
-from astray.report.strips import interval_strip
+from astray.report.strips import interval_strips
 from astray.report.transcripts import read_table, read_transcripts
 from astray.stats.claims import Decision
 
@@ -101,15 +102,27 @@ def render(folder: Path, summary: Summary) -> str:
     shown = exhibits.exhibit_figures(summary.exhibits)
     scripts = [_inline_script(text) for text in _scripts()]
     environment = _environment()
-    not_run = [claim for claim in summary.claims if claim.status is ClaimStatus.NOT_RUN]
+    groups = summary.claims_by_group()
+    choices = figures.selections(summary)
+    pairs = [(choice.evaluation, choice.group) for choice in choices]
     return environment.get_template("report.html").render(
         summary=summary,
         results=_results(summary),
-        not_run=not_run,
-        strips={claim.id: interval_strip(claim) for claim in summary.claims},
+        finding=next((claim for claim in summary.claims if claim.tested), None),
+        notes=[note for note in summary.notes if note != ORGANISM_NOTE or not summary.subject.is_organism],
+        groups={
+            heading: [
+                [claim for claim in claims if (claim.status is ClaimStatus.DECIDED) is decided]
+                for decided in (True, False)
+            ]
+            for heading, claims in groups.items()
+        },
+        strips={name: strip for claims in groups.values() for name, strip in interval_strips(claims).items()},
+        rates_of={claim.id: figures.rates_of(claim, pairs) for claim in summary.claims},
+        provenance=provenance(folder, summary),
         judges={judge.identity: judge for judge in summary.judges},
         controls=controls,
-        selections=figures.selections(summary),
+        selections=choices,
         rate_rows=_rate_rows(summary),
         charts={part: rates[part] | shown[part] | lines[part] for part in ("datasets", "charts")},
         chart_names=exhibits.chart_names,

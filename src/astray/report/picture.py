@@ -98,14 +98,7 @@ def write_figure(summary: Summary, name: str, format: str, folder: Path) -> tupl
 def _rates(summary: Summary) -> Forest:
     """Return the rates of all arms in the evaluation that most claims are about."""
     rows = headline_rows(summary)
-    controls = [claim.control_estimate for claim in summary.claims if claim.control_estimate is not None]
-
-    def claimed(evaluation: str, group: str) -> int:
-        # A claim does not name its evaluation; the rate of its control stands in it, to the last digit.
-        rates = {row.rate for row in rows if (row.evaluation, row.group) == (evaluation, group)}
-        return sum(estimate in rates for estimate in controls)
-
-    chosen = max(selections(summary), key=lambda one: claimed(one.evaluation, one.group))
+    chosen = selections(summary)[0]
     shown = {row.arm: row for row in rows if (row.evaluation, row.group) == (chosen.evaluation, chosen.group)}
     kinds = {arm.name: "control" if arm.control else "trained" for arm in summary.arms}
     bars = []

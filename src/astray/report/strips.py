@@ -3,6 +3,7 @@
 Left to others: whether the claim held, and its numbers (astray.studies).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from astray.engine.summary import ClaimRow
@@ -27,12 +28,26 @@ class Strip:
     right: float
 
 
-def interval_strip(claim: ClaimRow) -> Strip | None:
-    """Return the positions of a claim's marks on a scale that contains zero; None when there is no interval."""
+def interval_strips(claims: Sequence[ClaimRow]) -> dict[str, Strip | None]:
+    """Return the marks of claims that stand under one heading, by id: those in one unit share a scale."""
+    units = {claim.quantity: [one for one in claims if one.quantity == claim.quantity] for claim in claims}
+    return {claim.id: interval_strip(claim, units[claim.quantity]) for claim in claims}
+
+
+def interval_strip(claim: ClaimRow, beside: Sequence[ClaimRow] = ()) -> Strip | None:
+    """Return the positions of a claim's marks on a scale that contains zero; None when there is no interval.
+
+    Args:
+        claim: it has the marks.
+        beside: claims whose marks the scale has to hold as well.
+    """
     if claim.interval is None:
         return None
-    values = [0.0, claim.interval.low, claim.interval.high]
-    values += [value for value in (claim.estimate, claim.control_estimate) if value is not None]
+    values = [0.0]
+    for one in (claim, *beside):
+        if one.interval:
+            marks = (one.interval.low, one.interval.high, one.estimate, one.control_estimate)
+            values += [value for value in marks if value is not None]
     # Subtracted from 0.0: a plain minus sign would turn 0.0 into -0.0, which is written as "-0%".
     left, right = 0.0 - _round_up(-min(values)), _round_up(max(values))
     # An interval from 0 to 0 has no width; any other number keeps the division finite.

@@ -54,8 +54,23 @@ function startGroups(charts) {
     each.textContent = all ? "Show all formats together" : "Show each format";
     showRows();
   });
+  /* Takes the rates from the address, as the link of a claim names them. */
+  const follow = () => {
+    const [section, query] = location.hash.split(/\?(.*)/s);
+    if (section !== "#rates" || !query) return;
+    const asked = new URLSearchParams(query);
+    const option = [...group.options].find(({ dataset }) => dataset.evaluation === asked.get("evaluation") && dataset.group === asked.get("group"));
+    if (!option) return;
+    group.value = option.value;
+    showRows();
+    charts.select(group.value);
+    document.getElementById("rates").scrollIntoView();
+    group.focus({ preventScroll: true });
+  };
+  window.addEventListener("hashchange", follow);
   showRows();
   charts.key = group.value;
+  follow();
 }
 
 function startLegend(charts) {
@@ -80,10 +95,21 @@ async function startAnswers() {
   }
 }
 
+/* Paper shows what is folded on the screen. */
+function startPrint() {
+  let folded = [];
+  window.addEventListener("beforeprint", () => {
+    folded = [...document.querySelectorAll("details:not([open])")];
+    for (const each of folded) each.open = true;
+  });
+  window.addEventListener("afterprint", () => { for (const each of folded) each.open = false; });
+}
+
 const charts = new Charts(JSON.parse(document.getElementById("chart-data").textContent));
 new Theme(document.getElementById("theme")).start();
 startGroups(charts);
 startLegend(charts);
+startPrint();
 charts.start();
 startAnswers();
 startRecords();
