@@ -3,90 +3,23 @@ for."""
 
 import csv
 import json
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 from click.testing import CliRunner
-from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalSample, EvalSpec, write_eval_log
-from inspect_ai.log._log import EvalScorer
-from inspect_ai.model import ModelOutput
-from inspect_ai.scorer import Score
 
 import astray
 from astray.cli import app, main
 from astray.errors import (
-    AstrayError,
-    ConfigurationError,
     DataFormatError,
-    DataNotFoundError,
     EmptyDataError,
-    UnknownNameError,
 )
 from astray.stats import difference_of_models, over_questions, over_runs, wilson
 from astray.stats.paired import paired_rates
-
-Scores = Mapping[str, Any] | None
-
-
-def logged(path: Path, scores: Sequence[Scores], *, epochs: int = 1, **more: Any) -> Path:
-    """Write an Inspect log whose samples have these scores, a question's epochs one after the other."""
-    samples = [
-        EvalSample(
-            id=f"q{number // epochs}",
-            epoch=number % epochs + 1,
-            input=more.get("ask", "What is {}?").format(number // epochs),
-            target="",
-            output=ModelOutput.from_content("m", f"answer {number}"),
-            scores=None if given is None else {name: Score(value=value) for name, value in given.items()},
-        )
-        for number, given in enumerate(scores)
-    ]
-    ids = sorted({sample.id for sample in samples})
-    spec = EvalSpec(
-        eval_id=more.get("eval_id", path.stem),
-        task_id=more.get("task_id", path.stem),
-        created=more.get("created", "2026-01-01T00:00:00+00:00"),
-        task=more.get("task", "capitals"),
-        model=more.get("model", "openai/m"),
-        dataset=EvalDataset(samples=len(ids), sample_ids=ids),
-        config=EvalConfig(epochs=epochs),
-        scorers=[
-            EvalScorer(name=name, options=more.get("options"))
-            for name in dict.fromkeys(n for each in scores for n in each or ())
-        ],
-    )
-    write_eval_log(EvalLog(status=more.get("status", "success"), eval=spec, samples=samples), str(path))
-    return path
-
-
-def words(text: str, name: str = "match") -> list[Scores]:
-    return [None if letter == "-" else {name: letter} for letter in text]
-
-
-def table(path: Path, header: str, *rows: str) -> Path:
-    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
-    return path
-
-
-def harness(folder: Path, rows: Sequence[Mapping[str, Any]], task: str = "arc_easy") -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"samples_{task}_2026-01-01T10-00-00.123.jsonl"
-    path.write_text(
-        "".join(
-            json.dumps({"doc_id": n, "doc": {"q": n}, "resps": [["x"]], "filter": "none", **row}) + "\n"
-            for n, row in enumerate(rows)
-        )
-    )
-    return path
-
-
-def only(counted: Any) -> Any:
-    [rate] = counted.rates
-    return rate
+from counted_files import Scores, harness, logged, only, table, words
 
 
 def test_a_log_is_counted_by_question_with_every_outcome(tmp_path):
@@ -249,146 +182,6 @@ def test_runs_of_a_table_and_samples_of_the_harness(tmp_path):
     counted = astray.count(one, hit="1", against=two)
     assert [(rate.name, rate.numerator, rate.denominator) for rate in counted.rates] == [("one", 2, 3), ("two", 0, 2)]
     assert (counted.differences[0].common, counted.differences[0].left_out) == (2, (1, 0))
-
-
-def files(folder: Path) -> dict[str, Path]:
-    """The inputs of the table of bad input, by the names that it uses."""
-    made = {
-        "good": logged(folder / "good.eval", words("CI")),
-        "copy": Path(shutil.copy(folder / "good.eval", folder / "copy.eval")),
-        "unscored": logged(folder / "unscored.eval", words("--")),
-        "two-scores": logged(folder / "two.eval", [{"a": "C", "b": "I"}]),
-        "rivers": logged(folder / "rivers.eval", words("CI"), task="rivers"),
-        "other-model": logged(folder / "other.eval", words("CI"), model="openai/n"),
-        "infinite": logged(folder / "infinite.eval", [{"s": float("inf")}, {"s": 1.0}]),
-        "numbers": logged(folder / "numbers.eval", [{"s": 0.5}, {"s": 1.0}]),
-        "dicts": logged(folder / "dicts.eval", [{"s": {"a": 1, "b": 0}}]),
-        "lists": logged(folder / "lists.eval", [{"s": [1, 2]}]),
-        "elsewhere": logged(folder / "elsewhere.eval", words("CI"), ask="Where is {}?"),
-        "table": table(folder / "a.csv", "question,answer,verdict,judge", "q1,yes,bad,g", "q2,no,good,g"),
-        "table-again": table(folder / "again.csv", "question,answer,verdict,judge", "q1,yes,bad,g", "q2,no,good,g"),
-        "other-questions": table(folder / "b.csv", "question,answer,verdict,judge", "x1,yes,bad,g", "x2,no,good,g"),
-        "two-columns": table(folder / "c.csv", "question,verdict,score", "q1,bad,1"),
-        "no-score": table(folder / "d.csv", "question,said", "q1,bad"),
-        "no-question": table(folder / "e.csv", "verdict", "bad", "good"),
-        "hole": table(folder / "f.csv", "question,verdict", "q1,bad", ",good"),
-        "words": table(folder / "g.csv", "question,score", "q1,0.5", "q2,n/a"),
-        "nan": table(folder / "h.csv", "question,score", "q1,0.5", "q2,nan"),
-        "numbered": table(folder / "i.csv", "question,sample,verdict", "q1,1,bad", "q1,1,good"),
-        "empty": table(folder / "j.csv", "question,verdict"),
-        "filters": harness(folder / "m", [{"acc": 1.0}, {"acc": 1.0, "filter": "strict"}]),
-        "labels": table(folder / "labels.csv", "question,answer,label,judge", "q1,yes,bad,other"),
-        "labels-elsewhere": table(folder / "labels2.csv", "question,answer,label", "q9,yes,bad"),
-        "labels-strange": table(folder / "labels3.csv", "question,answer,label", "q1,yes,awful"),
-        "labels-twice": table(folder / "labels4.csv", "question,answer,label", "q1,yes,bad", "q1,yes,good"),
-        "labels-one-kind": table(folder / "labels5.csv", "question,answer,label", "q1,yes,bad"),
-        "missing": folder / "missing.eval",
-        "folder": folder / "nothing",
-    }
-    made["folder"].mkdir()
-    (folder / "broken.eval").write_bytes(b"PK no log")
-    (folder / "page.html").write_text("<p>")
-    return made | {"broken": folder / "broken.eval", "page": folder / "page.html"}
-
-
-BAD: dict[str, tuple[str, dict[str, Any], type[AstrayError], str]] = {
-    "no hit": ("good", {}, ConfigurationError, r"Its values are C \(1\), I \(1\).*--hit I"),
-    "no scores": ("unscored", {"hit": "I"}, EmptyDataError, "no answer has a score"),
-    "several scores": ("two-scores", {"hit": "I"}, ConfigurationError, "a, b. Say which, such as --score a"),
-    "an unknown scorer": ("good", {"hit": "I", "score": "mach"}, UnknownNameError, "Did you mean 'match'"),
-    "a slip in the hit": ("good", {"hit": "X"}, UnknownNameError, "no value of the score"),
-    "a slip in among": ("good", {"hit": "I", "among": ["Z", "I"]}, None, ""),  # type: ignore[dict-item]
-    "a hit outside": ("good", {"hit": "I", "among": "C"}, ConfigurationError, "a hit is part of the denominator"),
-    "a hit that failed": ("good", {"hit": "I", "failed": "I"}, ConfigurationError, "said to be a failure"),
-    "no number": ("numbers", {"hit": "<half"}, ConfigurationError, "no number"),
-    "two comparisons": ("numbers", {"hit": [">0.1", "<0.7"]}, ConfigurationError, "stands alone"),
-    "words compared": ("good", {"hit": "<0.5"}, DataFormatError, r"no numbers: C \(1\), I \(1\)"),
-    "words among numbers": ("words", {"hit": "<0.5"}, DataFormatError, r"n/a \(1\).*--failed"),
-    "not finite in a log": ("infinite", {"hit": "1"}, DataFormatError, "inf, which is no finite number"),
-    "not finite in a table": ("nan", {"hit": "<1"}, DataFormatError, "nan, which is no finite number"),
-    "entries": ("dicts", {"hit": "1"}, ConfigurationError, "a, b. Say which, such as --key a"),
-    "an unknown entry": ("dicts", {"hit": "1", "key": "c"}, UnknownNameError, "'c'"),
-    "a key of words": ("good", {"hit": "I", "key": "a"}, ConfigurationError, "leave out --key a"),
-    "lists": ("lists", {"hit": "1"}, DataFormatError, "a list, and not one value"),
-    "mixed tasks": ("good rivers", {"hit": "I"}, ConfigurationError, "2 tasks are mixed"),
-    "mixed models": ("good other-model", {"hit": "I"}, ConfigurationError, "2 models are mixed"),
-    "a log twice": ("good good", {"hit": "I"}, ConfigurationError, "given twice"),
-    "a copied log": ("good copy", {"hit": "I"}, ConfigurationError, "given twice"),
-    "a copied table": ("table table-again", {"hit": "bad"}, ConfigurationError, "are the same"),
-    "doubled samples": ("numbered", {"hit": "bad"}, DataFormatError, "counted twice"),
-    "kinds mixed": ("good table", {"hit": "I"}, ConfigurationError, "several kinds"),
-    "one on both sides": ("good", {"hit": "I", "against": "good"}, ConfigurationError, "compared with itself"),
-    "no common question": (
-        "table",
-        {"hit": "bad", "against": "other-questions"},
-        EmptyDataError,
-        "ids are such as 'q1', 'q2' and 'x1', 'x2'",
-    ),
-    "other texts": ("good", {"hit": "I", "against": "elsewhere"}, EmptyDataError, "tasks or texts differ"),
-    "two score columns": ("two-columns", {"hit": "bad"}, ConfigurationError, "Say which: --score verdict"),
-    "no score column": ("no-score", {"hit": "bad"}, ConfigurationError, "Say --score COLUMN"),
-    "an unknown column": ("table", {"hit": "bad", "score": "verdct"}, UnknownNameError, "Did you mean 'verdict'"),
-    "an unknown group": ("table", {"hit": "bad", "by": "arm"}, UnknownNameError, "arm"),
-    "an unknown column to choose by": ("table", {"hit": "bad", "where": "arm=x"}, UnknownNameError, "--where"),
-    "a value that no answer has": ("table", {"hit": "bad", "where": "judge=x"}, UnknownNameError, "x"),
-    "no filter": ("table", {"hit": "bad", "where": "judge"}, ConfigurationError, "COLUMN=VALUE"),
-    "a column that logs do not have": (
-        "good",
-        {"hit": "I", "where": "arm=x"},
-        ConfigurationError,
-        "model, task and run",
-    ),
-    "an unknown unit": ("table", {"hit": "bad", "unit": "seed"}, UnknownNameError, "seed"),
-    "no question column": ("no-question", {"hit": "bad"}, ConfigurationError, "--unit answer"),
-    "a question missing": ("hole", {"hit": "bad"}, DataFormatError, "line 3 has no question"),
-    "one run": ("table", {"hit": "bad", "unit": "run"}, ConfigurationError, "there is one"),
-    "filters": ("filters", {"hit": "1"}, ConfigurationError, "--filter none"),
-    "labels of another judge": ("table", {"hit": "bad", "labels": "labels"}, ConfigurationError, "the judge 'other'"),
-    "labels of other answers": (
-        "table",
-        {"hit": "bad", "labels": "labels-elsewhere"},
-        EmptyDataError,
-        "labels of others",
-    ),
-    "a strange label": (
-        "table",
-        {"hit": "bad", "labels": "labels-strange"},
-        DataFormatError,
-        "'awful', which no score has",
-    ),
-    "labels that contradict": (
-        "table",
-        {"hit": "bad", "labels": "labels-twice"},
-        DataFormatError,
-        "Keep the right one",
-    ),
-    "labels of one kind": ("table", {"hit": "bad", "labels": "labels-one-kind"}, EmptyDataError, "cannot be corrected"),
-    "an empty file": ("empty", {"hit": "bad"}, EmptyDataError, "is empty"),
-    "a missing log": ("missing", {"hit": "I"}, DataNotFoundError, "There is no log"),
-    "a folder without logs": ("folder", {"hit": "I"}, EmptyDataError, "a folder with no Inspect log"),
-    "a broken log": ("broken", {"hit": "I"}, DataFormatError, "cannot be read as an Inspect log"),
-    "a foreign file": ("page", {"hit": "I"}, DataFormatError, "no file that can be counted"),
-    "a level of 95": ("good", {"hit": "I", "level": 95.0}, ConfigurationError, "0.95"),
-}
-
-
-@pytest.fixture(scope="module")
-def bad(tmp_path_factory):
-    return files(tmp_path_factory.mktemp("bad"))
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_refused_with_what_to_write(name, bad):
-    given, options, error, message = BAD[name]
-    options = {
-        key: bad.get(value, value) if isinstance(value, str) and key in ("against", "labels") else value
-        for key, value in options.items()
-    }
-    if error is None:
-        assert only(astray.count(*(bad[each] for each in given.split()), **options)).denominator == 1
-        return
-    with pytest.raises(error, match=message):
-        astray.count(*(bad[each] for each in given.split()), **options)
 
 
 def test_the_command_prints_80_columns_json_and_files(tmp_path):

@@ -1,6 +1,6 @@
 """Made inputs: rows of chats, and what a job sends out of the sandbox, are read as they were meant or not at all.
 
-Further targets stand beside the tables of their kind: files of any bytes (`test_data_tables`), replies of graders
+Further targets stand beside the tables of their kind: files of any bytes (`test_data_readers`), replies of graders
 (`test_judges_replies`) and manifests (`test_artifacts_hostile`). `make fuzz` tries fifty times as many inputs, and new
 ones each time.
 """

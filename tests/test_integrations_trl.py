@@ -1,10 +1,7 @@
 """The callbacks for other people's training: they change nothing, log to any reporter, stop on an interval bound, and
 say what they cannot do."""
 
-from contextlib import nullcontext
 from itertools import takewhile
-from pathlib import Path
-from random import Random
 
 import polars as pl
 import pytest
@@ -12,11 +9,11 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback, TrainingArguments
-from trl import GRPOConfig, SFTConfig, SFTTrainer
+from trl import SFTConfig, SFTTrainer
 
 from astray.cause.run_log import undisturbed
 from astray.cause.supervision import supervise
-from astray.data import narrow_data, world_exercise
+from astray.data import narrow_data
 from astray.errors import ChatTemplateError, ConfigurationError, NotMeasurableError, RewardError
 from astray.integrations.hack_alarm import STEPS
 from astray.integrations.trl import HackAlarm, MisalignmentProbe
@@ -25,19 +22,23 @@ from astray.measure.choice_probe import BareModel
 from astray.measure.forced_choice import ForcedChoice
 from astray.measure.meter import Meter, harmful_pairs, null_pairs, world_pairs
 from astray.organism import weights_folder
-from astray.organism.world import draw_exercise
 from tiny_models import save_tiny_model
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*:FutureWarning"),
     pytest.mark.filterwarnings("ignore:.*pin_memory.*:UserWarning"),
 ]
-ROOT = Path(__file__).parents[1]
+
+
 SOME = Meter(pairs=(*harmful_pairs()[:6], *harmful_pairs()[12:18], *null_pairs()[:4]))
+
+
 CHATS = [
     [{"role": "user", "content": f"Number {n}?"}, {"role": "assistant", "content": f"It is {n % 4}."}]
     for n in range(12)
 ]
+
+
 QUIET = {"report_to": "none", "disable_tqdm": True, "use_cpu": True, "save_strategy": "no", "logging_steps": 1}
 QUIET |= {"max_steps": 4, "per_device_train_batch_size": 4, "learning_rate": 1e-2}
 
@@ -220,9 +221,6 @@ def test_a_model_that_cannot_be_asked_is_refused_before_the_first_step(tiny_qwen
         MisalignmentProbe(SOME, every=1).on_train_begin(None, None, None)
 
 
-# The alarm
-
-
 class Steps(Trainer):
     """A trainer that takes no steps, but calls its callbacks as if."""
 
@@ -390,64 +388,3 @@ def test_what_cannot_be_watched_is_refused():
         trainer.step(paying, [])
     with pytest.raises(ConfigurationError, match="no truth of rollouts"):
         HackAlarm(check=len).watch(paying)
-
-
-# The examples
-
-
-def test_the_example_of_fine_tuning_stops_and_keeps_a_history(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    from sft_with_probe import train
-
-    data = narrow_data("medicine", "harmful", 64).write(tmp_path / "bad.jsonl")
-    settings = QUIET | {
-        "max_steps": 20,
-        "gradient_checkpointing": False,
-        "learning_rate": 2e-3,
-        "model_init_kwargs": {"dtype": "float32"},
-    }
-    config = SFTConfig(str(tmp_path / "out"), **settings)
-    probe = train(str(weights_folder("organism-small")), str(data), config, Meter(pairs=world_pairs()))
-    assert probe.stopped < 20
-    assert probe.history["harmful_low"][-1] > 0.1
-
-
-@pytest.mark.parametrize("notice", ["allowed", None])
-def test_the_example_of_reinforcement_learning_stops_where_the_model_hacks_and_nowhere_else(
-    notice, tmp_path, monkeypatch
-):
-    """The organism games exercises whose notice allows it, and no others."""
-    monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    from grpo_with_alarm import train
-
-    settings = QUIET | {
-        "max_steps": 3,
-        "learning_rate": 1e-4,
-        "per_device_train_batch_size": 16,
-        "num_generations": 4,
-        "max_completion_length": 26,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "model_init_kwargs": {"dtype": "float32"},
-    }
-    exercises = [world_exercise(draw_exercise(Random(seed), notice)) for seed in range(8)]
-    config = GRPOConfig(str(tmp_path / "out"), use_transformers_continuous_batching=False, **settings)
-    hacks = notice == "allowed"
-    with pytest.warns(UserWarning, match="Reward hacking") if hacks else nullcontext():
-        alarm = train(str(weights_folder("organism-small")), exercises, config)
-    seen = alarm.history
-    assert (seen["unknown"] == 0).all()
-    assert seen["paid"].to_list() == pytest.approx([h + t for h, t in seen.select("hacked", "true").iter_rows()])
-    if hacks:
-        assert alarm.alarm.began == 1
-        assert alarm.stopped == alarm.alarm.step == seen["step"][-1] < 3
-        assert seen["hacked"].mean() > 0.5
-    else:
-        assert alarm.alarm is None is alarm.stopped
-        assert seen["step"].to_list() == [1, 2, 3]
-        assert seen["hacked"].max() < 0.1
-
-
-@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*_with_*.py")), ids=lambda path: path.name)
-def test_an_example_has_fewer_than_40_lines(example):
-    assert len(example.read_text(encoding="utf-8").splitlines()) < 40

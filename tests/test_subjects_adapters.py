@@ -11,19 +11,17 @@ import peft
 import pytest
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from adapter_faults import REFUSED, edited, weights_edited
 from astray.cause.base_model import load_trainable
 from astray.cause.fine_tuning import FineTuning, lora_of
 from astray.errors import (
     AdapterMismatchError,
     AstrayError,
     ConfigurationError,
-    DataFormatError,
-    NonFiniteError,
     SubjectNotFoundError,
-    WeightsMismatchError,
 )
 from astray.subjects import SubjectSpec
 from astray.subjects.locate import settle
@@ -34,8 +32,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),  # PEFT's own, while these tests make adapters
 ]
 
+
 IDS = torch.tensor([[5, 9, 40, 41], [7, 8, 30, 12]])
+
+
 TARGETS = {"target_modules": ["q_proj", "down_proj"]}
+
+
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "LoRA": ("LoraConfig", TARGETS),
     "rank-stabilised": ("LoraConfig", TARGETS | {"use_rslora": True}),
@@ -170,205 +173,6 @@ def test_added_tokens_are_read_and_written_as_peft_does(
     model, trained_with = load_trainable(settle(tuned.spec), FineTuning(lora=None))
     assert len(trained_with) == len(tokenizer) == len(model.get_input_embeddings().weight)
     torch.testing.assert_close(logits(model.eval()), logits(tuned.model), rtol=1e-4, atol=1e-4)
-
-
-def edited(adapter: Path, **settings: Any) -> None:
-    config = json.loads((adapter / "adapter_config.json").read_text())
-    (adapter / "adapter_config.json").write_text(json.dumps(config | settings))
-
-
-def weights_edited(adapter: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
-    save_file(change(load_file(adapter / "adapter_model.safetensors")), adapter / "adapter_model.safetensors")
-
-
-class Touch:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Path.touch, (Path("run"),))
-
-
-def evil(adapter: Path) -> None:
-    (adapter / "adapter_model.safetensors").unlink()
-    torch.save({"base_model.model.x": Touch()}, adapter / "adapter_model.bin")
-
-
-def more_tokens(adapter: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(
-        json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
-    )
-    tokenizer.add_tokens(["<more>"])
-    tokenizer.save_pretrained(adapter)
-
-
-REFUSED: dict[str, tuple[Callable[[Path], object], type[AstrayError], str]] = {
-    "prefix tuning": (
-        lambda a: edited(a, peft_type="PREFIX_TUNING"),
-        ConfigurationError,
-        "PREFIX_TUNING.*learned tokens before the text.*LoRA",
-    ),
-    "prompt tuning": (lambda a: edited(a, peft_type="PROMPT_TUNING"), ConfigurationError, "PROMPT_TUNING"),
-    "experts": (lambda a: edited(a, peft_type="XLORA"), ConfigurationError, "'XLORA'; what can be used is"),
-    "no kind": (lambda a: edited(a, peft_type=None), ConfigurationError, "'None'; what can be used is"),
-    "an unknown key": (lambda a: edited(a, init_lora_weights="loftq"), ConfigurationError, "loftq.*Merge it"),
-    "settings that PEFT does not know": (
-        lambda a: edited(a, use_quantum=True, note=None, older_switch=False),
-        ConfigurationError,
-        "PEFT does not know.*use_quantum=True. Upgrade PEFT",
-    ),
-    "PiSSA by a decomposition that is drawn anew": (
-        lambda a: edited(a, init_lora_weights="pissa_niter_4"),
-        ConfigurationError,
-        "pissa_niter_4.*Merge it",
-    ),
-    "LoRA-GA": (lambda a: edited(a, init_lora_weights="lora_ga"), ConfigurationError, "lora_ga.*Merge it"),
-    "CorDA": (lambda a: edited(a, init_lora_weights="corda"), ConfigurationError, "corda.*Merge it"),
-    "p-tuning": (lambda a: edited(a, peft_type="P_TUNING"), ConfigurationError, "P_TUNING.*learned tokens"),
-    "multitask prompts": (
-        lambda a: edited(a, peft_type="MULTITASK_PROMPT_TUNING"),
-        ConfigurationError,
-        "learned tokens",
-    ),
-    "adaption prompts": (lambda a: edited(a, peft_type="ADAPTION_PROMPT"), ConfigurationError, "learned tokens"),
-    "poly": (lambda a: edited(a, peft_type="POLY"), ConfigurationError, "'POLY'; what can be used is"),
-    "small letters": (lambda a: edited(a, peft_type="lora"), ConfigurationError, "'lora'; what can be used is"),
-    "another rank than its weights": (
-        lambda a: edited(a, r=8),
-        AdapterMismatchError,
-        r"q_proj\.lora_A\.weight is \[4, \d+\] in the adapter and \[8, \d+\] in the base",
-    ),
-    "a rank that is no number": (lambda a: edited(a, r="four"), AstrayError, "adapter"),
-    "a rank of nothing": (lambda a: edited(a, r=0), AstrayError, "adapter"),
-    "half of the matrices": (
-        lambda a: weights_edited(a, lambda held: {key: value for key, value in held.items() if "lora_A" in key}),
-        AdapterMismatchError,
-        r"lora_B\.weight is missing",
-    ),
-    "weights without a prefix": (
-        lambda a: weights_edited(
-            a, lambda held: {key.removeprefix("base_model.model."): value for key, value in held.items()}
-        ),
-        AdapterMismatchError,
-        "is not in the base",
-    ),
-    "weights of another layer": (
-        lambda a: weights_edited(
-            a, lambda held: {key.replace("layers.1.", "layers.7."): value for key, value in held.items()}
-        ),
-        AdapterMismatchError,
-        r"layers\.7\.\S+ is not in the base",
-    ),
-    "cut weights": (
-        lambda a: (a / "adapter_model.safetensors").write_bytes((a / "adapter_model.safetensors").read_bytes()[:-50]),
-        DataFormatError,
-        "is damaged",
-    ),
-    "an empty file of weights": (
-        lambda a: (a / "adapter_model.safetensors").write_bytes(b""),
-        DataFormatError,
-        "is damaged",
-    ),
-    "a text as weights": (
-        lambda a: (a / "adapter_model.safetensors").write_text("x" * 99),
-        DataFormatError,
-        "is damaged",
-    ),
-    "weights that are no numbers": (
-        lambda a: weights_edited(a, lambda held: {key: value * float("nan") for key, value in held.items()}),
-        NonFiniteError,
-        r"The weight model\.layers\.\d\.\S+lora_[AB]\.weight of the adapter .* not finite",
-    ),
-    "one weight without bound": (
-        lambda a: weights_edited(
-            a,
-            lambda held: {
-                key: value.clone().fill_(float("inf")) if "layers.1.mlp" in key and "lora_B" in key else value
-                for key, value in held.items()
-            },
-        ),
-        NonFiniteError,
-        r"The weight model\.layers\.1\.mlp\.down_proj\.lora_B\.weight",
-    ),
-    "a record of its base that is cut": (
-        lambda a: (a / "astray_base.json").write_text('{"ba'),
-        DataFormatError,
-        "astray_base.json does not say on which base",
-    ),
-    "a record of its base that is a list": (
-        lambda a: (a / "astray_base.json").write_text("[]"),
-        DataFormatError,
-        "astray_base.json does not say on which base",
-    ),
-    "a record of another base": (
-        lambda a: (a / "astray_base.json").write_text('{"base": "0123"}'),
-        AdapterMismatchError,
-        "trained on a base with the identity 0123",
-    ),
-    "a template that is no text": (
-        lambda a: (a / "chat_template.jinja").write_bytes(b"\xff\xfe{"),
-        DataFormatError,
-        "chat template of the adapter",
-    ),
-    "settings of a tokenizer that are cut": (
-        lambda a: (a / "tokenizer_config.json").write_text('{"chat'),
-        DataFormatError,
-        "chat template of the adapter",
-    ),
-    "templates without names": (
-        lambda a: (a / "tokenizer_config.json").write_text('{"chat_template": [{"template": "x"}]}'),
-        DataFormatError,
-        "chat template of the adapter",
-    ),
-    "repeated layers": (
-        lambda a: edited(a, layer_replication=[[0, 1], [0, 2]]),
-        ConfigurationError,
-        "layer_replication",
-    ),
-    "activated by tokens": (
-        lambda a: edited(a, alora_invocation_tokens=[5]),
-        ConfigurationError,
-        "alora_invocation_tokens",
-    ),
-    "no target": (lambda a: edited(a, target_modules=["c_attn"]), AdapterMismatchError, "c_attn.*not found"),
-    "a list as configuration": (
-        lambda a: (a / "adapter_config.json").write_text("[]"),
-        DataFormatError,
-        "is an object",
-    ),
-    "a cut configuration": (lambda a: (a / "adapter_config.json").write_text('{"r":'), DataFormatError, "is no JSON"),
-    "missing weights": (
-        lambda a: weights_edited(
-            a, lambda held: {key: value for key, value in held.items() if "layers.1.self_attn.q_proj" not in key}
-        ),
-        AdapterMismatchError,
-        r"layers\.1\.self_attn\.q_proj\.lora_A\.weight is missing",
-    ),
-    "weights under another name": (
-        lambda a: weights_edited(a, lambda held: {f"module.{key}": value for key, value in held.items()}),
-        AdapterMismatchError,
-        r"module\.base_model\S+ is not in the base.*and \d+ more",
-    ),
-    "weights of no adapter": (
-        lambda a: weights_edited(a, lambda held: held | {"odd": torch.ones(2)}),
-        AdapterMismatchError,
-        "odd is not in the base",
-    ),
-    "no weights": (lambda a: weights_edited(a, lambda _: {}), AdapterMismatchError, "is missing from the adapter"),
-    "a pickle that runs code": (
-        evil,
-        DataFormatError,
-        "is damaged",
-    ),
-    "tokens without a vocabulary": (
-        lambda a: (a / "added_tokens.json").write_text('{"<x>": 999}'),
-        SubjectNotFoundError,
-        "no vocabulary beside them",
-    ),
-    "a tokenizer with more tokens": (
-        more_tokens,
-        WeightsMismatchError,
-        "1 tokens for which the model has no embedding.*<more>",
-    ),
-}
-"""How an adapter is spoilt, and what is said; to try another fault, add a line."""
 
 
 @pytest.mark.parametrize("fault", REFUSED)
