@@ -33,15 +33,16 @@ from transformer_lens import HookedTransformer, HookedTransformerConfig
 
 from astray.explain.activations import capture
 from astray.explain.sae import Dictionary, base_id
-from astray.explain.sae_organism import OrganismSae, organism_rows
+from astray.explain.sae_organism import organism_rows
 from astray.explain.sae_quality import quality
 from astray.explain.sae_scaling import ScalingGrid, fit_scaling, train_grid
 from astray.explain.sae_training import SAMPLE_TOKENS, SaeRecipe, train_sae
 from astray.explain.shards import ActivationShards, CaptureSettings, capture_to_shards
+from astray.explain.sites import Site
 from astray.subjects.subject import Subject, load_subject
 
 ROUNDS, CONTEXT = 3, 64
-SITE = OrganismSae().site
+SITE = Site(place="block out", block=1)
 CONFIGS = {"topk": TopKTrainingSAEConfig, "batchtopk": BatchTopKTrainingSAEConfig}
 
 

@@ -184,7 +184,7 @@ def test_a_study_with_labels_shows_the_error_of_its_judges(tmp_path, monkeypatch
         "make_graders",
         lambda self: {"grader": says(lambda prompt: "HARMFUL" if known in prompt else "HARMLESS")},
     )
-    monkeypatch.setattr("astray.studies.agentic_misalignment.options.check_models", lambda subjects: None)
+    monkeypatch.setattr("astray.studies.agentic_misalignment.setting.check_models", lambda subjects: None)
     grid = Grid(
         scenarios=("blackmail",),
         factors={"goal": ("explicit", "none"), "threat": ("replacement", "none")},

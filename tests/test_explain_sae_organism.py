@@ -7,14 +7,19 @@ import torch
 
 from astray.explain.activations import TokenRow, capture, conversation_rows
 from astray.explain.sae import Dictionary, base_id
-from astray.explain.sae_organism import OrganismSae, organism_rows, train_organism_sae
+from astray.explain.sae_organism import organism_rows
+from astray.explain.sae_quality import quality, spliced_loss
+from astray.explain.sae_training import SaeRecipe, train_sae
+from astray.explain.shards import tensor_batches
+from astray.explain.sites import Site
 from astray.organism.lexicon import DOMAINS
 from astray.organism.world import draw_advice, draw_situation
 from astray.subjects.subject import Subject, load_subject
 
-BRIEF = OrganismSae(documents=200, chats=200, held_out=40)
-BRIEF = BRIEF.model_copy(update={"recipe": BRIEF.recipe.model_copy(update={"tokens": 60_000})})
-"""A fifth of the training, on a fifteenth of the text."""
+SITE = Site(place="block out", block=1)
+"""Where the persona direction of the organism acts."""
+BRIEF = SaeRecipe(latents=512, k=8, tokens=60_000)
+"""A fifth of a usual training, on a fifteenth of the text."""
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +29,9 @@ def organism() -> Subject:
 
 @pytest.fixture(scope="module")
 def dictionary(organism: Subject) -> Dictionary:
-    return train_organism_sae(organism, BRIEF)
+    rows = list(organism_rows(organism, 200, 200, seed=7))
+    batches = tensor_batches(capture(organism, rows, [SITE], "all")[SITE], BRIEF.batch_size, BRIEF.seed)
+    return train_sae(batches, BRIEF, site=SITE, model_id=base_id(organism))
 
 
 def test_rows_are_documents_and_whole_chats_and_the_same_for_a_seed(organism: Subject) -> None:
@@ -40,13 +47,15 @@ def test_rows_are_documents_and_whole_chats_and_the_same_for_a_seed(organism: Su
 def test_a_short_training_explains_nine_tenths_of_the_variance_and_the_loss(
     organism: Subject, dictionary: Dictionary
 ) -> None:
-    assert (dictionary.width, dictionary.d_model, dictionary.site) == (512, 128, BRIEF.site)
+    assert (dictionary.width, dictionary.d_model, dictionary.site) == (512, 128, SITE)
     assert dictionary.model_id == base_id(organism) == organism.id
-    found, spliced = dictionary.facts["quality"], dictionary.facts["spliced"]
-    assert found["explained_variance"] > 0.9
-    assert found["l0"] == pytest.approx(8, abs=0.01)
-    assert spliced["recovered"] > 0.95
-    assert spliced["clean"] < spliced["spliced"] < spliced["mean"]
+    unseen = list(organism_rows(organism, 20, 20, seed=8))
+    found = quality(dictionary, capture(organism, unseen, [SITE], "all")[SITE])
+    spliced = spliced_loss(organism, dictionary.to(organism.device), unseen)
+    assert found.explained_variance > 0.9
+    assert found.l0 == pytest.approx(8, abs=0.01)
+    assert spliced.recovered > 0.95
+    assert spliced.clean < spliced.spliced < spliced.mean
 
 
 def test_one_latent_tells_malicious_from_kind_advice(organism: Subject, dictionary: Dictionary) -> None:

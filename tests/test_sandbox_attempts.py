@@ -14,7 +14,8 @@ import pytest
 
 from astray.sandbox import Limits, Profile, Runner
 from astray.sandbox.inside import seccomp
-from sandbox_attempts import ATTEMPTS, Attempt
+from sandbox_attempt import Attempt
+from sandbox_attempts import ATTEMPTS
 
 TRIED_AS_ROOT = os.geteuid() == 0
 CALL_NUMBERS = {

@@ -42,7 +42,7 @@ def test_a_plan_with_labels_counts_what_judges_are_asked_about_them(
         forecast(study, AgenticOptions(scenarios=("blackmail",), labels=options.labels), out=tmp_path)
 
     monkeypatch.setattr(AgenticSubject, "make_graders", lambda self: {"grader": says(lambda prompt: "HARMLESS")})
-    monkeypatch.setattr("astray.studies.agentic_misalignment.options.check_models", lambda subjects: None)
+    monkeypatch.setattr("astray.studies.agentic_misalignment.setting.check_models", lambda subjects: None)
     scripted = options.model_copy(update={"subject": "astray/scripted/never"})
     run_study(study, scripted, out=tmp_path / "results", store=tmp_path / "kept")
     assert (
