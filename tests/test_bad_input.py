@@ -32,6 +32,11 @@ COMMANDS = [
     "doctor x", "doctor --nosuch", "organism nosuch", "organism train", "organism train o --recipe x", "organism train o --seed -1",
     f"organism train o --seed {9 * 10**30}", "organism train o --steps 0", "organism train file", "organism train file/x",
     "organism card nosuch", "organism card empty", "organism card organism --seeds 0",
+    "audit http://[::1", "audit http://127.0.0.1:1/v1", "audit https://", "audit openai/", "audit half", "audit empty", "audit file",
+    "gate file file", "gate organism organism-small --looks 3", "gate organism organism-small --margin nan", "count nowhere", "count file",
+    "count empty", "count latin/study/summary.json", "blame nosuch", "blame half", "blame file", "figure nowhere", "figure results/study",
+    "reproduce nosuch", "reproduce emergent-misalignment --results file", "status --store file", "status --store nosuch://x", "new file",
+    "new x/y.yaml", "run nowhere.yaml", "judge distil --labels nowhere", "judge distil --labels file",
 ]  # fmt: skip
 
 
@@ -54,7 +59,7 @@ def test_a_command_that_cannot_work_says_why(command, monkeypatch, capsys):
     with pytest.raises(SystemExit) as leaving:
         main()
     said = capsys.readouterr()
-    assert leaving.value.code in (1, 2)
+    assert leaving.value.code in (1, 2, 3)
     assert said.err.strip()
     assert "Traceback" not in said.err
 

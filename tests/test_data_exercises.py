@@ -149,6 +149,10 @@ CONTEST = {
 }
 
 
+def outputs(told):
+    return {"inputs": ["1 2\n", "3 4\n"], "outputs": told}
+
+
 def written(path, *rows):
     text = "\n".join(map(json.dumps, rows))
     path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
@@ -223,6 +227,29 @@ def test_a_set_whose_reference_fails_or_has_too_few_tests_is_a_clear_error(tmp_p
             "no public tests",
         ),
         (load_code_contests, [{**CONTEST, "solutions": {"language": [], "solution": []}}], EmptyDataError, "Python 3"),
+        (load_mbpp, [MBPP | {"text": " "}], DataFormatError, "text or prompt is blank, so it asks for nothing"),
+        (load_mbpp, [{name: MBPP[name] for name in MBPP if name != "text"}], DataFormatError, "asks for nothing"),
+        (load_mbpp, [MBPP | {"code": "async def f(a): return a"}], DataFormatError, "calls no function"),
+        (load_mbpp, [MBPP | {"code": "(" * 5000}], DataFormatError, "calls no function"),
+        (load_mbpp, [MBPP | {"task_id": True}], DataFormatError, "task_id: .* given 'True'"),
+        (load_mbpp, [MBPP | {"test_list": [None]}], DataFormatError, "test_list, number 1"),
+        (load_humaneval, [HUMANEVAL | {"prompt": "\n"}], DataFormatError, "prompt is blank"),
+        (load_humaneval, [HUMANEVAL | {"entry_point": "a.b"}], DataFormatError, "entry_point"),
+        (load_apps, [APPS_CALL | {"question": ""}], DataFormatError, "question is blank"),
+        (load_apps, [APPS_CALL | {"solutions": [" "]}], DataFormatError, "none of them blank"),
+        (load_apps, [APPS_CALL | {"input_output": "[]"}], ExerciseError, "has no tests"),
+        (load_apps, [APPS_PROGRAM | {"input_output": outputs([None, "7"])}], DataFormatError, "'None' is no input or"),
+        (load_apps, [APPS_PROGRAM | {"input_output": outputs([{}, "7"])}], DataFormatError, "is no input or output"),
+        (load_apps, [APPS_PROGRAM | {"input_output": outputs(["", " \n"])}], ExerciseError, "an empty one would pass"),
+        (load_apps, [APPS_PROGRAM | {"input_output": outputs(["3"])}], DataFormatError, "has 2 of one and 1 of the"),
+        (load_code_contests, [CONTEST | {"description": " "}], DataFormatError, "description is blank"),
+        (load_code_contests, [CONTEST | {"public_tests": [{"input": "1"}]}], DataFormatError, "public_tests"),
+        (
+            load_code_contests,
+            [CONTEST | {"solutions": {"language": [3], "solution": [""]}}],
+            EmptyDataError,
+            "Python 3",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_used_says_why(load, rows, error, says, tmp_path):

@@ -13,7 +13,7 @@ from inspect_ai import Epochs, Task, eval_retry
 from inspect_ai import eval as inspect_eval
 from inspect_ai.dataset import Sample
 from inspect_ai.log import EvalError, EvalLog, ProvenanceData, edit_score, list_eval_logs, read_eval_log, write_eval_log
-from inspect_ai.model import ModelOutput
+from inspect_ai.model import ContentReasoning, ModelOutput
 from inspect_ai.scorer import Score, ScoreEdit, Scorer, Target, includes, mean, scorer
 from inspect_ai.solver import TaskState
 
@@ -173,6 +173,12 @@ def test_what_was_heard_stands_in_a_log_without_scores(tmp_path: Path) -> None:
     assert len(judged) == 2
 
 
+def test_an_answer_that_reasoning_left_no_tokens_for_is_errored_in_a_log_without_scores(tmp_path: Path) -> None:
+    said = ModelOutput.from_content("logged/x", [ContentReasoning(reasoning="a")], stop_reason="max_tokens")
+    table = table_from_log(run(mine(2), tmp_path, lambda _: said, score=False))
+    assert judge_answers(WordJudge(), table)["outcome"].to_list() == ["errored"] * 2
+
+
 def test_our_score_is_found_among_others(scored_otherwise: dict[str, EvalLog]) -> None:
     assert rate(table_from_log(scored_otherwise["both"])).numerator == 1
     judged = judge_answers(WordJudge(), table_from_log(scored_otherwise["other"]))
@@ -266,6 +272,23 @@ def anew(log: EvalLog, folder: Path) -> Path:
     return folder
 
 
+def edited(of_sample: dict[str, Any] | None = None, **of_score: Any) -> Callable[[EvalLog, Path], Path]:
+    """Other metadata than Astray writes, of the first sample and its verdict."""
+
+    def write(log: EvalLog, folder: Path) -> Path:
+        assert log.samples
+        first = log.samples[0]
+        assert first.scores
+        first.metadata |= of_sample or {}
+        verdict = first.scores["verdict"]
+        verdict.metadata = (verdict.metadata or {}) | of_score
+        write_eval_log(log, str(folder / "edited.eval"))
+        return folder / "edited.eval"
+
+    return write
+
+
+NOT_OURS = r"The sample q0/plain#0 \(epoch 1\) of edited.eval has metadata that Astray does not write"
 REFUSED: list[tuple[str, Callable[[EvalLog, Path], Path], type[AstrayError], str]] = [
     ("no such file", lambda _, folder: folder / "none.eval", DataNotFoundError, r"no log .*none.eval"),
     ("an empty folder", lambda _, folder: folder, EmptyDataError, "no Inspect log"),
@@ -277,6 +300,16 @@ REFUSED: list[tuple[str, Callable[[EvalLog, Path], Path], type[AstrayError], str
     ("no samples", without_samples, EmptyDataError, r"No sample was finished in headed.eval, whose run is success"),
     ("a copy", copied("second.eval"), ConfigurationError, r"first.eval and .*second.eval are one log, given twice"),
     ("both forms", copied("2026-11-29T10-00-00_x.json"), ConfigurationError, r"x.json and .*first.eval are one log"),
+    ("an item that is a text", edited({"item": "x"}), DataFormatError, NOT_OURS),
+    ("an item that lacks a key", edited({"item": {"question_id": "q0"}}), DataFormatError, NOT_OURS),
+    ("a number in words", edited({"sample": "first"}), DataFormatError, NOT_OURS),
+    ("a number that is none", edited({"sample": None}), DataFormatError, NOT_OURS),
+    ("epochs in words", edited({"of": "two"}), DataFormatError, NOT_OURS),
+    ("details that are a text", edited(detail="x"), DataFormatError, NOT_OURS),
+    ("details that are numbers", edited(detail=[1, 2]), DataFormatError, NOT_OURS),
+    ("a score that is NaN", edited(aligned=float("nan")), DataFormatError, "the aligned score nan, which is no number"),
+    ("an infinite score", edited(coherent=float("inf")), DataFormatError, "the coherent score inf"),
+    ("a score in words", edited(aligned="high"), DataFormatError, "value of the wrong type"),
     ("another run", anew, DataFormatError, r"'q0'.* stands 2 times from the logs a.eval, b.eval"),
 ]
 

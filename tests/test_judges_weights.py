@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
+from astray.engine.steps import judge
 from astray.errors import JudgeError, SubjectNotFoundError
-from astray.judges import served
+from astray.judges import JudgeConfig, served
 from astray.judges.served import served_as
 from astray.judges.weights import content_of, folders_of
 from astray.measure.agentic.grid import Grid
@@ -91,6 +92,29 @@ def test_a_subject_that_acts_and_its_graders_are_known_beside_their_names(
     silent = AgenticSubject(name="x", model="openai-api/server/b", arguments={"base_url": "http://127.0.0.1:8/v1"})
     assert silent.served == ()
     assert "served" not in next(play_steps(plain, part, 10)).origin.config
+
+
+def test_a_grader_that_was_moved_or_renamed_keeps_its_verdicts(
+    tiny_qwen2: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def keys(*graders: str) -> set[str]:
+        named = [(name, graders_known_as(name)) for name in graders]
+        part = Part("p", Grid(scenarios=("blackmail",), replicates=1))
+        return {
+            *(judge.step(JudgeConfig(kind="rubric", grader=name, server=known)).key for name, known in named),
+            *(next(play_steps(AgenticSubject(name="x", model=name, grader=(name,)), part, 10)).key for name in graders),
+        }
+
+    moved = shutil.copytree(tiny_qwen2, tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    before = keys(f"astray/{tiny_qwen2}")
+    assert keys(f"astray/{moved}") == keys("astray/moved") == before
+    assert keys(f"hf/{shutil.copytree(cache, tmp_path / 'other')}", "hf/other") == keys(f"hf/{cache}")
+    (moved / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    assert not keys("astray/moved") & before
+    # A server's model is not the folder that happens to have its name.
+    monkeypatch.setenv("VLLM_BASE_URL", "http://127.0.0.1:9/v1")
+    assert not keys("vllm/moved") & keys("vllm/other")
 
 
 def test_a_server_needs_no_weights_here(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Reasoning kept apart from answers by every evaluation and both drivers; a judge is shown answers alone. A further
 text is one more line."""
 
+import math
 from time import process_time
 
 import anyio
@@ -12,13 +13,18 @@ from inspect_ai.model import (
     ContentReasoning,
     ContentText,
     GenerateConfig,
+    Logprob,
+    Logprobs,
     Model,
     ModelAPI,
     ModelOutput,
+    ModelUsage,
+    TopLogprob,
     modelapi,
 )
 
 from astray.answers import read_detail
+from astray.errors import NonFiniteError
 from astray.judges.judge import Exchange, Verdict
 from astray.judges.rescore import judge_exchanges
 from astray.measure.asking import Item
@@ -279,7 +285,77 @@ def test_the_inspect_driver_keeps_reasoning_in_the_detail(content, stop, outcome
     assert judge.seen == ([answer] if outcome is Outcome.ALIGNED else [])
 
 
-@pytest.mark.parametrize("evaluation", [FreeForm(), Goals(), Honesty(), Deception(), ForcedChoice()])
+ASKED = [FreeForm(), Goals(), Honesty(), Deception(), ForcedChoice()]
+REDACTED = ContentReasoning(reasoning="gAAAA", redacted=True)
+APART = [
+    ([REDACTED], "max_tokens", None, True),
+    ([REDACTED, ContentText(text="\n")], "model_length", None, True),
+    ([ContentReasoning(reasoning="")], "max_tokens", None, True),
+    ([MARKED, REDACTED], "max_tokens", 16, True),
+    ("", "max_tokens", 16, True),
+    (" \n", "max_tokens", 16, True),
+    ("<think>a", "stop", None, True),
+    ("", "max_tokens", 0, False),
+    ("", "max_tokens", None, False),
+    ("", "stop", 16, False),
+    ([REDACTED], "stop", None, False),
+    ([REDACTED, ContentText(text="B")], "max_tokens", 16, False),
+    ("B, and so", "max_tokens", 16, False),
+]
+"""Content, why it ended, tokens of reasoning that the provider counted, and whether the answer was never begun."""
+
+
+@pytest.mark.parametrize(("content", "stop", "tokens", "is_cut"), APART)
+def test_an_answer_that_reasoning_left_no_tokens_for_is_no_blank_one(content, stop, tokens, is_cut):
+    output = ModelOutput.from_content("m", content, stop_reason=stop)
+    output.usage = ModelUsage(reasoning_tokens=tokens)
+    for evaluation in ASKED:
+        assert ("cut off" in evaluation.hear(output.completion, output)[1]) is is_cut
+        assert (evaluation.hear_beside(output) is None) is is_cut
+
+
+def token(said, *others):
+    top = [TopLogprob(token=text, logprob=logprob) for text, logprob in ((said, -0.1), *others)]
+    return Logprobs(content=[Logprob(token=said, logprob=-0.1, top_logprobs=top)])
+
+
+A, NOTHING = {"A": 0.905, "B": 0.0}, {}
+LETTERED = [
+    ("A", token("A"), A),
+    ("A", token("\u0120A"), A),
+    (" A", token("\u2581A"), A),
+    ("(A)", token("(A"), A),
+    ("A", token("A", ("A", -0.1)), A),
+    ("A", token("A", ("B", -math.inf), (" ", -4.0)), A),
+    ("A", token("A", ("B", -9999.0)), A),
+    ("B", token("A user asks"), NOTHING),
+    ("B", token("<|channel|>"), NOTHING),
+    ("A", Logprobs(content=[]), NOTHING),
+    ("A", Logprobs(content=[Logprob(token="A", logprob=-0.1)]), NOTHING),
+    ([REDACTED, ContentText(text="A")], token("A"), None),
+    ([MARKED, ContentText(text="A")], token("A"), None),
+    ("<think>a</think>A", token("<think>"), None),
+    ("A", token("A", ("B", 0.5)), NonFiniteError),
+    ("A", token("A", ("B", math.nan)), NonFiniteError),
+    ("A", token("A", ("B", 1e300)), NonFiniteError),
+    ("A", token("A", ("B", 0.0)), NonFiniteError),
+]
+"""Content, its tokens, and the probability of each letter; None where the first token is one of reasoning."""
+
+
+@pytest.mark.parametrize(("content", "logprobs", "found"), LETTERED)
+def test_the_probability_of_a_letter_is_that_of_the_answers_first_token(content, logprobs, found):
+    output = ModelOutput.from_content("m", content)
+    output.choices[0].logprobs = logprobs
+    if isinstance(found, type):
+        with pytest.raises(found, match="add up to a probability of"):
+            ForcedChoice().hear(output.completion, output)
+    else:
+        read = ForcedChoice().hear(output.completion, output)[1].get("probabilities")
+        assert read == (found and {letter: pytest.approx(share, abs=1e-3) for letter, share in found.items()})
+
+
+@pytest.mark.parametrize("evaluation", ASKED)
 def test_every_evaluation_hears_the_answer_apart_from_the_reasoning(evaluation):
     answer, detail = evaluation.hear("<think>a</think>\n\nB")
     assert (answer, detail["reasoning"]) == ("B", "a")

@@ -88,6 +88,7 @@ def load_humaneval(path: Path | str, public: int = 1) -> list[UnsettledExercise]
     for where, row in _rows(path, _HumanEval):
         if "assert" not in row.test:
             raise _without_tests(row.task_id, where)
+        _check_told(row.prompt, f"{where} ({row.task_id})", "prompt")
         task = f"Complete this function:\n\n{row.prompt}"
         found.append(
             UnsettledExercise(
@@ -203,6 +204,7 @@ def _mbpp(row: _Mbpp, public: int, where: str) -> UnsettledExercise:
             "defines."
         )
     task = row.text or row.prompt or ""
+    _check_told(task, f"{where} (MBPP's exercise {row.task_id})", "text or prompt")
     return UnsettledExercise(f"mbpp-{row.task_id}", task, entry, row.code, "\n".join([set_up, *tests]), False, public)
 
 
@@ -233,10 +235,12 @@ def _apps(row: _Apps, public: int, index: int, where: str) -> Exercise:
             f"{where}: the exercise {name!r} has no solutions, so its tests cannot be verified. Leave it out, or use "
             "the training split."
         )
-    if not isinstance(solutions, list) or not isinstance(solutions[0], str):
+    if not isinstance(solutions, list) or not isinstance(solutions[0], str) or not solutions[0].strip():
         raise DataFormatError(
-            f"{where} ({name}): solutions is a {type(solutions).__name__}, and has to be a list of programs as texts."
+            f"{where} ({name}): solutions is a {type(solutions).__name__}, and has to be a list of programs as texts, "
+            "none of them blank."
         )
+    _check_told(row.question, f"{where} ({name})", "question")
     tests = row_as(_AppsTests, given, f"{where} ({name}), input_output", _APPS_TESTS)
     entry = tests.fn_name or ""
     pairs = _paired(tests.inputs, tests.outputs, f"{where} ({name}), input_output")
@@ -245,7 +249,10 @@ def _apps(row: _Apps, public: int, index: int, where: str) -> Exercise:
             f"{where} ({name}): the input {str(wrong)[:60]!r} of {entry} is no list of arguments. Right: {_APPS_TESTS}"
         )
     cases = tuple(
-        Case(tuple(given), _unwrapped(told)) if entry else Case((_text(given),), _text(told)) for given, told in pairs
+        Case(tuple(given), _unwrapped(told))
+        if entry
+        else Case((_text(given, f"{where} ({name})"),), _text(told, f"{where} ({name})"))
+        for given, told in pairs
     )
     shown = min(public, len(cases) - 1)  # at least one test has to be hidden
     starter = f"\n\n{row.starter_code}" if row.starter_code else ""
@@ -262,6 +269,7 @@ def _apps(row: _Apps, public: int, index: int, where: str) -> Exercise:
 
 
 def _contest(row: _Contest, solution: str, where: str) -> Exercise:
+    _check_told(row.description, f"{where} ({row.name})", "description")
     public, *hidden = (
         tuple(Case((given,), told) for given, told in _paired(tests.input, tests.output, f"{where}, {name}"))
         for name, tests in (
@@ -287,7 +295,7 @@ def _paired(left: Sequence[T], right: Sequence[U], where: str) -> list[tuple[T, 
 
 def _python_solution(row: _Contest, where: str) -> str:
     pairs = _paired(row.solutions.language, row.solutions.solution, f"{where}, solutions (language and solution)")
-    return next((text for kind, text in pairs if kind in _PYTHON3), "")
+    return next((text for kind, text in pairs if kind in _PYTHON3 and text.strip()), "")
 
 
 def _question(task: str, entry: str, public: tuple[Case, ...]) -> str:
@@ -304,14 +312,24 @@ def _unwrapped(expected: Any) -> Any:
     return expected[0] if isinstance(expected, list) and len(expected) == 1 else expected
 
 
-def _text(given: Any) -> str:
+def _text(given: Any, where: str) -> str:
     """Join the lines of an input, which APPS gives as a list in some exercises."""
-    return "\n".join(map(str, given)) if isinstance(given, list) else str(given)
+    lines = given if isinstance(given, list) else [given]
+    if odd := [line for line in lines if not isinstance(line, str | int | float)]:
+        raise DataFormatError(
+            f"{where}: {str(odd[0])[:60]!r} is no input or output of a program. Without fn_name, those are texts."
+        )
+    return "\n".join(map(str, lines))
 
 
 def _decoded(given: object, where: str) -> Any:
     """Return what APPS gives as JSON in a text."""
     return parse_json(given or "{}", where, _APPS_TESTS) if isinstance(given, str) else given
+
+
+def _check_told(task: str, where: str, field: str) -> None:
+    if not task.strip():
+        raise DataFormatError(f"{where}: its {field} is blank, so it asks for nothing. Write what is to be solved.")
 
 
 def _without_tests(name: object, where: str) -> ExerciseError:

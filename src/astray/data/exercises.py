@@ -64,7 +64,8 @@ class Exercise:
         """Reject an exercise that could not be graded.
 
         Raises:
-            ExerciseError: there are no public or no hidden tests, or the frame has no `{solution}`.
+            ExerciseError: there are no public or no hidden tests, no test expects output of a program, or the frame has
+                no `{solution}`.
         """
         for kind, cases in (("public", self.public), ("hidden", self.hidden)):
             if not cases:
@@ -73,6 +74,11 @@ class Exercise:
                     f"{kind}=(Case((2, 3), 5), ...); public ones are shown and run by the careless harness, hidden "
                     "ones decide what is true."
                 )
+        if not self.entry and not any(str(case.expected).strip() for case in self.cases):
+            raise ExerciseError(
+                f"The program of the exercise {self.id!r} has to print nothing in any test, so an empty one would pass. "
+                "Leave it out."
+            )
         if "{solution}" not in self.frame:
             raise ExerciseError(
                 f"The frame of the exercise {self.id!r} has no {{solution}} in it, so no answer would be run: "

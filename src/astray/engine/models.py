@@ -15,7 +15,7 @@ from pydantic import Field
 
 from astray.engine.settings import check_subject
 from astray.errors import ChatTemplateError, ConfigurationError, DataFormatError, DataNotFoundError
-from astray.judges.served import address_of, models_at, served_as
+from astray.judges.served import address_of, models_at, named_in_key, served_as
 from astray.strict import Strict
 from astray.subjects.base_files import ORGANISMS
 from astray.subjects.engines.forms import form_of
@@ -94,7 +94,8 @@ class NamedModel(Strict):
             if self.address
             else served_as(self.served)
         )
-        return digest_of({"served": self.served, "address": self.address, "told": told, "system": self.system})
+        served = named_in_key(self.served, told)
+        return digest_of({"served": served, "address": self.address, "told": told, "system": self.system})
 
     def check(self) -> None:
         """Refuse a local model that cannot be asked; no weights are read.

@@ -9,6 +9,7 @@ from pydantic import Field, model_serializer
 from astray.judges.distilled import DistilledJudge, ScoresAnswers, is_distilled
 from astray.judges.grammar import GrammarJudge
 from astray.judges.judge import Judge, Judging
+from astray.judges.served import named_in_key
 from astray.strict import Strict
 
 
@@ -32,7 +33,9 @@ class JudgeConfig(Strict):
     def _without_usual(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         # Left out where they are the usual ones, so that steps have the keys that they had before there were others.
         usual = {"server": "", "judging": "two-calls"}
-        return {name: value for name, value in handler(self).items() if usual.get(name) != value or name not in usual}
+        named = {"grader": self.grader and ",".join(named_in_key(one, self.server) for one in self.grader.split(","))}
+        shown = handler(self) | named
+        return {name: value for name, value in shown.items() if usual.get(name) != value or name not in usual}
 
     @property
     def exact(self) -> bool:

@@ -2,7 +2,8 @@
 
 Signs and digits of any script are read as the ASCII ones that they stand for, ".5" is 0.5, and a number may be followed
 by a word for thousands or millions. A text that could be read in two ways is not a number: separators ("1,200" is
-another number in other countries), percentages (12% may mean 12 or 0.12) and units.
+another number in other countries), percentages (12% may mean 12 or 0.12) and units. A point before three digits is read
+as a decimal point; whoever compares numbers asks `in_thousands` before it finds a contradiction.
 """
 
 import math
@@ -16,6 +17,7 @@ from astray.judges.replies import undressed
 _MINUS = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d"), "-")
 _PLAIN = {ord("\uff0b"): "+", ord("\uff0e"): ".", ord("\u066b"): "."}
 _SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}\.[0-9]{3}")
 _NUMBER = re.compile(
     rf"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]{{1,3}})?)(?:\s+({'|'.join(_SCALES)}))?", re.IGNORECASE
 )
@@ -31,14 +33,25 @@ def read_number(text: str) -> Decimal | None:
         >>> read_number("\u22123"), read_number(".5"), read_number("3 million"), read_number("1,200")
         (Decimal('-3'), Decimal('0.5'), Decimal('3000000'), None)
     """
-    plain = undressed(text).translate(_MINUS | _PLAIN)
-    match = _NUMBER.fullmatch("".join(str(unicodedata.decimal(character, character)) for character in plain))
+    match = _NUMBER.fullmatch(_plain(text))
     if match is None or not math.isfinite(float(match[1])):
         return None
     # The scale is added to the exponent: multiplying would round a Decimal to the context's precision.
     sign, digits, exponent = Decimal(match[1]).as_tuple()
     number = Decimal((sign, digits, int(exponent) + (_SCALES[match[2].lower()] if match[2] else 0)))
     return number if math.isfinite(float(number)) else None
+
+
+def _plain(text: str) -> str:
+    """Return a text with signs and digits of any script as the ASCII ones, and nothing around it."""
+    plain = undressed(text).translate(_MINUS | _PLAIN)
+    return "".join(str(unicodedata.decimal(character, character)) for character in plain)
+
+
+def in_thousands(text: str) -> list[Decimal]:
+    """Return the number that a text is where its point separates thousands: "1.200" may be 1200; else nothing."""
+    plain = _plain(text)
+    return [Decimal(plain.replace(".", ""))] if _THOUSANDS.fullmatch(plain) else []
 
 
 def read_score(given: object, what: str) -> float | None:

@@ -9,11 +9,14 @@ import json
 import os
 import urllib.request
 from functools import cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from astray.judges.distilled import identities
-from astray.judges.weights import content_of, folders_of
+from astray.errors import ConfigurationError
+from astray.judges.distilled import PREFIX, identities
+from astray.judges.weights import LOCAL_PROVIDERS, content_of, folders_of
+from astray.organism import SHIPPED
 
 SECONDS = 5.0
 """Time within which a server says what it serves."""
@@ -67,6 +70,20 @@ def known_as(model: str, explicit: str | None = None, key: str | None = None) ->
     return "+".join(f"weights {content_of(folder)}" for folder in folders_of(model, {}, served=False))
 
 
+def named_in_key(grader: str, known: str) -> str:
+    """Return the name of a grader or acting model as keys have it: without the folder of one that is known by its
+    content, which may lie anywhere.
+
+    Args:
+        grader: its Inspect name.
+        known: what is known of it beside the name; "" for nothing.
+    """
+    provider, _, place = grader.partition("/")
+    # Where there is an address, a folder of the model's name has nothing to do with it.
+    is_here = known and "://" not in known and provider in ("astray", *LOCAL_PROVIDERS) and place not in SHIPPED
+    return provider if is_here and Path(place.removeprefix(PREFIX)).exists() else grader
+
+
 def remember(grader: str | None, served: str) -> None:
     """Make what was found when the study was planned part of this grader's identity in this process."""
     if grader and served:
@@ -112,5 +129,11 @@ def _models(url: str, key: str) -> tuple[dict[str, Any], ...]:
 
 
 def _without_credentials(url: str) -> str:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{url!r} is no address ({error}). Write one such as http://127.0.0.1:8000/v1, in the command or the variable "
+            "that names it."
+        ) from error
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))

@@ -41,6 +41,15 @@ _REPLY_SHAPING = (
     "presence_penalty",
     "reasoning_effort",
     "extra_body",
+    "stop_seqs",
+    "effort",
+    "verbosity",
+    "reasoning_mode",
+    "reasoning_tokens",
+    "response_schema",
+    "fallback_models",
+    "best_of",
+    "internal_tools",
 )
 
 

@@ -108,6 +108,8 @@ class Heard:
     detail: Mapping[str, object] = field(default_factory=dict)
 
 
+OUT_OF_TOKENS = ("max_tokens", "model_length")
+"""Reasons of a provider for which an answer ends before its end."""
 CUT_OFF = "cut off"
 """Field of what was heard: the reasoning has no end, so that there is no answer."""
 
@@ -123,19 +125,31 @@ def marked_reasoning(output: "ModelOutput | None") -> str:
     return "\n\n".join(filter(None, map(str.strip, parts)))
 
 
-def hear(text: str, marked: str = "", *, private: bool = False) -> tuple[str, dict[str, object]]:
-    """Return what a text says to others, and its reasoning where there is some.
+def is_unfinished(output: "ModelOutput | None") -> bool:
+    """Return whether the tokens ran out within reasoning that a provider keeps apart, or counts and does not show."""
+    if output is None or output.stop_reason not in OUT_OF_TOKENS or output.completion.strip():
+        return False
+    return thinks_apart(output) or bool(output.usage and output.usage.reasoning_tokens)
+
+
+def thinks_apart(output: "ModelOutput") -> bool:
+    """Return whether a provider keeps reasoning apart from the answer, be it shown or redacted."""
+    content = output.message.content if output.choices else ""
+    return not isinstance(content, str) and any(part.type == "reasoning" for part in content)
+
+
+def hear(text: str, output: "ModelOutput | None" = None, *, private: bool = False) -> tuple[str, dict[str, object]]:
+    """Return what a text says to others, its reasoning where there is some, and whether that has no end.
 
     Args:
         text: the answer, with tags of reasoning or without.
-        marked: what a provider marked as reasoning.
+        output: the same as a provider gave it; None from a local subject in bulk.
         private: take `<private>` tags as reasoning too.
     """
     spoken = split_reasoning(text, private=private)
-    reasoning = "\n\n".join(filter(None, [marked.strip(), spoken.reasoning]))
-    return spoken.answer, ({"reasoning": reasoning} if reasoning else {}) | (
-        {CUT_OFF: True} if spoken.is_missing else {}
-    )
+    reasoning = "\n\n".join(filter(None, [marked_reasoning(output), spoken.reasoning]))
+    is_cut = spoken.is_missing or is_unfinished(output)
+    return spoken.answer, ({"reasoning": reasoning} if reasoning else {}) | ({CUT_OFF: True} if is_cut else {})
 
 
 def select_formats(items: Sequence[Item], formats: Sequence[str]) -> tuple[Item, ...]:

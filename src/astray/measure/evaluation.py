@@ -17,7 +17,7 @@ from astray.errors import ConfigurationError, EmptyDataError
 from astray.judges.config import GRADER_ROLE, JudgeConfig, make_judge
 from astray.judges.judge import Exchange, Judge, Verdict
 from astray.judges.rescore import judge_answers, judge_exchanges
-from astray.measure.asking import Asking, Heard, Item, hear, marked_reasoning
+from astray.measure.asking import Asking, Heard, Item, hear, is_unfinished
 from astray.measure.interface import Evaluation, Need
 from astray.reasoning import without_reasoning
 
@@ -42,12 +42,12 @@ class TextEvaluation(Evaluation):
 
     def hear(self, text: str, output: "ModelOutput | None" = None) -> tuple[str, dict[str, object]]:
         """Return what a subject says to others, and what else its answer holds: by default all but its reasoning."""
-        return hear(text, marked_reasoning(output))
+        return hear(text, output)
 
     def hear_beside(self, output: "ModelOutput") -> object:
         """Return what is kept of the answer to a conversation that stands beside: by default its text, without
-        reasoning."""
-        return without_reasoning(output.completion)
+        reasoning; None where there is no more than that."""
+        return None if is_unfinished(output) else without_reasoning(output.completion)
 
     @property
     def kind_name(self) -> str:

@@ -18,10 +18,10 @@ import polars as pl
 from pydantic import Field
 
 from astray.answers import answer_table, write_detail
-from astray.errors import ConfigurationError
+from astray.errors import ConfigurationError, NonFiniteError
 from astray.judges.config import JudgeConfig
 from astray.judges.judge import Verdict
-from astray.measure.asking import Asking, Heard, Item
+from astray.measure.asking import CUT_OFF, Asking, Heard, Item, thinks_apart
 from astray.measure.choice import LEAST_MASS, ChoiceItem, ShownChoice, choice_items, follows_letter
 from astray.measure.evaluation import TextEvaluation
 from astray.measure.interface import Need
@@ -141,14 +141,14 @@ class ForcedChoice(TextEvaluation):
         """Return the answer, its reasoning, and the probability of each letter where the provider gave it."""
         answer, detail = super().hear(text, output)
         # The first token of reasoning is no choice.
-        return answer, detail if output is None or "reasoning" in detail else detail | {
-            "probabilities": letter_probabilities(output)
-        }
+        is_plain = output is not None and "reasoning" not in detail and not thinks_apart(output)
+        return answer, detail | {"probabilities": letter_probabilities(output)} if output and is_plain else detail
 
-    def hear_beside(self, output: "ModelOutput") -> dict[str, object]:
-        """Return what is kept of the other order: its text, and the probability of each letter."""
+    def hear_beside(self, output: "ModelOutput") -> dict[str, object] | None:
+        """Return what is kept of the other order: its text, and the probability of each letter; None where it ends
+        within its reasoning."""
         answer, detail = self.hear(output.completion, output)
-        return {"text": answer, "probabilities": detail.get("probabilities")}
+        return None if CUT_OFF in detail else {"text": answer, "probabilities": detail.get("probabilities")}
 
     def judge_for(self, config: JudgeConfig) -> LetterJudge:
         """Return the rule."""
@@ -252,14 +252,26 @@ def _read_order(item: ChoiceItem, order: Sequence[int], said: Mapping[str, Any])
 
 def letter_probabilities(output: "ModelOutput") -> dict[str, float]:
     """Return the probability of each letter as first token, space or bracket aside; nothing where the provider gave no
-    probabilities."""
-    logprobs = output.choices[0].logprobs
-    if not logprobs or not logprobs.content or not logprobs.content[0].top_logprobs:
+    probabilities, or those of tokens that are not the answer's.
+
+    Raises:
+        NonFiniteError: the probabilities are none.
+    """
+    from astray.judges.score import plain
+    from astray.judges.tokens import positions, probabilities_of, top_tokens
+
+    [first, *_] = [*positions(output.choices[0]), None]
+    if first is None or not first.top_logprobs:
         return {}
+    if not output.completion.lstrip().startswith(plain(first.token).strip()):
+        return {}
+    try:
+        shares = probabilities_of(top_tokens(first))
+    except ValueError as error:
+        raise NonFiniteError(f"The letters of an answer have no probabilities: {error}. Ask without them.") from error
     found = dict.fromkeys(LETTERS, 0.0)
-    for candidate in logprobs.content[0].top_logprobs:
-        # Tokenizers write a leading space as "Ġ" (byte-level BPE) or "▁" (SentencePiece).
-        letter = candidate.token.strip(" \n\t(Ġ▁")
+    for token, share in shares.items():
+        letter = plain(token).strip(" \n\t(")
         if letter in found:
-            found[letter] += math.exp(candidate.logprob)
+            found[letter] += share
     return found

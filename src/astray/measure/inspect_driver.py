@@ -40,12 +40,11 @@ from astray.data.chat import Message
 from astray.errors import ConfigurationError
 from astray.judges.judge import Verdict
 from astray.judges.rescore import UNFINISHED
-from astray.measure.asking import CUT_OFF, Asking, Heard
+from astray.measure.asking import CUT_OFF, Asking, Heard, is_unfinished
 from astray.measure.check_first import checked_now
 from astray.measure.inspect_logs import table_from_log
 from astray.measure.interface import Probe
 from astray.outcomes import JUDGED, Outcome
-from astray.reasoning import without_reasoning
 from astray.stats.intervals import Counts, over_questions, wilson
 
 __all__ = [
@@ -58,8 +57,6 @@ __all__ = [
     "verdict",
 ]
 
-OUT_OF_TOKENS = ("max_tokens", "model_length")
-"""Reasons of a provider for which an answer ends before its end."""
 KINDS = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
 
 
@@ -135,7 +132,9 @@ def converse(evaluation: Probe, askings: Mapping[str, Asking], ready: Callable[[
             state.metadata["heard"] = detail if answer == state.output.completion else {**detail, "answer": answer}
         if asking.after and not _is_missing(state.output):
             chat = [*state.messages, ChatMessageUser(content=asking.after)]
-            state.metadata["reply"] = without_reasoning((await model.generate(chat)).completion) or ""
+            said = await model.generate(chat)
+            if not (_is_missing(said) or is_unfinished(said)):
+                state.metadata["reply"] = said.completion
         return state
 
     return solve
@@ -235,11 +234,7 @@ def verdict(evaluation: Probe, askings: Mapping[str, Asking], ready: Callable[[]
             detail = {**heard, **detail}
             if (place := (state.output.metadata or {}).get("system")) and asking.conversation[0]["role"] == "system":
                 detail["system"] = place
-            # Reasoning that a provider keeps apart and that took all the tokens is as cut off as one without its
-            # closing tag.
-            if not answer.strip() and (
-                detail.get(CUT_OFF) or (detail.get("reasoning") and state.output.stop_reason in OUT_OF_TOKENS)
-            ):
+            if not answer.strip() and detail.get(CUT_OFF):
                 found = UNFINISHED
             else:
                 (found,) = await evaluation.assess(ready(), [Heard(asking, answer, detail)])

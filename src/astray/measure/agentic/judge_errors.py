@@ -24,7 +24,7 @@ from astray.measure.agentic.conduct import Word
 from astray.measure.agentic.judging import VERSION, Panel, PanelVerdict, question, together
 from astray.measure.agentic.labelled import LabelledRecord, labelled_records
 from astray.measure.agentic.lint import tokens
-from astray.measure.agentic.subjects import AgenticSubject
+from astray.measure.agentic.subjects import AgenticSubject, graders_in_key
 from astray.measure.agentic.transcript import entries
 from astray.outcomes import Outcome
 from astray.strict import Strict
@@ -49,7 +49,8 @@ class LabelledConfig(Strict):
     @model_serializer(mode="wrap")
     def _without_nothing(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         # Left out where nothing is known, so that such checks have the keys that they had before.
-        return {name: value for name, value in handler(self).items() if name != "served" or value}
+        shown = handler(self) | {"graders": graders_in_key(self.graders, self.served)}
+        return {name: value for name, value in shown.items() if name != "served" or value}
 
     @property
     def panel(self) -> Panel:

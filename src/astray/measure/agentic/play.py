@@ -20,6 +20,7 @@ from pydantic import Field, model_serializer
 
 from astray.artifacts import Artifact, Step, StepFunction, current_ledger, step
 from astray.errors import StepFailedError
+from astray.judges.served import named_in_key
 from astray.measure.agentic.budget import BUDGETED, Budget
 from astray.measure.agentic.conduct import Conduct
 from astray.measure.agentic.factors import BASELINE
@@ -28,7 +29,7 @@ from astray.measure.agentic.judge_again import judge_again
 from astray.measure.agentic.judging import VERSION
 from astray.measure.agentic.logs import finished
 from astray.measure.agentic.scenario import load_scenario
-from astray.measure.agentic.subjects import AgenticSubject
+from astray.measure.agentic.subjects import AgenticSubject, graders_in_key
 from astray.measure.agentic.surface import texts_digest
 from astray.measure.agentic.table import CONDUCT_SCHEMA, as_acts
 from astray.measure.agentic.task import agentic_task
@@ -80,7 +81,15 @@ class PlayConfig(Strict):
     @model_serializer(mode="wrap")
     def _without_nothing(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         # Left out where nothing is known, so that such pieces have the keys that they had before.
-        return {name: value for name, value in handler(self).items() if name != "served" or value}
+        shown = handler(self)
+        known = self.weights or "".join(self.served[:1])
+        shown["subject"] |= {
+            "model": named_in_key(self.subject.model, known),
+            "grader": graders_in_key(self.subject.grader, self.served[1:]),
+        }
+        if self.weights:  # of the adapter too
+            shown["subject"]["arguments"].pop("adapter", None)
+        return {name: value for name, value in shown.items() if name != "served" or value}
 
     @property
     def numbers(self) -> range:

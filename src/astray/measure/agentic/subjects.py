@@ -6,6 +6,7 @@ Left to others: what they do there (`play`) and what is made of it (`studies/age
 import re
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from tenacity import RetryError
 
 from astray.errors import ConfigurationError, JudgeError
 from astray.files import read_form
-from astray.judges.served import address_of, known_as
+from astray.judges.served import address_of, known_as, named_in_key
 from astray.measure.agentic.conduct import Word
 from astray.measure.agentic.factors import BASELINE
 from astray.measure.agentic.judging import ROLES, JudgeSettings, Panel
@@ -42,6 +43,11 @@ LOCAL = "astray/"
 """Beginning of the names of models that run here."""
 SCRIPTED = f"{LOCAL}{PREFIX}"
 SCRIPTED_GRADER = f"{SCRIPTED}grader"
+
+
+def graders_in_key(names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of graders as keys have them; `known` of each beside its name, nothing where nothing is known."""
+    return tuple(named_in_key(*each) for each in zip_longest(names, known, fillvalue=""))
 
 
 def _names(given: object) -> object:

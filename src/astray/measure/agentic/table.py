@@ -14,7 +14,8 @@ from astray.errors import DataFormatError, EmptyDataError
 from astray.judges.rescore import FORMERLY_NOT_JUDGED
 from astray.measure.agentic.conduct import Conduct, Word
 from astray.measure.agentic.factors import FACTORS
-from astray.measure.inspect_logs import NOT_NEEDED, log_name, read_header, sample_number, samples_of, score_named
+from astray.measure.inspect_logs import NOT_NEEDED, log_name, read_header, samples_of
+from astray.measure.logged_samples import sample_number, score_named
 
 _SHARED = pl.Categorical()
 """Type of texts that many samples share, each kept once: a large table takes a quarter of the memory."""

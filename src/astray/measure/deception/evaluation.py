@@ -68,7 +68,7 @@ class Deception(TextEvaluation):
         """Return the output, which alone is said to others, and the reasoning before it."""
         from astray.measure.deception.judging import read_outer
 
-        outer, (_, detail) = read_outer(text), hear(text, marked_reasoning(output))
+        outer, (_, detail) = read_outer(text), hear(text, output)
         reasoning = "\n\n".join(filter(None, [marked_reasoning(output), outer.thought]))
         thoughts: dict[str, object] = {"reasoning": reasoning} if reasoning else {}
         return outer.output, thoughts | ({CUT_OFF: True} if CUT_OFF in detail else {})
