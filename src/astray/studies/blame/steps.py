@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from astray.artifacts import Artifact, step
 from astray.cause.supervision import MASKED, TrainingRow, supervise
 from astray.data.chat import Message
-from astray.explain.attribution import NATS, Contrast, WeightSpace, directional, margin_gradient
+from astray.explain.attribution import Contrast, WeightSpace, directional, margin_gradients
 from astray.measure.meter import Meter, Pair, harmful_pairs, meter_change, null_pairs, world_pairs
 from astray.stats.intervals import Interval
 from astray.studies.screen.steps import ROWS_FILE, USELESS, DataConfig, in_parts
@@ -68,7 +68,7 @@ def measure_change(config: MeterConfig, inputs: Mapping[str, Artifact], folder: 
     (folder / CHANGE_FILE).write_text(json.dumps(told), encoding="utf-8")
 
 
-@step("blame-gradients", version=1, resumable=True)
+@step("blame-gradients", version=2, resumable=True)
 def attribute_rows(config: GradientConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Write for each row how far a step on it raises harmful answers, summed over the points, and the same of nulls.
 
@@ -109,18 +109,17 @@ class _Point:
     ) -> tuple[Float[np.ndarray, "usable"], Float[np.ndarray, "drawn nulls"]]:
         """Return the score of each usable row, and those of nulls for the drawn ones; batches are kept in files."""
         harmful, good = (contrasts_of(self.subject, self.config.world, null=null) for null in (False, True))
-        upward, slope = margin_gradient(space, harmful)
+        upward, slope = margin_gradients(space, harmful)
 
         def along(numbers: Sequence[int]) -> Float[np.ndarray, "numbers one"]:
-            return directional(space, upward, NATS / slope, self._answers(numbers))[:, None]
+            return directional(space, upward, self._answers(numbers))
 
         scores = slope * in_parts(usable, along, kept, 1)[:, 0]
-        nulls = np.zeros((len(drawn), self.config.nulls))
-        for number in range(self.config.nulls if drawn else 0):
-            signs = np.random.default_rng(number).choice([-1, 1], len(good)).tolist()
-            nowhere, steep = margin_gradient(space, good, signs)
-            nulls[:, number] = steep * directional(space, nowhere, NATS / steep, self._answers(drawn))
-        return scores, nulls
+        if not drawn or not self.config.nulls:
+            return scores, np.zeros((len(drawn), self.config.nulls))
+        signs = [np.random.default_rng(number).choice([-1, 1], len(good)) for number in range(self.config.nulls)]
+        nowhere, steep = margin_gradients(space, good, np.array(signs))
+        return scores, steep * directional(space, nowhere, self._answers(drawn))
 
     def _answers(self, numbers: Sequence[int]) -> list[Continuation]:
         chosen = [self.rows[number] for number in numbers]
