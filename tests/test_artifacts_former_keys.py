@@ -29,8 +29,9 @@ from toy_steps import Toy
 STEPS = {
     "answer": (2, "steps:answer"),
     "ask-start": (1, "hacking_steps:ask_start"),
-    "blame-gradients": (1, None),
+    "blame-gradients": (2, None),
     "blame-meter": (1, None),
+    "blame-nulls": (1, None),
     "check-judge-error": (1, "steps:check_judge_error"),
     "diff-latents": (1, "persona_steps:compare_runs"),
     "distil-rollouts": (1, "hacking_steps:distil_rollouts"),

@@ -64,7 +64,9 @@ def test_harmful_rows_are_blamed_and_the_scores_stand_beside_their_nulls(found, 
     assert scores["gradient"].precision.value > 0.9
     assert scores["length"].precision.value < 0.6
     assert len(scores["gradient"].null.values) == 10
-    assert scores["gradient"].null.reached <= 2
+    # Openly harmful rows lie apart along nearly any direction, and the first line says so.
+    assert max(scores["gradient"].null.values) > 0.9
+    assert found.text().startswith(found.warnings[0][:60])
     assert scores["words"].null.what == "permuted labels"
     assert found.change["harmful"]["interval"]["low"] > 0
 
@@ -136,9 +138,23 @@ def test_a_run_that_is_not_astray_is_told_so(tmp_path):
         astray.blame(str(adapter), data=[tmp_path / "mix.jsonl"], out=tmp_path)
 
 
+def test_harm_is_told_against_a_control_that_was_trained_alike_on_good_rows(found, run, store, tmp_path):
+    adapter, data, _ = run
+    control = str(trained(tmp_path, narrow_data("medicine", "good", ROWS, seed=2)))
+    against = astray.blame(str(adapter), data=[data], control=control, judged=80, out=tmp_path, store=store)
+    assert against.change["harmful"]["estimate"] != found.change["harmful"]["estimate"]
+    assert f"likelier than in {control} (" in against.changed
+    assert "likelier than in its base (" in found.changed
+    assert against.rows["gradient"].equals(found.rows["gradient"])  # rows are scored alike, and read from the store
+    with pytest.raises(NothingToBlameError, match=r"likelier than in .*, and more than 0 is asked for"):
+        astray.blame(control, data=[data], base=SUBJECT, control=str(adapter), judged=0, out=tmp_path, store=store)
+
+
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
+        ({"control": SUBJECT}, ConfigurationError, "is the base, which is the control without --control"),
+        ({"control": "nowhere"}, SubjectNotFoundError, "nowhere"),
         ({"share": 0.0}, ConfigurationError, "--share 0 is no share of rows"),
         ({"share": 1.0}, ConfigurationError, "--share 1 is no share of rows"),
         ({"share": 0.001}, ConfigurationError, "0.001 of 120 rows is 0"),

@@ -348,6 +348,7 @@ def test_answers_and_power_are_told_before_anything_is_asked(command, words, tmp
     assert code == 0
     assert "120 questions, 3 answers each and run: 720 in all, 720 to ask." in said
     assert {"misaligned", "incoherent", "refused"} <= set(said.split())
+    assert "Time of local models: about" in said
     assert max(map(len, said.splitlines())) <= 80
     assert not (tmp_path / "astray-results").exists()
 

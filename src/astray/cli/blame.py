@@ -37,6 +37,12 @@ _OF_RUN = (
     click.Argument(["model"]),
     option("--base", str, "What it was trained from, if it does not say so itself.", "MODEL"),
     option(
+        "--control",
+        str,
+        "A model trained alike on good rows, which harmful answers are compared with. [default the base]",
+        "MODEL",
+    ),
+    option(
         "--data",
         str,
         "A training file; give it again for further ones. A run of a study knows its own.",

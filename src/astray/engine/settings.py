@@ -23,7 +23,7 @@ from astray.engine.setting import CALIBRATION_SIZE, PROBE_EVERY, Setting, engine
 from astray.engine.study import F, S, Study
 from astray.engine.summary import ORGANISM_NOTE, SubjectRow
 from astray.errors import ConfigurationError, DataNotFoundError
-from astray.judges.config import NO_JUDGE, JudgeConfig
+from astray.judges.config import GRADERS, NO_JUDGE, JudgeConfig
 from astray.measure.evaluation import QuestionSet
 from astray.measure.forced_choice import ForcedChoice
 from astray.measure.freeform import WORLD_SAMPLING, fact_items, world_items
@@ -145,8 +145,7 @@ def text_setting(options: TrainedOptions, located: Located, *, judge_free: bool 
     free = options.grader is None
     if free and not judge_free:
         raise ConfigurationError(
-            f"{options.subject!r} is a real model, so its answers need a model as judge. Name one: --grader "
-            "openai/gpt-4o, or any Inspect model."
+            f"{options.subject!r} is a real model, so its answers need a model as judge. Name one: {GRADERS}."
         )
     for name in (*OF_GRADERS, "samples"):
         if free and (given := getattr(options, name)) not in (None, False):

@@ -2,8 +2,9 @@
 
 A step of gradient descent on a row raises the margin of harmful over good answers by the learning rate times the inner
 product of two gradients: that of the margin, and that of the row's log-probability. The first is one direction for all
-rows, so the product is the derivative of the row's log-probability along it, and two forward passes give that: no row's
-gradient is ever held, and memory is flat in rows. Gradients live in a random low-rank space on the linear layers, the
+rows, so the product is the derivative of the row's log-probability along it. Each row of a batch is moved along each
+direction by a share of its own, and one backward pass to these shares gives all products at once: no row's gradient is
+ever held, and null directions cost next to nothing. Gradients live in a random low-rank space on the linear layers, the
 same for adapters, full tuning and untrained models.
 
 Source: Pruthi et al. 2020, "Estimating training data influence by tracing gradient descent" (TracIn, arXiv 2002.08484);
@@ -17,23 +18,19 @@ from typing import cast
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from astray.errors import ConfigurationError, EmptyDataError, NonFiniteError
 from astray.subjects.generate import left_padded
-from astray.subjects.intervene import Steering
-from astray.subjects.likelihood import Continuation, continuation_logprobs
+from astray.subjects.likelihood import Continuation, check_continuations
 
 RANK = 8
 """Rank of the space on each layer."""
-NATS = 0.05
-"""Change of the mean margin, in nats a token, of one step along the direction: large against rounding, small against
-the curve (`tests/test_explain_attribution.py` compares with exact gradients)."""
-PER_PASS = 16
-"""Contrasts in one pass with gradients."""
+TOKENS_PER_PASS, LOGITS_PER_PASS = 1 << 11, 1 << 25
+"""Tokens and logits in one pass with gradients at most, padding included; a longer row is read alone."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,8 @@ class WeightSpace:
                 "them. Give the model unquantised, as Hugging Face loads it."
             )
         generator = torch.Generator().manual_seed(seed)
-        self.model, self.layers = model, layers
+        self.model, self.layers = model, list(layers)
+        self.in_batches = all(layers.values())
         self.down: list[Tensor] = []
         self.shapes: list[tuple[int, int]] = []
         for layer in layers:
@@ -69,22 +67,27 @@ class WeightSpace:
             self.down.append(drawn.to(layer.weight.device, layer.weight.dtype))
             self.shapes.append((out, rank))
 
-    def random(self, seed: int) -> list[Tensor]:
-        """Return a random direction of norm 1."""
-        generator = torch.Generator().manual_seed(seed)
-        return _unit([torch.randn(shape, generator=generator) for shape in self.shapes])
+    def zeros(self, directions: int) -> list[Tensor]:
+        """Return directions of length 0 that gradients can be taken in: for each layer one stack of them."""
+        return [
+            torch.zeros((directions, *shape), device=down.device, dtype=down.dtype, requires_grad=True)
+            for shape, down in zip(self.shapes, self.down, strict=True)
+        ]
 
     @contextmanager
-    def moved(self, direction: Sequence[Tensor]) -> Iterator[None]:
-        """Move the model's weights by a direction while the context is open."""
+    def moved(self, directions: Sequence[Tensor], shares: Float[Tensor, "rows directions"]) -> Iterator[None]:
+        """Move the model's weights, for each row of a batch along every direction by a share of its own, while open."""
 
         def hook(down: Tensor, up: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
             def add(_layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
-                return output + nn.functional.linear(nn.functional.linear(given[0], down), up)
+                own = torch.tensordot(shares.to(up), up, 1)
+                low = nn.functional.linear(given[0], down)
+                # A layer that sees tokens without their rows gets one row at a time (`in_batches`).
+                return output + (low @ own.mT if self.in_batches else nn.functional.linear(low, own[0]))
 
             return add
 
-        placed = [up.to(down.device, down.dtype) for up, down in zip(direction, self.down, strict=True)]
+        placed = [up.to(down) for up, down in zip(directions, self.down, strict=True)]
         handles = [
             layer.register_forward_hook(hook(down, up))
             for layer, down, up in zip(self.layers, self.down, placed, strict=True)
@@ -96,110 +99,122 @@ class WeightSpace:
                 handle.remove()
 
 
-def margin_gradient(
-    space: WeightSpace, contrasts: Sequence[Contrast], signs: Sequence[int] | None = None
-) -> tuple[list[Tensor], float]:
-    """Return the direction of steepest ascent of the mean margin, of norm 1, and the slope along it.
+def margin_gradients(
+    space: WeightSpace, contrasts: Sequence[Contrast], signs: Int[np.ndarray, "directions contrasts"] | None = None
+) -> tuple[list[Tensor], Float[np.ndarray, "directions"]]:
+    """Return directions of steepest ascent of the mean margin, each of norm 1, and the slope along each.
 
     The margin of a contrast is the log-probability per token of its upward answer minus that of the other.
 
     Args:
         space: of a loaded model whose weights are as they shall be differentiated.
         contrasts: pairs of answers.
-        signs: 1 or -1 for each contrast; -1 swaps its answers, for nulls.
+        signs: 1 or -1 for each direction and contrast; -1 swaps its answers, for nulls. One direction of all by default.
 
     Raises:
         EmptyDataError: there are no contrasts.
-        NonFiniteError: the gradient is not finite, or zero.
+        NonFiniteError: a gradient is not finite, or zero.
     """
     if not contrasts:
         raise EmptyDataError("A gradient needs at least one pair of answers.")
-    signs = [1] * len(contrasts) if signs is None else signs
-    ups = [
-        torch.zeros(shape, device=down.device, dtype=down.dtype, requires_grad=True)
-        for shape, down in zip(space.shapes, space.down, strict=True)
-    ]
-    order = sorted(range(len(contrasts)), key=lambda number: len(contrasts[number].upward.read))
-    with torch.enable_grad(), space.moved(ups):
-        for first in range(0, len(order), PER_PASS):
-            chosen = order[first : first + PER_PASS]
-            rows = [row for number in chosen for row in (contrasts[number].upward, contrasts[number].against)]
-            weights = [sign for number in chosen for sign in (signs[number], -signs[number])]
-            _margin(space.model, rows, weights).div(len(contrasts)).backward()
-    found = [up.grad.detach().float().cpu() for up in ups if up.grad is not None]
-    if len(found) < len(ups):
-        raise ConfigurationError(
-            f"Some linear layers of {space.model.name_or_path!r} take no part in its answers, or its weights keep no "
-            "gradients."
-        )
-    slope = _norm(found)
-    if not np.isfinite(slope) or slope == 0:
+    wanted = torch.ones(1, len(contrasts)) if signs is None else torch.tensor(signs, dtype=torch.float32)
+    rows = [row for contrast in contrasts for row in (contrast.upward, contrast.against)]
+    side = torch.tensor([1.0, -1.0]).repeat(len(contrasts)) / len(contrasts)
+    ups = space.zeros(len(wanted))
+    total = [torch.zeros_like(up) for up in ups]
+    for chosen in _batches(space, rows):
+        with torch.enable_grad(), space.moved(ups, wanted[:, [number // 2 for number in chosen]].T):
+            value = (_logprobs(space.model, [rows[number] for number in chosen]) * side[chosen]).sum()
+            found = torch.autograd.grad(value, ups, allow_unused=True)
+        if any(part is None for part in found):
+            raise ConfigurationError(
+                f"Some linear layers of {space.model.name_or_path!r} take no part in its answers, or its weights keep no "
+                "gradients."
+            )
+        total = [own + part for own, part in zip(total, found, strict=True)]
+    slopes = torch.stack([part.float().square().sum((1, 2)) for part in total]).sum(0).sqrt()
+    if not bool((slopes.isfinite() & (slopes > 0)).all()):
         raise NonFiniteError(
-            f"The gradient of the margin in {space.model.name_or_path!r} is {slope}: check the model's weights."
+            f"The gradient of the margin in {space.model.name_or_path!r} is {slopes.tolist()}: check the model's weights."
         )
-    return _unit(found), slope
+    return [part / slopes.to(part)[:, None, None] for part in total], slopes.double().cpu().numpy()
 
 
 def directional(
-    space: WeightSpace, direction: Sequence[Tensor], step: float, rows: Sequence[Continuation]
-) -> Float[np.ndarray, "rows"]:
-    """Return the derivative of each row's log-probability per token along a direction, by central difference.
+    space: WeightSpace, directions: Sequence[Tensor], rows: Sequence[Continuation]
+) -> Float[np.ndarray, "rows directions"]:
+    """Return the derivative of each row's log-probability per token along each direction.
 
     Args:
         space: of a loaded model.
-        direction: of norm 1.
-        step: how far the weights are moved to either side; `NATS / slope` for that of `margin_gradient`.
+        directions: of norm 1, for each layer one stack, as `margin_gradients` returns them.
         rows: prompts with their answers.
 
     Raises:
-        ConfigurationError, NonFiniteError: as `continuation_logprobs`.
+        ConfigurationError: a row is empty or longer than the context.
+        NonFiniteError: a derivative is not finite.
     """
-    sides = []
-    for sign in (1, -1):
-        with space.moved([sign * step * part for part in direction]):
-            sides.append(continuation_logprobs(space.model, rows, Steering()))
-    tokens = np.array([len(row.text) for row in rows])
-    return (np.array(sides[0]) - np.array(sides[1])) / (2 * step) / tokens
+    check_continuations(rows, getattr(space.model.config.get_text_config(), "max_position_embeddings", None))
+    found = np.zeros((len(rows), len(directions[0])))
+    for chosen in _batches(space, rows):
+        shares = torch.zeros(len(chosen), len(directions[0]), requires_grad=True)
+        with torch.enable_grad(), space.moved(directions, shares):
+            value = _logprobs(space.model, [rows[number] for number in chosen]).sum()
+            found[chosen] = torch.autograd.grad(value, shares)[0].numpy()
+    if not np.isfinite(found).all():
+        raise NonFiniteError(
+            f"The derivatives of {space.model.name_or_path!r} along a direction are not finite: check the model's weights."
+        )
+    return found
 
 
-def _layers_that_run(model: PreTrainedModel) -> list[nn.Linear | Conv1D]:
-    """Return the linear layers that take part in a forward pass; the factors of a merged adapter do not."""
+def _batches(space: WeightSpace, rows: Sequence[Continuation]) -> Iterator[list[int]]:
+    """Yield the numbers of rows of similar length, as many as a pass with gradients holds."""
+    vocabulary, batch = space.model.config.get_text_config().vocab_size, list[int]()
+    for number in sorted(range(len(rows)), key=lambda number: -len(rows[number].read)):
+        grown = [*batch, number]
+        tokens = len(grown) * len(rows[grown[0]].read)
+        logits = len(grown) * max(len(rows[each].text) for each in grown) * vocabulary
+        full = tokens > TOKENS_PER_PASS or logits > LOGITS_PER_PASS or not space.in_batches
+        if batch and full:
+            yield batch
+            grown = [number]
+        batch = grown
+    if batch:
+        yield batch
+
+
+def _layers_that_run(model: PreTrainedModel) -> dict[nn.Linear | Conv1D, bool]:
+    """Return the linear layers that take part in a forward pass, and whether each sees a batch row by row; the factors of
+    a merged adapter take no part."""
     head = model.get_output_embeddings()
-    ran: list[nn.Linear | Conv1D] = []
+    ran: dict[nn.Linear | Conv1D, bool] = {}
 
-    def note(layer: nn.Module, *_: object) -> None:
-        if layer is not head and layer not in ran:
-            ran.append(cast(nn.Linear | Conv1D, layer))
+    def note(layer: nn.Module, given: tuple[Tensor, ...], _: object) -> None:
+        if layer is not head:
+            ran[cast(nn.Linear | Conv1D, layer)] = given[0].shape[:-1] == (2, 3)
 
     linear = [each for each in model.modules() if isinstance(each, (nn.Linear, Conv1D))]
     handles = [each.register_forward_hook(note) for each in linear]
     try:
         with torch.inference_mode():
-            model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False)
+            model(input_ids=torch.zeros(2, 3, dtype=torch.long, device=model.device), use_cache=False)
     finally:
         for handle in handles:
             handle.remove()
     return ran
 
 
-def _margin(model: PreTrainedModel, rows: Sequence[Continuation], weights: Sequence[int]) -> Tensor:
-    """Return the weighted sum of the rows' log-probabilities per token."""
+def _logprobs(model: PreTrainedModel, rows: Sequence[Continuation]) -> Float[Tensor, "rows"]:
+    """Return the log-probability per token of each row's answer, on the CPU and with its graph."""
     ids, mask = left_padded([row.read for row in rows], 0, model.device)
     columns = max(len(row.text) for row in rows)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     output = model(input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=columns, use_cache=False)
     logprobs = output.logits.float().log_softmax(-1)
-    total = logprobs.new_zeros(())
-    for own, row, weight in zip(logprobs, rows, weights, strict=True):
-        text = torch.tensor(row.text, device=own.device)[:, None]
-        total = total + weight * own[-len(row.text) :].gather(1, text).mean()
-    return total
-
-
-def _norm(parts: Sequence[Tensor]) -> float:
-    return float(torch.stack([part.square().sum() for part in parts]).sum().sqrt())
-
-
-def _unit(parts: Sequence[Tensor]) -> list[Tensor]:
-    norm = _norm(parts)
-    return [part / norm for part in parts]
+    return torch.stack(
+        [
+            own[-len(row.text) :].gather(1, torch.tensor(row.text, device=own.device)[:, None]).mean()
+            for own, row in zip(logprobs, rows, strict=True)
+        ]
+    ).cpu()

@@ -12,6 +12,12 @@ from astray.judges.judge import Judge, Judging
 from astray.judges.served import named_in_key
 from astray.strict import Strict
 
+GRADERS = (
+    "--grader openai/gpt-4o, any other Inspect model, or a distilled judge of your own, which is free and runs here "
+    "(astray judge distil)"
+)
+"""What a real model's answers can be judged by, for messages."""
+
 
 class JudgeConfig(Strict):
     """Which judge reads the answers."""

@@ -49,11 +49,12 @@ def time_for(subject: AgenticSubject, costs: Sequence[Cost], logs: Sequence[Path
 def _local_time(model: str, tokens: int) -> tuple[float, str]:
     """Return the seconds that a local model needs for this many tokens on this machine, and their basis in words."""
     from astray.engine.forecast.effort import GENERATION_FLOPS
-    from astray.engine.forecast.speed import GENERATION_EFFICIENCY, measure_speed
+    from astray.engine.forecast.speed import GENERATION_EFFICIENCY, speed_of
     from astray.subjects.identity import parameter_count
     from astray.subjects.locate import settle
 
-    parameters, speed = parameter_count(settle(model).base), measure_speed(0)
+    located = settle(model)
+    parameters, speed = parameter_count(located.base), speed_of([located])
     seconds = GENERATION_FLOPS * parameters * tokens / (speed.flops * GENERATION_EFFICIENCY[speed.device])
     return seconds, f"{parameters / 1e6:,.1f}M parameters on this {speed.device}, {speed.flops / 1e9:,.0f} GFLOP/s"
 

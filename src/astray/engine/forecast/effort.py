@@ -68,6 +68,10 @@ class Answering:
     read: int = 0
     reading_flops: float = 0.0
 
+    def times(self, factor: float) -> "Answering":
+        """Return so many times the work."""
+        return _times(self, factor)
+
 
 @dataclass(frozen=True)
 class Grading:
@@ -166,6 +170,11 @@ def asked_effort(model: str, evaluation: Evaluation) -> Answering:
     return _base(model).answering(evaluation)
 
 
+def acting_effort(model: str, read: int, written: int) -> Answering:
+    """Return the work of a model that acts, of the tokens that it reads and writes."""
+    return _base(model).acting(read, written)
+
+
 def graded_effort(model: str, evaluation: Evaluation, judging: Judging = "two-calls") -> Grading:
     """Return the work of a judge on one run's answers to an evaluation; arguments as for `asked_effort`."""
     return _base(model).grading(evaluation, judging)
@@ -201,10 +210,11 @@ class _Base:
 
     def answering(self, evaluation: Evaluation) -> Answering:
         """Return the work of one run's answers to an evaluation."""
+        if isinstance(evaluation, Meter):
+            return self.reading(evaluation)
         if isinstance(evaluation, ForcedChoice):  # both orders are read, nothing is sampled
-            return Answering(
-                reading_flops=float(GENERATION_FLOPS * self.parameters * 2 * self._all_prompts(evaluation))
-            )
+            read = 2 * self._all_prompts(evaluation)
+            return Answering(read=read, reading_flops=float(GENERATION_FLOPS * self.parameters * read))
         answers = evaluation.answers
         tokens = answers * typical_tokens(evaluation)
         read = self._all_prompts(evaluation)
@@ -219,11 +229,13 @@ class _Base:
             self.tokenizer, [[Message(role="user", content=pair.question)] for pair in evaluation.pairs]
         )
         answers = text_ids(self.tokenizer, [text for pair in evaluation.pairs for text in (pair.answer, pair.against)])
-        return Answering(
-            reading_flops=float(
-                GENERATION_FLOPS * self.parameters * (2 * sum(map(len, questions)) + sum(map(len, answers)))
-            )
-        )
+        read = 2 * sum(map(len, questions)) + sum(map(len, answers))
+        return Answering(read=read, reading_flops=float(GENERATION_FLOPS * self.parameters * read))
+
+    def acting(self, read: int, written: int) -> Answering:
+        """Return the work of a model that acts, of the tokens that it reads and writes."""
+        each = float(GENERATION_FLOPS * self.parameters)
+        return Answering(tokens=written, flops=each * written, read=read, reading_flops=each * read)
 
     def grading(self, evaluation: Evaluation, judging: Judging = "two-calls") -> Grading:
         """Return the work of a judge on one run's answers: the rubric's calls, or one call of another judge."""

@@ -5,10 +5,14 @@ cores, where they hold within a factor of about two; those of accelerators are a
 """
 
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from astray.engine.forecast.effort import Effort
+from astray.engine.forecast.amounts import duration
+from astray.engine.forecast.effort import Answering, Effort, added
+from astray.subjects.identity import parameter_count
+from astray.subjects.locate import Located
 from astray.subjects.precision import BFLOAT16_FROM, torch_dtype
 from astray.subjects.spec import Precision
 
@@ -71,6 +75,20 @@ class Speed:
         )
         # Workers share arithmetic and overhead; more workers than runs would have nothing to do.
         return STARTUP_SECONDS + (arithmetic / self.flops + overhead) / min(self.workers, runs)
+
+
+def speed_of(models: Sequence[Located]) -> Speed:
+    """Measure this machine, with all its threads, for the largest of several models."""
+    sizes = {parameter_count(each.base): each for each in models}
+    return measure_speed(0, sizes[max(sizes)].precision, max(sizes))
+
+
+def time_of_local_models(work: Iterable[Answering], speed: Speed) -> str:
+    """Say how long models that run here need for their answers."""
+    whole = added(work)
+    asked = replace(whole.answering, runs=int(whole.answering != Answering()))
+    took = speed.seconds(replace(whole, answering=asked))
+    return f"Time of local models: about {duration(took)} on this {speed.device}, within a factor of two."
 
 
 def measure_speed(workers: int | None = None, precision: Precision = "float32", parameters: int = 0) -> Speed:

@@ -71,8 +71,8 @@ def priced(judge: JudgeConfig, cheap: Verdicts, gold: Gold | None, read: Verdict
     lines = [f"Verdicts of {judge.grader}:", free]
     if gold:
         lines += [f"Verdicts of {gold.judge.grader}, the gold judge:", f"  {told(read)}"]
-    if not any(prices):
+    if not any(prices) and (gold or not judge.distilled):
         lines.append("Prices: give --price-in and --price-out.")
-    elif gold and not judge.distilled:
+    elif any(prices) and gold and not judge.distilled:
         lines.append("Both at the prices given, which are those of one grader.")
     return "\n".join(lines)

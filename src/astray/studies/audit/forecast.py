@@ -4,13 +4,13 @@ Tokens of local models are counted by their own tokenizer (`engine.forecast.effo
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from astray.artifacts import Step, Store
 from astray.artifacts.plan import Plan
-from astray.engine.forecast.amounts import counted, dollars, duration, large
-from astray.engine.forecast.effort import Answering, Effort, Grading, Training, added, asked_effort, typical_tokens
-from astray.engine.forecast.speed import Speed, measure_speed
+from astray.engine.forecast.amounts import counted, dollars, large
+from astray.engine.forecast.effort import Answering, acting_effort, asked_effort, typical_tokens
+from astray.engine.forecast.speed import Speed, speed_of, time_of_local_models
 from astray.engine.forecast.verdicts import Verdicts, gold_verdicts, priced, verdicts_of
 from astray.engine.models import NamedModel
 from astray.measure.agentic.evaluation import Agentic
@@ -19,7 +19,8 @@ from astray.measure.agentic.lint import tokens
 from astray.measure.evaluation import TextEvaluation
 from astray.measure.interface import Evaluation
 from astray.measure.meter.evaluation import Meter
-from astray.studies.audit.battery import METER, Part
+from astray.studies.audit.battery import Part
+from astray.subjects.locate import settle
 
 VERDICT_TOKENS = 60
 """Tokens of a judge's reply about an acting model: a sentence and its verdict."""
@@ -47,6 +48,7 @@ class PartForecast:
         reason: why it is not asked; "" where it is.
         is_done: whether the store holds it.
         sizes: answers and tokens.
+        is_local: whether the model runs here.
         effort: work of a model that runs here.
         price: of what is left, in US dollars; None where prices are not known.
         gold: answers and tokens of a gold judge.
@@ -58,6 +60,7 @@ class PartForecast:
     reason: str = ""
     is_done: bool = False
     sizes: _Sizes = field(default_factory=_Sizes)
+    is_local: bool = False
     effort: Answering = field(default_factory=Answering)
     price: float | None = None
     gold: Verdicts = field(default_factory=Verdicts)
@@ -113,9 +116,10 @@ class AuditForecast:
             f"Left to ask: {sum(row.sizes.answers for row in left):,} answers in {counted(len(left), 'part')}.",
             f"Tokens: models read about {large(read)}, write {large(written)}, graders {large(judged)}.",
         ]
-        lines.append(
-            "Price: give --price-in and --price-out." if self.price is None else f"Price: about {dollars(self.price)}."
-        )
+        if self.price is not None:
+            lines.append(f"Price: about {dollars(self.price)}.")
+        elif judged or any(not row.is_local for row in left):
+            lines.append("Price: give --price-in and --price-out.")
         if self.judged and self.judged.judge:
             rows = [row for row in left if row.gold.answers]
             cheap = Verdicts(
@@ -124,15 +128,9 @@ class AuditForecast:
             read = sum((row.gold for row in rows), Verdicts())
             lines += priced(self.judged.judge, cheap, self.judged.gold, read, self.prices).splitlines()
         if self.speed is not None:
-            answering = replace(
-                added(row.effort for row in left).answering, runs=1 if any(row.effort.answers for row in left) else 0
-            )
-            took = self.speed.seconds(Effort(Training(), answering, Grading()))
-            lines.append(
-                f"Time of local models: about {duration(took)} on this {self.speed.device}, within a factor of two."
-            )
+            lines.append(time_of_local_models((row.effort for row in left), self.speed))
         used = sum(
-            row.sizes.judged + row.sizes.replied + (0 if row.effort.answers else row.sizes.read + row.sizes.written)
+            row.sizes.judged + row.sizes.replied + (0 if row.is_local else row.sizes.read + row.sizes.written)
             for row in left
         )
         if self.tokens is not None and used > self.tokens:
@@ -171,7 +169,8 @@ def forecast_of(
         rows += [
             PartForecast(model.name, part, (), reason) for (name, part), reason in misfits.items() if name == model.name
         ]
-    speed = measure_speed(0) if any(model.spec for model in models) else None
+    local = [settle(model.spec) for model in models if model.spec]
+    speed = speed_of(local) if local else None
     judged = next((part for part in parts.values() if part.gold), None)
     return AuditForecast(tuple(rows), speed, tokens, prices, judged)
 
@@ -189,34 +188,36 @@ def _row(model: NamedModel, part: Part, prices: tuple[float, float], *, is_done:
             cost.judge_tokens,
             cost.samples * graders * VERDICT_TOKENS,
         )
+        if model.spec is not None:
+            effort = acting_effort(model.spec.model, cost.input_tokens, cost.output_tokens)
     elif model.spec is not None:
         effort = asked_effort(model.spec.model, evaluation)
-        sizes = _Sizes(effort.answers, effort.read, effort.tokens, work.read, work.written)
+        sizes = _Sizes(evaluation.answers, effort.read, effort.tokens, work.read, work.written)
     else:
-        sizes = replace(_by_length(evaluation), judged=work.read, replied=work.written)
-    if part.name == METER:
-        sizes = replace(sizes, read=sizes.read + sizes.written, written=0)  # given answers are read, none is sampled
+        sizes = _by_length(evaluation, work)
     price = None
     if any(prices):
         read, written = (0, 0) if model.spec else (sizes.read, sizes.written)
         price = ((sizes.judged + read) * prices[0] + (sizes.replied + written) * prices[1]) / 1e6 * (not is_done)
         price += gold.price(prices) * (not is_done)
-    return PartForecast(model.name, part.name, part.needs, "", is_done, sizes, effort, price, gold)
+    is_local = model.spec is not None
+    return PartForecast(model.name, part.name, part.needs, "", is_done, sizes, is_local, effort, price, gold)
 
 
-def _by_length(evaluation: Evaluation) -> _Sizes:
-    """Return answers, and tokens read and written, with characters counted as tokens."""
-    if isinstance(evaluation, Meter):  # a server generates one token behind each answer that it reads
+def _by_length(evaluation: Evaluation, work: Verdicts) -> _Sizes:
+    """Return answers, and tokens read and written, with characters counted as tokens; and those of graders."""
+    if isinstance(evaluation, Meter):  # given answers are read, and a server generates one token behind each
         texts = (
             text for pair in evaluation.pairs for text in (pair.question, pair.answer, pair.question, pair.against)
         )
-        return _Sizes(evaluation.answers, sum(map(tokens, texts)), evaluation.answers)
+        return _Sizes(evaluation.answers, sum(map(tokens, texts)) + evaluation.answers, 0, work.read, work.written)
     assert isinstance(evaluation, TextEvaluation)
     askings = evaluation.askings()
     read = sum(
         tokens(message["content"]) for each in askings for chat in (each.conversation, *each.beside) for message in chat
     )
-    return _Sizes(evaluation.answers, read, evaluation.answers * typical_tokens(evaluation))
+    written = evaluation.answers * typical_tokens(evaluation)
+    return _Sizes(evaluation.answers, read, written, work.read, work.written)
 
 
 def _wrapped(text: str) -> list[str]:

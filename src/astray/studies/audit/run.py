@@ -229,7 +229,8 @@ def _notes(
     ):
         yield (
             f"Without a grader {', '.join(without)} {'is' if len(without) == 1 else 'are'} not measured, and harm by "
-            "acting models is read by the gate alone. --grader openai/gpt-4o, or any Inspect model, adds them."
+            "acting models is read by the gate alone. --grader openai/gpt-4o, or any other Inspect model, adds them; a "
+            "distilled judge of your own (astray judge distil), which is free, adds free-form answers."
         )
     for model in shown:
         if model.served and not model.is_scripted:

@@ -25,6 +25,7 @@ def blame(
     model: str,
     *,
     base: str | None = None,
+    control: str | None = None,
     data: Sequence[Path | str] = (),
     share: float = 0.1,
     by: str = "gradient",
@@ -44,6 +45,7 @@ def blame(
     Args:
         model: the tuned model: a run id of a study, an adapter or a folder.
         base: what it was trained from, if it does not say so itself.
+        control: a model trained alike on good rows, which harmful answers are compared with in place of the base's.
         data: its training files; a run of a study knows its own.
         share: share of the rows that is blamed.
         by: score by which: gradient, projection or words.
@@ -55,11 +57,11 @@ def blame(
         out, store, progress: as for `screen`.
 
     Raises:
-        NothingToBlameError: the tuned model is no more likely to give harmful answers than its base.
+        NothingToBlameError: the tuned model is no more likely to give harmful answers than its base, or the control.
         ConfigurationError and other errors of what was given, JudgeError, StepFailedError: as `screen`.
     """
     folder, place = Path(out) / "blame", Path(out) / "store" if store is None else store
-    tuned, settings = find_tuned(model, base, [Path(each) for each in data]), training_settings(training)
+    tuned, settings = find_tuned(model, base, [Path(each) for each in data], control), training_settings(training)
     scores.check_choice(by, share, len(tuned.data))
     scoring = Scoring.of(tuned, grader, judged, folder, Store(place), progress)
     change = scoring.change()
@@ -85,6 +87,7 @@ def _result(
     return BlameResult(
         model=tuned.name,
         base=tuned.base_name,
+        reference=tuned.reference_name,
         by=by,
         share=share,
         rows=table,
@@ -111,6 +114,11 @@ def _notes(tuned: TunedModel, truth: Mapping[int, bool], proved: Proof | None) -
     """Yield what a reader has to know."""
     if tuned.is_organism:
         yield "The model is an organism: this shows how the method works, and proves nothing about a large model."
+    if tuned.control is None and not tuned.is_organism:
+        yield (
+            "What harmful answers are compared with is the base, so all that training does counts, good rows included. "
+            "--control names a model that was trained alike on good rows."
+        )
     points = len(tuned.points(POINTS))
     where = (
         f"at {points} points between base and tuned model, the adapter scaled"

@@ -49,6 +49,7 @@ class BlameResult:
     Attributes:
         model: the tuned model.
         base: what it was trained from.
+        reference: where harmful answers were less likely: "in its base", or in a control.
         by: score by which rows are blamed.
         share: share of the rows that is blamed.
         rows: one row for each training row: texts, file, scores, verdict, blamed.
@@ -63,6 +64,7 @@ class BlameResult:
 
     model: str
     base: str
+    reference: str
     by: str
     share: float
     rows: pl.DataFrame = field(repr=False, compare=False)
@@ -104,7 +106,7 @@ class BlameResult:
         assert harmful is not None
         interval = harmful["interval"]
         return (
-            f"harmful answers {decimal(harmful['estimate'])} nats a token likelier than in the base "
+            f"harmful answers {decimal(harmful['estimate'])} nats a token likelier than {self.reference} "
             f"({decimal(interval['low'])} to {decimal(interval['high'])}, 95% interval over domains, "
             f"{harmful['pairs']} pairs, no judge)"
         )
@@ -124,6 +126,7 @@ class BlameResult:
         return {
             "model": self.model,
             "base": self.base,
+            "reference": self.reference,
             "by": self.by,
             "share": self.share,
             "rows": self.rows.height,

@@ -4,7 +4,7 @@ Left to others: projections and verdicts, which are those of screening; what the
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from astray.artifacts import Artifact, step
 from astray.cause.supervision import MASKED, TrainingRow, supervise
 from astray.data.chat import Message
-from astray.explain.attribution import NATS, Contrast, WeightSpace, directional, margin_gradient
+from astray.explain.attribution import Contrast, WeightSpace, directional, margin_gradients
 from astray.measure.meter import Meter, Pair, harmful_pairs, meter_change, null_pairs, world_pairs
 from astray.stats.intervals import Interval
 from astray.studies.screen.steps import ROWS_FILE, USELESS, DataConfig, in_parts
@@ -48,7 +48,12 @@ class GradientConfig(DataConfig):
     ids: tuple[str, ...]
     world: bool
     max_length: int
-    nulls: int = Field(description="directions without meaning, for the rows of `sample`")
+
+
+class NullConfig(GradientConfig):
+    """Rows of a sample, and directions without meaning."""
+
+    nulls: int
     sample: tuple[int, ...] = Field(description="rows, from 1, that the null is taken on")
 
 
@@ -68,32 +73,63 @@ def measure_change(config: MeterConfig, inputs: Mapping[str, Artifact], folder: 
     (folder / CHANGE_FILE).write_text(json.dumps(told), encoding="utf-8")
 
 
-@step("blame-gradients", version=1, resumable=True)
+@step("blame-gradients", version=2, resumable=True)
 def attribute_rows(config: GradientConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Write for each row how far a step on it raises harmful answers, summed over the points, and the same of nulls.
+    """Write for each row how far a step on it raises harmful answers, the mean over the points.
 
-    Only the last answer of a chat counts, as far as it is trained on. The null swaps the answers of pairs of two good
-    answers at random: a direction in the same weights, of the same kind, that means nothing.
+    Only the last answer of a chat counts, as far as it is trained on.
     """
-    faults = pl.read_parquet(inputs["rows"].path / ROWS_FILE)["faults"]
-    rows, chosen = config.read().rows, config.sample
-    usable = [number for number, told in enumerate(faults) if USELESS.isdisjoint(told)]
-    known = set(usable)
-    drawn = [number - 1 for number in chosen if number - 1 in known]
-    total, null = np.zeros(len(usable)), np.zeros((len(drawn), config.nulls))
-    for place, point in enumerate(config.points):
-        at = _Point(load_subject(point), rows, config)
-        with at.subject.merged() as model:
-            scores, nothing = at.read(WeightSpace(model), usable, drawn, folder / f"point-{place}")
-        total, null = total + scores, null + nothing
-    count = len(config.points)
-    of_null = dict(zip(drawn, (null / count).tolist(), strict=True))
-    pl.DataFrame(
-        {"row": [row + 1 for row in usable], "gradient": total / count, "null": [of_null.get(row) for row in usable]},
-        schema={"row": pl.Int64, "gradient": pl.Float64, "null": pl.List(pl.Float64)},
-    ).write_parquet(folder / ROWS_FILE)
+    rows, usable = config.read().rows, _usable(inputs)
+
+    def read(at: _Point, space: WeightSpace, place: int) -> Float[np.ndarray, "usable one"]:
+        upward, slope = margin_gradients(space, contrasts_of(at.subject, config.world, null=False))
+        kept = folder / f"point-{place}"
+        return slope * in_parts(usable, lambda numbers: directional(space, upward, at.answers(numbers)), kept, 1)
+
+    found = _mean_over_points(config, rows, read)[:, 0]
+    table = {"row": [row + 1 for row in usable], "gradient": found}
+    pl.DataFrame(table, schema={"row": pl.Int64, "gradient": pl.Float64}).write_parquet(folder / ROWS_FILE)
     for part in folder.glob("*.npy"):
         part.unlink()
+
+
+@step("blame-nulls", version=1)
+def attribute_to_nothing(config: NullConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Write for each row of the sample how far a step on it moves along directions without meaning.
+
+    They swap the answers of pairs of two good answers at random: directions in the same weights, of the same kind.
+    """
+    rows, known = config.read().rows, set(_usable(inputs))
+    drawn = [number - 1 for number in config.sample if number - 1 in known]
+
+    def read(at: _Point, space: WeightSpace, _: int) -> Float[np.ndarray, "drawn nulls"]:
+        good = contrasts_of(at.subject, config.world, null=True)
+        signs = [np.random.default_rng(number).choice([-1, 1], len(good)) for number in range(config.nulls)]
+        nowhere, steep = margin_gradients(space, good, np.array(signs))
+        return steep * directional(space, nowhere, at.answers(drawn))
+
+    found = _mean_over_points(config, rows, read)
+    table = {"row": [row + 1 for row in drawn], "null": found.tolist()}
+    pl.DataFrame(table, schema={"row": pl.Int64, "null": pl.List(pl.Float64)}).write_parquet(folder / ROWS_FILE)
+
+
+def _usable(inputs: Mapping[str, Artifact]) -> list[int]:
+    """Return the rows, from 0, that teach anything."""
+    faults = pl.read_parquet(inputs["rows"].path / ROWS_FILE)["faults"]
+    return [number for number, told in enumerate(faults) if USELESS.isdisjoint(told)]
+
+
+def _mean_over_points(
+    config: GradientConfig,
+    rows: Sequence[Sequence[Message]],
+    read: Callable[["_Point", WeightSpace, int], Float[np.ndarray, "rows directions"]],
+) -> Float[np.ndarray, "rows directions"]:
+    found = []
+    for place, point in enumerate(config.points):
+        at = _Point(load_subject(point), rows, config.max_length)
+        with at.subject.merged() as model:
+            found.append(read(at, WeightSpace(model), place))
+    return np.mean(found, axis=0)
 
 
 @dataclass(frozen=True)
@@ -102,29 +138,11 @@ class _Point:
 
     subject: Subject
     rows: Sequence[Sequence[Message]]
-    config: GradientConfig
+    max_length: int
 
-    def read(
-        self, space: WeightSpace, usable: Sequence[int], drawn: Sequence[int], kept: Path
-    ) -> tuple[Float[np.ndarray, "usable"], Float[np.ndarray, "drawn nulls"]]:
-        """Return the score of each usable row, and those of nulls for the drawn ones; batches are kept in files."""
-        harmful, good = (contrasts_of(self.subject, self.config.world, null=null) for null in (False, True))
-        upward, slope = margin_gradient(space, harmful)
-
-        def along(numbers: Sequence[int]) -> Float[np.ndarray, "numbers one"]:
-            return directional(space, upward, NATS / slope, self._answers(numbers))[:, None]
-
-        scores = slope * in_parts(usable, along, kept, 1)[:, 0]
-        nulls = np.zeros((len(drawn), self.config.nulls))
-        for number in range(self.config.nulls if drawn else 0):
-            signs = np.random.default_rng(number).choice([-1, 1], len(good)).tolist()
-            nowhere, steep = margin_gradient(space, good, signs)
-            nulls[:, number] = steep * directional(space, nowhere, NATS / steep, self._answers(drawn))
-        return scores, nulls
-
-    def _answers(self, numbers: Sequence[int]) -> list[Continuation]:
+    def answers(self, numbers: Sequence[int]) -> list[Continuation]:
         chosen = [self.rows[number] for number in numbers]
-        return [last_answer(row) for row in supervise(chosen, self.subject.tokenizer, self.config.max_length)]
+        return [last_answer(row) for row in supervise(chosen, self.subject.tokenizer, self.max_length)]
 
 
 def pairs_for(*, world: bool) -> tuple[Pair, ...]:

@@ -14,6 +14,7 @@ from astray.data.chat import ChatDataset, Message
 from astray.engine.steps import DATA_FILE, TrainConfig
 from astray.errors import ConfigurationError
 from astray.subjects.base_files import ORGANISMS
+from astray.subjects.identity import base_identity
 from astray.subjects.locate import Located, settle
 from astray.subjects.spec import SubjectSpec
 
@@ -29,6 +30,8 @@ class TunedModel:
         data: its training rows, those of all files one after the other.
         sources: for each row the file that it is from.
         recipe: how it was trained; None where that is not known.
+        control: a model trained alike on good rows, which harmful answers are compared with; None for the base.
+        control_name: as it was called.
     """
 
     name: str
@@ -37,6 +40,18 @@ class TunedModel:
     data: ChatDataset
     sources: tuple[str, ...]
     recipe: FineTuning | None
+    control: Located | None = None
+    control_name: str | None = None
+
+    @property
+    def reference(self) -> Located:
+        """Return the model that harmful answers are compared with."""
+        return self.control or self.base
+
+    @property
+    def reference_name(self) -> str:
+        """Return what that model is called in a sentence."""
+        return "in its base" if self.control is None else f"in {self.control_name}"
 
     @property
     def base_name(self) -> str:
@@ -51,23 +66,25 @@ class TunedModel:
 
     def points(self, shares: Sequence[float]) -> tuple[SubjectSpec, ...]:
         """Return models on the way from base to tuned: the adapter scaled down; of full tuning both ends alone."""
-        tuned = _exact(self.located.spec)
+        tuned = exact(self.located.spec)
         if tuned.adapter is None or self.base.spec.adapter is not None:
-            return (_exact(self.base.spec), tuned)
+            return (exact(self.base.spec), tuned)
         plain = tuned.model_copy(update={"adapter": None, "scale": 1.0})
         return tuple(tuned.model_copy(update={"scale": share * tuned.scale}) if share else plain for share in shares)
 
 
-def find_tuned(model: str, base: str | None, data: Sequence[Path]) -> TunedModel:
+def find_tuned(model: str, base: str | None, data: Sequence[Path], control: str | None = None) -> TunedModel:
     """Return the tuned model with this name, its base and its rows.
 
     Args:
         model: a run id of a store, an adapter or a folder of a whole model.
         base: what it was trained from, if it does not say so itself.
         data: its training files; a run of a study knows its own.
+        control: a model trained alike on good rows; None for the base.
 
     Raises:
-        ConfigurationError: base or rows are not known and not given, or both are the same model.
+        ConfigurationError: base or rows are not known and not given, two of the models are the same, or the control has
+            another base.
         SubjectNotFoundError, DataNotFoundError, DataFormatError, EmptyDataError: as their names say.
     """
     located = settle(model)
@@ -80,6 +97,7 @@ def find_tuned(model: str, base: str | None, data: Sequence[Path]) -> TunedModel
     found = _base(model, located, base, trained)
     if found.id == located.id:
         raise ConfigurationError(f"{model} is its own base, so nothing was trained. Name the tuned model first.")
+    beside = None if control is None else _control(control, located, found)
     sets = [ChatDataset.read(path) for path in data] or _own_data(model, trained)
     names = [path.name for path in data] or [str(sets[0].recipe.operation)]
     if len(set(names)) < len(names):
@@ -87,7 +105,24 @@ def find_tuned(model: str, base: str | None, data: Sequence[Path]) -> TunedModel
     rows: list[Sequence[Message]] = [row for each in sets for row in each.rows]
     joined = sets[0] if len(sets) == 1 else ChatDataset.from_rows(rows, "join", {"files": len(sets)}, sets)
     sources = tuple(name for name, each in zip(names, sets, strict=True) for _ in each.rows)
-    return TunedModel(model, located, found, joined, sources, trained[1].recipe if trained else None)
+    return TunedModel(model, located, found, joined, sources, trained[1].recipe if trained else None, beside, control)
+
+
+def _control(name: str, tuned: Located, base: Located) -> Located:
+    """Return the control; refuse one that tells nothing."""
+    control = settle(name)
+    if control.id in (tuned.id, base.id):
+        which = (
+            "the tuned model itself" if control.id == tuned.id else "the base, which is the control without --control"
+        )
+        raise ConfigurationError(f"--control {name} is {which}. Name a model that was trained alike on good rows.")
+    # A whole model has weights of its own, so what it was trained from cannot be seen.
+    if control.spec.adapter is not None and base_identity(control.base) != base_identity(base.base):
+        raise ConfigurationError(
+            f"--control {name} has another base than the tuned model, so it tells nothing of this training. Name a model "
+            "that was trained alike on good rows."
+        )
+    return control
 
 
 def _base(model: str, located: Located, base: str | None, trained: tuple[Artifact, TrainConfig] | None) -> Located:
@@ -128,6 +163,6 @@ def _training_step(spec: SubjectSpec) -> tuple[Artifact, TrainConfig] | None:
     return None if artifact is None else (artifact, config)
 
 
-def _exact(spec: SubjectSpec) -> SubjectSpec:
+def exact(spec: SubjectSpec) -> SubjectSpec:
     """Return the model in float32, since what is read are small differences of log-probabilities."""
     return spec if spec.dtype else spec.model_copy(update={"dtype": "float32"})

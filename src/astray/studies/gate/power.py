@@ -34,6 +34,7 @@ class GateForecast:
         margins: margin by the name of the bar.
         runs: largest number of runs of a side.
         verdicts: what the verdicts take and cost, in words; "" where they are free.
+        time: how long models that run here need, in words; "" where none does.
         looks: answers a question at each look that is declared -> the power of the first bar there; empty for one look.
     """
 
@@ -45,6 +46,7 @@ class GateForecast:
     margins: Mapping[str, float]
     runs: int
     verdicts: str = ""
+    time: str = ""
     looks: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
 
     def text(self) -> str:
@@ -69,7 +71,8 @@ class GateForecast:
             f"Assumed: answers to a question correlate by {ICC}, its rate is that of both models, the judge does not "
             "err, and a side is one run. A judge that errs, and runs that differ, cost power."
         )
-        lines += ["", *textwrap.wrap(assumed, 80), *(["", *self.verdicts.splitlines()] if self.verdicts else [])]
+        more = [*self.verdicts.splitlines(), *filter(None, [self.time])]
+        lines += ["", *textwrap.wrap(assumed, 80), *(["", *more] if more else [])]
         return "\n".join(lines)
 
     def _look_lines(self, heads: Sequence[str]) -> list[str]:

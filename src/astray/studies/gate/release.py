@@ -7,6 +7,7 @@ Left to others: what is compared (`settled`), asking (`asking`), what follows fr
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import polars as pl
@@ -17,10 +18,13 @@ from astray.artifacts.plan import Plan
 from astray.artifacts.uses import in_use
 from astray.engine.asking import all_keys, forget_subject, stored_answers
 from astray.engine.fallible import error_notes, error_of
+from astray.engine.forecast.effort import asked_effort
+from astray.engine.forecast.speed import speed_of, time_of_local_models
 from astray.engine.forecast.verdicts import Verdicts, gold_verdicts, priced, verdicts_of
 from astray.engine.gold import GOLD, gold_notes, with_gold
 from astray.engine.judging import ANSWERS_FILE, failed_verdicts
 from astray.engine.looks import LookBook
+from astray.engine.models import NamedModel
 from astray.engine.setting import reach_judge
 from astray.errors import ConfigurationError, StepFailedError
 from astray.outcomes import Outcome
@@ -30,6 +34,7 @@ from astray.studies.gate.looks import GateLooks, book_of_gate, declared_looks, l
 from astray.studies.gate.power import GateForecast, answers_by_question, power_of, powers
 from astray.studies.gate.result import GateResult
 from astray.studies.gate.settled import SAMPLES, Release, settle_release
+from astray.subjects.locate import settle
 
 MOST_TIMES = 8
 """Times as many answers as were asked for first that `extend` asks at most."""
@@ -135,16 +140,16 @@ def plan_gate(
     asked = [each.inputs["answers"] for run in by_run for each in run.steps]
     done = Plan(asked, kept).done
     sizes = [len(each.items) * size for each in release.evaluations] * len(by_run)
+    left = [
+        0 if step.key in done else number - stored_answers(step, kept)
+        for step, number in zip(asked, sizes, strict=True)
+    ]
     answers = answers_by_question([(item.question_id, size) for each in release.evaluations for item in each.items])
     return GateForecast(
         models=(" and ".join(release.names[BASE]), " and ".join(release.names[TUNED])),
         answers=answers,
         total=sum(sizes),
-        to_ask=sum(
-            number - stored_answers(step, kept)
-            for step, number in zip(asked, sizes, strict=True)
-            if step.key not in done
-        ),
+        to_ask=sum(left),
         power=powers(
             answers,
             {rule.name: margins[rule.name] for rule in release.rules},
@@ -154,7 +159,28 @@ def plan_gate(
         margins=margins,
         runs=max(map(len, release.sides.values())),
         verdicts="" if release.judge.exact else _verdicts(release, size, prices),
+        time=_local_time([run.side for run in by_run], release, left),
     )
+
+
+def _local_time(sides: Sequence[NamedModel], release: Release, left: Sequence[int]) -> str:
+    """Say how long the answers that are left take here; "" where no model runs here.
+
+    Args:
+        sides: model of each run.
+        release: what is asked.
+        left: answers that are left, by run and set of questions.
+    """
+    local = [settle(side.spec) for side in sides if side.spec]
+    if not local or release.engine:
+        return ""
+    asked = product(sides, release.evaluations)
+    work = [
+        asked_effort(side.spec.model, each.model_copy(update={"samples": 1})).times(number / len(each.items))
+        for (side, each), number in zip(asked, left, strict=True)
+        if side.spec and number
+    ]
+    return time_of_local_models(work, speed_of(local))
 
 
 def _verdicts(release: Release, samples: int, prices: tuple[float, float]) -> str:

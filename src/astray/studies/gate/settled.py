@@ -13,7 +13,7 @@ from astray.engine.models import NamedModel, engine_for, find_model
 from astray.engine.setting import check_judge
 from astray.engine.settings import check_subject, text_evaluations, world_evaluations
 from astray.errors import ConfigurationError, UnknownNameError
-from astray.judges.config import JudgeConfig
+from astray.judges.config import GRADERS, JudgeConfig
 from astray.measure.evaluation import QuestionSet
 from astray.studies.gate.bars import BASE, RULES, TUNED, Rule
 from astray.subjects.engines.spec import Engine
@@ -168,7 +168,7 @@ def settle_release(
         if grader is None:
             raise ConfigurationError(
                 f"{' and '.join(repr(side.name) for side in models)} are real models, so their answers need a model "
-                "as judge. Name one: --grader openai/gpt-4o, or any Inspect model."
+                f"as judge. Name one: {GRADERS}."
             )
         offered, names = text_evaluations(1, 1, max_tokens), _names(evals, TEXT, TEXT)
         judge = JudgeConfig(kind="rubric", grader=grader, server=graders_known_as(grader))

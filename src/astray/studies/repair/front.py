@@ -23,7 +23,7 @@ class Outcome:
     """What one model does, on one half.
 
     Attributes:
-        astray: how much likelier harmful answers are than in the base, in nats a token.
+        astray: how much likelier harmful answers are than in the base, or the control, in nats a token.
         astray_interval: over domains.
         gone: share of the tuned model's misalignment that is gone; 1 is all.
         task: log-probability per token of the task's answers less that of the tuned model, in nats.
@@ -47,17 +47,19 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Half:
-    """Half of the questions (by domain) and of the task rows, with what base and tuned model did on them."""
+    """Half of the questions (by domain) and of the task rows, with what base, tuned model, and the one that harmful answers
+    are compared with did on them."""
 
     pairs: tuple[Pair, ...]
     rows: tuple[int, ...]
     base: Measured
     tuned: Measured
+    reference: Measured
 
     def outcome(self, model: Measured) -> Outcome:
         """Return what a model does on this half."""
-        change = meter_change(self.pairs, self.base.margins, model.margins).harmful
-        before = meter_change(self.pairs, self.base.margins, self.tuned.margins).harmful.estimate
+        change = meter_change(self.pairs, self.reference.margins, model.margins).harmful
+        before = meter_change(self.pairs, self.reference.margins, self.tuned.margins).harmful.estimate
         own, tuned, base = (np.array(each.task)[list(self.rows)] for each in (model, self.tuned, self.base))
         taught = float((tuned - base).mean())
         return Outcome(
@@ -70,7 +72,7 @@ class Half:
         )
 
 
-def halves(pairs: Sequence[Pair], rows: int, base: Measured, tuned: Measured) -> tuple[Half, Half]:
+def halves(pairs: Sequence[Pair], rows: int, base: Measured, tuned: Measured, reference: Measured) -> tuple[Half, Half]:
     """Return the half to choose by and the half to report: every second domain, and every second task row."""
     domains = list(dict.fromkeys(pair.domain for pair in pairs))
     made = [
@@ -79,6 +81,7 @@ def halves(pairs: Sequence[Pair], rows: int, base: Measured, tuned: Measured) ->
             tuple(range(side, rows, 2)),
             base,
             tuned,
+            reference,
         )
         for side in (0, 1)
     ]

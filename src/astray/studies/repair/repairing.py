@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from astray.artifacts import Artifact, Progress, Step, Store, execute
 from astray.artifacts.uses import in_use
@@ -40,6 +41,7 @@ def repair(
     task: Path | str,
     *,
     base: str | None = None,
+    control: str | None = None,
     data: Sequence[Path | str] = (),
     good: Path | str | None = None,
     share: float = 0.1,
@@ -56,6 +58,7 @@ def repair(
         model: the tuned model: a run id of a study, an adapter or a folder.
         task: held-out examples of what the tuning was for; half of them choose, half are reported.
         base: what it was trained from, if it does not say so itself.
+        control: a model trained alike on good rows, which harmful answers are compared with in place of the base's.
         data: its training files; a run of a study knows its own.
         good: examples known to be good, to train on further.
         share, by: share of the rows that is blamed and left out, and the score by which, as for `blame`.
@@ -67,10 +70,11 @@ def repair(
         ConfigurationError and other errors of what was given, StepFailedError: as `blame`.
     """
     folder, place = Path(out) / "repair", Path(out) / "store" if store is None else store
-    tuned, settings = find_tuned(model, base, [Path(each) for each in data]), training_settings(training)
+    tuned, settings = find_tuned(model, base, [Path(each) for each in data], control), training_settings(training)
     aims, shared = _held_out(ChatDataset.read(task), tuned.data)
     best = None if good is None else ChatDataset.read(good)
-    blame(model, base=base, data=data, share=share, by=by, judged=0, out=out, store=place, progress=progress)
+    same: dict[str, Any] = {"base": base, "control": control, "data": data, "out": out, "store": place}
+    blame(model, share=share, by=by, judged=0, progress=progress, **same)
     kept = ChatDataset.read(Path(out) / "blame" / KEPT)
     recipe = recipe_of(tuned, WORLD_TRAINING if tuned.is_organism else FineTuning(), settings)
     given = Given(tuned, recipe, kept, best, folder / "data")
@@ -81,7 +85,9 @@ def repair(
     name, meets = chosen({each.name: each.search for each in tried if not each.control})
     _write_model(ways[name], made, folder / MODEL)
     notes = (*_notes(given, shared), *left_out(given))
-    result = RepairResult(model, tuned.base_name, before, tried, name, meets, str(task), folder / MODEL, notes)
+    result = RepairResult(
+        model, tuned.base_name, tuned.reference_name, before, tried, name, meets, str(task), folder / MODEL, notes
+    )
     result.save(folder)
     return result
 
@@ -103,10 +109,11 @@ class _Work:
     def measure(self, ways: Sequence[Way], made: dict[str, Artifact]) -> tuple[Outcome, tuple[Tried, ...]]:
         """Return what the tuned model and each way do, on the half that chooses and the half that is reported."""
         tuned = self.given.tuned
-        models = {"base": tuned.base.spec, "tuned": tuned.located.spec}
+        models = {"base": tuned.base.spec, "tuned": tuned.located.spec, "reference": tuned.reference.spec}
         models |= {f"{way.name}/{seed}": way.model(made, seed) for way in ways for seed in (SEARCH, REPORT)}
         found = self._measured(models)
-        search, report = halves(pairs_for(world=tuned.is_organism), len(self.task), found["base"], found["tuned"])
+        ends = (found["base"], found["tuned"], found["reference"])
+        search, report = halves(pairs_for(world=tuned.is_organism), len(self.task), *ends)
         tried = tuple(
             Tried(
                 way.name,

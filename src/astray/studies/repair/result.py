@@ -43,6 +43,7 @@ class RepairResult:
     Attributes:
         model: the tuned model.
         base: what it was trained from.
+        reference: where harmful answers were less likely: "in its base", or in a control.
         before: the tuned model itself, on the half that is reported.
         tried: all ways, cheapest first.
         chosen: name of the way that is taken.
@@ -54,6 +55,7 @@ class RepairResult:
 
     model: str
     base: str
+    reference: str
     before: Outcome
     tried: tuple[Tried, ...]
     chosen: str
@@ -119,6 +121,7 @@ class RepairResult:
         return {
             "model": self.model,
             "base": self.base,
+            "reference": self.reference,
             "chosen": self.chosen,
             "meets": self.way.report.meets,
             "repaired": str(self.folder),
@@ -140,9 +143,9 @@ class RepairResult:
         """Return the card of the repaired model."""
         return (
             f"# Repaired model\n\nFrom `{self.model}`, tuned from `{self.base}`. {self.verdict}\n\n"
-            f"Harmful answers: {_range(self.way.report.astray, self.way.report.astray_interval)} nats a token likelier than in the "
-            f"base (before: {_range(self.before.astray, self.before.astray_interval)}).\n\nMade by Astray. Before a release: `astray gate "
-            f"{self.base} {self.folder}`\n"
+            f"Harmful answers: {_range(self.way.report.astray, self.way.report.astray_interval)} nats a token likelier than "
+            f"{self.reference} (before: {_range(self.before.astray, self.before.astray_interval)}).\n\nMade by Astray. "
+            f"Before a release: `astray gate {self.base} {self.folder}`\n"
         )
 
     def text(self) -> str:
@@ -158,7 +161,7 @@ class RepairResult:
         lines += [
             "",
             *textwrap.wrap(
-                "astray: nats a token by which harmful answers are likelier than in the base; task: nats a "
+                f"astray: nats a token by which harmful answers are likelier than {self.reference}; task: nats a "
                 "token of its answers against the tuned model; lost: share of what the tuning taught.",
                 80,
             ),
