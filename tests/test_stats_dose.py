@@ -192,3 +192,31 @@ def test_bad_input_is_refused():
         dose_response([1.0], [11], [10])
     with pytest.raises(ConfigurationError, match="two doses"):
         monotone([1.0, 1.0], [1, 2], [10, 10])
+
+
+RARE = ([2, 4, 0, 3, 6], [1, 3, 0, 2, 4], [0, 2, 1, 1, 5], [1, 0, 0, 4, 3], [0, 3, 1, 2, 7])
+COMMON = (
+    [40, 70, 80, 100, 120],
+    [35, 72, 90, 95, 130],
+    [42, 68, 84, 104, 118],
+    [39, 75, 79, 99, 124],
+    [41, 66, 88, 98, 121],
+)
+"""Misaligned of 200 answers of each seed at five doses."""
+
+
+@pytest.mark.parametrize(("counts", "longer"), [(RARE, (1.15, 2.5)), (COMMON, (1.0, 1.1))])
+def test_a_steep_slope_is_less_well_known_than_a_flat_one_where_misaligned_answers_are_rare(
+    counts: tuple[list[int], ...], longer: tuple[float, float]
+) -> None:
+    doses, seeds = [0.05, 0.1, 0.25, 0.5, 1.0], len(counts)
+    fit = dose_response(
+        doses * seeds, [k for seed in counts for k in seed], [200] * 5 * seeds, [s for s in range(seeds) for _ in doses]
+    )
+    assert fit.slope is not None
+    assert fit.slope_interval is not None
+    ratio = (fit.slope_interval.high - fit.slope) / (fit.slope - fit.slope_interval.low)
+    assert longer[0] <= ratio + 1e-9 <= longer[1]
+    assert fit.slope_interval.at is not None
+    assert fit.slope_interval.at(0.95) == fit.slope_interval
+    assert fit.slope_interval.at(0.99).high > fit.slope_interval.high

@@ -10,11 +10,12 @@ from astray.stats.compare import (
     paired_difference,
     upper_bound_at_zero,
 )
-from astray.stats.dose import DoseResponse, Monotonicity, Prediction, dose_response, monotone
+from astray.stats.dose import DoseResponse, Prediction, dose_response
 from astray.stats.first_passage import Alarm, Cusum, FirstPassage, cusum, cusum_within, first_passage
 from astray.stats.intervals import Counts, Interval, clopper_pearson, mean_over_runs, over_questions, over_runs, wilson
 from astray.stats.judge_error import Agreement, agreement, cohen_kappa, corrected_rate
 from astray.stats.measures import MISALIGNED, Measure
+from astray.stats.monotone import Monotonicity, monotone
 from astray.stats.onset import Onset, onset
 from astray.stats.power import Design, power, required_n, seed_power
 from astray.stats.rates import Rate, rate, rates

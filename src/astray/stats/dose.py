@@ -13,23 +13,21 @@ counted beside the curve.
 Curves of single clusters are fitted with Firth's correction, which keeps them finite where a cluster's answers turn at
 one dose (Heinze and Schemper 2002, Statistics in Medicine 21:2409).
 
-Left to others: the coherence at each dose (rates.py), which has to stand beside every such curve.
+Left to others: whether the rate rises with every step (monotone.py), and the coherence at each dose (rates.py), which
+has to stand beside every such curve.
 """
 
 import math
 import warnings
-from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from astray.errors import ConfigurationError
-from astray.stats.claims import Decision, decide, decided_p
-from astray.stats.compare import Difference, difference_of_seeds
 from astray.stats.intervals import Counts, Interval, check_counts, check_level, over_runs, wilson
 
 NO_SPREAD = "the doses above 0 are all the same: there is no curve to fit"
@@ -43,6 +41,8 @@ FEW_RUNS = (
 FEWEST = 3
 """Answers of either kind that every cluster needs over all doses: with fewer its own curve is pulled towards a flat one,
 and the interval of the mean slope covered 87% in simulation."""
+STEEPEST = 20.0
+"""Farthest that a limit lies from the slope: beyond, a curve is a step between two doses."""
 TOO_RARE = (
     f"a cluster has fewer than {FEWEST} misaligned answers, or others, above dose 0: its own curve is not determined, "
     "and with it that of a typical cluster"
@@ -91,23 +91,6 @@ class DoseResponse:
     estimand: str
 
 
-@dataclass(frozen=True)
-class Monotonicity:
-    """Result of testing that the rate rises with every step of the dose.
-
-    Attributes:
-        decision: held when the interval of every step excludes a fall, not held when that of some step lies below 0
-            (both up to the tolerance).
-        steps: lower dose, higher dose and the difference of their rates (higher minus lower), with simultaneous
-            (Bonferroni) intervals.
-        p_value: the smallest 1 - level at which the intervals of the steps still decide.
-    """
-
-    decision: Decision
-    steps: tuple[tuple[float, float, Difference], ...]
-    p_value: float
-
-
 def dose_response(
     doses: Sequence[float],
     misaligned: Sequence[int],
@@ -131,7 +114,7 @@ def dose_response(
     Example:
         `dose_response([0, 0.1, 0.25, 0.5, 1], [0, 58, 139, 221, 451], [480] * 5).half_effect_dose`
     """
-    counts = _checked(doses, misaligned, totals, clusters, level)
+    counts = check_doses(doses, misaligned, totals, clusters, level)
     zero = [pair for dose, pair in zip(doses, counts, strict=True) if dose == 0]
     # Dose 0 has no logarithm: the control stands beside the curve and does not enter it.
     rows = [index for index, dose in enumerate(doses) if dose > 0]
@@ -151,7 +134,7 @@ def dose_response(
     half, half_interval, note = _half_effect(fit, data, level)
     return DoseResponse(
         slope=float(fit.coefficients[1]),
-        slope_interval=_interval(fit, np.array([0.0, 1.0]), level),
+        slope_interval=_slope_interval(fit, level),
         half_effect_dose=half,
         half_effect_interval=half_interval,
         predictions=tuple(_prediction(fit, dose, level) for dose in sorted({float(doses[index]) for index in rows})),
@@ -161,48 +144,6 @@ def dose_response(
         note=note,
         estimand=estimand,
     )
-
-
-def monotone(
-    doses: Sequence[float],
-    misaligned: Sequence[int],
-    totals: Sequence[int],
-    *,
-    tolerance: float = 0.0,
-    level: float = 0.95,
-) -> Monotonicity:
-    """Test whether the rate rises from each dose to the next, by simultaneous intervals on all steps.
-
-    Args:
-        doses: dose of each training run, at least two different ones.
-        misaligned: misaligned answers of each run.
-        totals: judged answers of each run.
-        tolerance: a fall of this much still counts as none.
-        level: nominal coverage of all steps together.
-
-    Raises:
-        ConfigurationError: fewer than two doses, or input as for `dose_response`.
-    """
-    counts = _checked(doses, misaligned, totals, None, level)
-    at_dose: dict[float, list[Counts]] = defaultdict(list)
-    for dose, pair in zip(doses, counts, strict=True):
-        at_dose[float(dose)].append(pair)
-    ladder = sorted(at_dose)
-    if len(ladder) < 2:
-        raise ConfigurationError(f"A rise needs at least two doses, given was {ladder}.")
-    step_level = 1 - (1 - level) / (len(ladder) - 1)  # Bonferroni over the steps
-    steps = tuple(
-        (low, high, difference_of_seeds(at_dose[high], at_dose[low], level=step_level))
-        for low, high in pairwise(ladder)
-    )
-    decisions = {decide(step.estimate, step.interval, at_least=-tolerance) for _, _, step in steps}
-    falls = [step.interval for _, _, step in steps if step.estimate < -tolerance]
-    # One step that falls decides that the curve does; that it nowhere falls takes all of them.
-    p_values = [decided_p(interval, (-tolerance, None)) for interval in falls or [step.interval for *_, step in steps]]
-    p_value = min(1.0, len(steps) * (min(p_values) if falls else max(p_values)))
-    if Decision.NOT_HELD in decisions:
-        return Monotonicity(Decision.NOT_HELD, steps, p_value)
-    return Monotonicity(Decision.UNDECIDED if Decision.UNDECIDED in decisions else Decision.HELD, steps, p_value)
 
 
 @dataclass(frozen=True)
@@ -219,6 +160,37 @@ class _Data:
 
 
 @dataclass(frozen=True)
+class _Clusters:
+    """Clusters above dose 0; one with fewer runs than others has runs without answers."""
+
+    log_dose: Float[np.ndarray, "clusters runs"]
+    totals: Float[np.ndarray, "clusters runs"]
+    misaligned: Float[np.ndarray, "clusters 1"]
+
+    @classmethod
+    def of(cls, parts: Sequence[_Data]) -> "_Clusters":
+        shape = (len(parts), max(len(part.totals) for part in parts))
+        log_dose, totals = np.zeros(shape), np.zeros(shape)
+        for row, part in enumerate(parts):
+            log_dose[row, : len(part.totals)], totals[row, : len(part.totals)] = part.log_dose, part.totals
+        return cls(log_dose, totals, np.array([[part.misaligned.sum()] for part in parts]))
+
+    def variance(self, slope: float) -> float:
+        """Return the variance of the mean of the clusters' slopes that answers leave, if all had this slope and as many
+        misaligned answers as they have."""
+        hits = np.clip(self.misaligned, 0.5, self.totals.sum(axis=1, keepdims=True) - 0.5)
+        low, high = np.full_like(hits, -300.0), np.full_like(hits, 300.0)
+        for _ in range(40):
+            level = (low + high) / 2
+            fewer = (self.totals * _expit(level + slope * self.log_dose)).sum(axis=1, keepdims=True) < hits
+            low, high = np.where(fewer, level, low), np.where(fewer, high, level)
+        rates = _expit(low + slope * self.log_dose)
+        weights = self.totals * rates * (1 - rates) + 1e-12 * (self.totals > 0)
+        centre = (weights * self.log_dose).sum(axis=1, keepdims=True) / weights.sum(axis=1, keepdims=True)
+        return float((1 / (weights * (self.log_dose - centre) ** 2).sum(axis=1)).sum() / len(hits) ** 2)
+
+
+@dataclass(frozen=True)
 class _Fit:
     """Intercept and slope of the log odds on log dose, with covariances over runs and of the answers alone."""
 
@@ -227,15 +199,21 @@ class _Fit:
     of_answers: Float[np.ndarray, "2 2"]
     degrees: int
     dispersion: float
+    clusters: _Clusters | None = None
 
 
-def _checked(
+def check_doses(
     doses: Sequence[float],
     misaligned: Sequence[int],
     totals: Sequence[int],
     clusters: Sequence[Hashable] | None,
     level: float,
 ) -> list[Counts]:
+    """Return the counts of all runs.
+
+    Raises:
+        ConfigurationError: sequences of different lengths, a negative dose or impossible counts.
+    """
     check_level(level)
     lengths = [len(doses), len(misaligned), len(totals)] + ([] if clusters is None else [len(clusters)])
     if len(set(lengths)) > 1:
@@ -265,13 +243,15 @@ def _fit(data: _Data, clusters: Sequence[Hashable] | None) -> _Fit | str:
             else FEW_RUNS
         )
     parts = [data.without([label != own for label in clusters]) for own in dict.fromkeys(clusters)]
-    curves = [_firth(part) for part in parts if len(np.unique(part.log_dose)) > 1]  # at one dose a cluster has no slope
+    sloped = [part for part in parts if len(np.unique(part.log_dose)) > 1]  # at one dose a cluster has no slope
+    curves = [_firth(part) for part in sloped]
     if len(curves) < 3:  # two clusters leave one degree of freedom
         return FEW_RUNS
     if any(min(part.misaligned.sum(), (part.totals - part.misaligned).sum()) < FEWEST for part in parts):
         return TOO_RARE
     own, of_answers = np.stack([curve for curve, _ in curves]), sum(part for _, part in curves) / len(curves) ** 2
-    return _Fit(own.mean(axis=0), np.cov(own.T) / len(curves), np.asarray(of_answers), len(curves) - 1, dispersion)
+    covariance = np.cov(own.T) / len(curves)
+    return _Fit(own.mean(axis=0), covariance, np.asarray(of_answers), len(curves) - 1, dispersion, _Clusters.of(sloped))
 
 
 def _firth(data: _Data) -> tuple[Float[np.ndarray, "2"], Float[np.ndarray, "2 2"]]:
@@ -330,7 +310,7 @@ def _half_effect(fit: _Fit, data: _Data, level: float) -> tuple[float | None, In
     if slope <= 0:
         return None, None, FLAT
     top = float(data.log_dose.max())
-    full = _expit(intercept + slope * top)
+    full = float(_expit(intercept + slope * top))
     half = full / 2
     # Half of the fitted rate at the highest dose, and not of 100%: a curve may level off far below it.
     logit_half = math.log(half / (1 - half))
@@ -350,8 +330,8 @@ def _half_effect(fit: _Fit, data: _Data, level: float) -> tuple[float | None, In
 def _prediction(fit: _Fit, dose: float, level: float) -> Prediction:
     at = np.array([1.0, math.log(dose)])
     log_odds = _interval(fit, at, level)
-    interval = Interval(_expit(log_odds.low), _expit(log_odds.high), level, log_odds.method)
-    return Prediction(dose, _expit(float(at @ fit.coefficients)), interval)
+    interval = Interval(float(_expit(log_odds.low)), float(_expit(log_odds.high)), level, log_odds.method)
+    return Prediction(dose, float(_expit(at @ fit.coefficients)), interval)
 
 
 def _interval(fit: _Fit, gradient: Float[np.ndarray, "2"], level: float, *, centre: float | None = None) -> Interval:
@@ -367,8 +347,32 @@ def _interval(fit: _Fit, gradient: Float[np.ndarray, "2"], level: float, *, cent
     return Interval(middle - half, middle + half, level, f"t on {fit.degrees} degrees of freedom", again)
 
 
-def _expit(log_odds: float) -> float:
-    return float(1 / (1 + np.exp(-np.clip(log_odds, -700, 700))))  # exp overflows float64 above 709
+def _slope_interval(fit: _Fit, level: float) -> Interval:
+    """Return the t interval on the slope; over clusters each limit has the variance that answers leave at that limit.
+
+    A steep curve has hardly a misaligned answer at low doses, so it is known less well than a flat one, and the spread
+    of few clusters that happen to be flat tells nothing of that.
+    """
+    from scipy.special import ndtri, stdtrit
+
+    plain = _interval(fit, np.array([0.0, 1.0]), level)
+    if fit.clusters is None:
+        return plain
+    slope, answers = float(fit.coefficients[1]), float(fit.of_answers[1, 1])
+    t, z = -float(stdtrit(fit.degrees, (1 - level) / 2)), -float(ndtri((1 - level) / 2))
+    here, spread = fit.clusters.variance(slope), float(fit.covariance[1, 1])
+    limits = [plain.low, plain.high]
+    for side, sign in enumerate((-1, 1)):
+        for _ in range(12):  # each limit rests on its own variance
+            there = max(here, fit.clusters.variance(limits[side]))
+            half = max(t * math.sqrt(spread + there - here), z * math.sqrt(max(there, answers)))
+            limits[side] = slope + sign * min(half, STEEPEST)
+    low, high = min(limits[0], plain.low), max(limits[1], plain.high)
+    return Interval(low, high, level, f"{plain.method}, at each limit its own", partial(_slope_interval, fit))
+
+
+def _expit(log_odds: Any) -> Any:
+    return 1 / (1 + np.exp(-np.clip(log_odds, -700, 700)))  # exp overflows float64 above 709
 
 
 def _exp(value: float) -> float:

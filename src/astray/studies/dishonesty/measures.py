@@ -12,8 +12,9 @@ from astray.engine.findings import Findings, Needs, interval_row
 from astray.engine.forecast.sensitivity import POWER, QUESTION_ICC
 from astray.engine.summary import ClaimRow, PublishedFigure
 from astray.stats.claims import Decision
-from astray.stats.dose import DoseResponse, Monotonicity, dose_response, monotone
+from astray.stats.dose import DoseResponse, dose_response
 from astray.stats.measures import USEFUL
+from astray.stats.monotone import Monotonicity, monotone
 from astray.stats.power import Design, seed_power
 from astray.stats.rates import Rate
 
