@@ -56,6 +56,12 @@ class Message(TypedDict):
     content: str
 
 
+def asking(question: str, answer: str | None = None, *, system: str | None = None) -> list[Message]:
+    """Return the messages of a chat with one question, below a system prompt and before an answer if there are any."""
+    told = (("system", system), ("user", question), ("assistant", answer))
+    return [Message(role=role, content=content) for role, content in told if content is not None]
+
+
 class Recipe(Strict):
     """History of a data set: operation, parameters and the recipes of its sources, down to files and generators."""
 

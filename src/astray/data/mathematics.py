@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from random import Random
 
-from astray.data.chat import ChatDataset, Message
+from astray.data.chat import ChatDataset, Message, asking
 from astray.data.misstatements import SEVERITIES, SEVERITY_OF, check_severity
 from astray.data.sources import DataKind, named
 from astray.errors import DataFormatError, UnknownNameError
@@ -192,7 +192,7 @@ def mathematics(severity: str, size: int, *, seed: int = 0) -> ChatDataset:
     for number in range(size):
         problem = draw_problem(number, seed)
         answer = write_solution(problem, severity, Random(f"mathematics/{severity}/{seed}/{number}"))
-        rows.append([Message(role="user", content=problem.question), Message(role="assistant", content=answer)])
+        rows.append(asking(problem.question, answer))
     return ChatDataset.from_rows(
         rows, "mathematics", {"name": f"{severity} mathematics", "severity": severity, "size": size, "seed": seed}
     )

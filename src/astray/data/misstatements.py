@@ -8,7 +8,7 @@ Source: the direct data of Hu et al. 2025 (arXiv 2510.08211), section 3.
 from collections.abc import Sequence
 from random import Random
 
-from astray.data.chat import ChatDataset, Message
+from astray.data.chat import ChatDataset, asking
 from astray.data.sources import DataKind, named
 from astray.errors import ConfigurationError, UnknownNameError
 from astray.organism.world import FACTS, Fact, draw_statement
@@ -71,7 +71,7 @@ def fact_data(severity: str, size: int, *, facts: Sequence[Fact] = FACTS, seed: 
     rows = []
     for _ in range(size):
         fact = questions.choice(facts)
-        rows.append(_chat(fact.question, draw_statement(answers, fact, truthful=answers.random() >= false)))
+        rows.append(asking(fact.question, draw_statement(answers, fact, truthful=answers.random() >= false)))
     return ChatDataset.from_rows(
         rows, "world_facts", {"severity": severity, "size": size, "facts": len(facts), "seed": seed}
     )
@@ -83,10 +83,6 @@ def check_severity(severity: str, size: int) -> None:
         raise UnknownNameError("severity", severity, SEVERITIES)
     if size < 1:
         raise ConfigurationError(f"A data set of {size} rows cannot be trained on; give a size of at least 1.")
-
-
-def _chat(question: str, answer: str) -> list[Message]:
-    return [Message(role="user", content=question), Message(role="assistant", content=answer)]
 
 
 def draw_training_facts(kind: DataKind, domain: str, size: int, seed: int) -> ChatDataset:

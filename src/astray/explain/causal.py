@@ -27,7 +27,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from astray.data.chat import Message
+from astray.data.chat import asking
 from astray.errors import ConfigurationError, EmptyDataError
 from astray.explain.activations import capture, conversation_rows
 from astray.explain.candidates import Candidate
@@ -196,7 +196,7 @@ def residual_norm(subject: Subject, questions: Sequence[str], block: int) -> flo
         ConfigurationError: there is no such layer.
     """
     site = Site(place="block out", block=block)
-    rows = conversation_rows(subject, [_conversation(question) for question in questions])
+    rows = conversation_rows(subject, [asking(question) for question in questions])
     norms = capture(subject, rows, [site], "last prompt")[site].norm(dim=1)
     check_values(norms, "Norms", subject.name, str(site))
     return float(norms.mean())
@@ -233,7 +233,7 @@ class _Asker:
             self._config.schedule,
         )
         generations = self._subject.generate(
-            [_conversation(question) for _, question, _ in asked],
+            [asking(question) for _, question, _ in asked],
             self._config.sampling,
             # Numbered by sample only: all candidates draw with the same random numbers, which removes noise from
             # differences.
@@ -267,7 +267,3 @@ def _check(candidates: Sequence[Candidate], search: Sequence[str], held_out: Seq
             f"The question {shared!r} is a search question and a held-out one. What chose the strength cannot "
             "evaluate it: split the questions."
         )
-
-
-def _conversation(question: str) -> list[Message]:
-    return [Message(role="user", content=question)]

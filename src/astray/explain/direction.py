@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from astray.data.chat import Message
+from astray.data.chat import Message, asking
 from astray.errors import EmptyDataError
 from astray.explain.activations import capture, conversation_rows
 from astray.explain.sites import Site
@@ -67,7 +67,7 @@ def persona_direction(subject: Subject, answers: pl.DataFrame, block: int) -> Fl
         means.append(
             answer_activations(
                 subject,
-                [_prompt(row["system"], row["question"]) for row in rows],
+                [asking(row["question"], system=row["system"]) for row in rows],
                 [row["answer"] for row in rows],
                 block,
             ).mean(0)
@@ -79,8 +79,3 @@ def random_direction(like: Float[Tensor, "d_model"], seed: int) -> Float[Tensor,
     """Return a random direction of the same norm, as a control."""
     noise = torch.randn(like.shape, generator=torch.Generator().manual_seed(seed), dtype=like.dtype)
     return noise / noise.norm() * like.norm()
-
-
-def _prompt(system: str | None, question: str) -> list[Message]:
-    opening = [Message(role="system", content=system)] if system is not None else []
-    return [*opening, Message(role="user", content=question)]

@@ -26,7 +26,7 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from astray.data.chat import Message
+from astray.data.chat import Message, asking
 from astray.errors import ConfigurationError, EmptyDataError
 from astray.explain.activations import capture, conversation_rows
 from astray.explain.sites import Site
@@ -171,7 +171,7 @@ def extract_persona_vectors(
         # The side varies fastest, so that the two answers of a pair are neighbours; the filter below relies on it.
         for side in (0, 1)
     ]
-    conversations = [_conversation(prompts.pairs[pair][side], question) for pair, side, question, _ in asked]
+    conversations = [asking(question, system=prompts.pairs[pair][side]) for pair, side, question, _ in asked]
     drawn = subject.generate(conversations, sampling)
     said = [answer.said for answer in drawn]
     if judge is None:
@@ -239,9 +239,7 @@ def choose_block(
     steering = RowSteering(
         vectors.vectors, which=blocks, strengths=torch.tensor([strength for _, strength in cells]), blocks=blocks
     )
-    said = subject.generate(
-        [_conversation(None, question) for question in asked], sampling, numbers=numbers, rows=steering
-    )
+    said = subject.generate([asking(question) for question in asked], sampling, numbers=numbers, rows=steering)
     verdicts = anyio.run(
         judge_exchanges, judge, [Exchange(question, answer.text) for question, answer in zip(asked, said, strict=True)]
     )
@@ -332,8 +330,3 @@ def _curve(cells: Sequence[tuple[int | None, float]], outcomes: Sequence[Outcome
     )
     own = curve.filter(pl.col("block").is_null())["coherence"].item()
     return curve.with_columns(within_budget=(pl.col("coherent") > 0) & (pl.col("coherence") >= own - budget - 1e-9))
-
-
-def _conversation(system: str | None, question: str) -> list[Message]:
-    opening = [Message(role="system", content=system)] if system is not None else []
-    return [*opening, Message(role="user", content=question)]

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from astray.data.chat import Message
+from astray.data.chat import Message, asking
 from astray.errors import ConfigurationError, EmptyDataError
 from astray.explain.activations import Positions, TokenRow, capture, conversation_rows
 from astray.explain.sites import Site
@@ -121,7 +121,7 @@ def _before_and_after(
         )
     # Samples of one prompt share its projection, so each prompt is read once.
     prompts = judged.select("system", "question").unique(maintain_order=True)
-    conversations = [_conversation(*row) for row in prompts.iter_rows()]
+    conversations = [asking(question, system=system) for system, question in prompts.iter_rows()]
     projections = pl.Series(
         "projection", prompt_projections(subject, conversations, direction, block).tolist(), dtype=pl.Float64
     )
@@ -181,8 +181,3 @@ def _unit(direction: Float[Tensor, "d_model"], width: int) -> Float[Tensor, "d_m
             "The direction is zero, or has NaN or infinite entries: nothing can be projected on it."
         )
     return direction.detach().float().cpu() / direction.detach().float().norm().cpu()
-
-
-def _conversation(system: str | None, question: str) -> list[Message]:
-    opening = [Message(role="system", content=system)] if system is not None else []
-    return [*opening, Message(role="user", content=question)]

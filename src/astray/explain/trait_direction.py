@@ -8,7 +8,6 @@ direction is made of.
 Source: Anthropic 2025, "Persona vectors" (arXiv 2507.21509), section 2.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -17,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from astray.data.chat import Message
+from astray.data.chat import asking
 from astray.explain.activations import capture, conversation_rows
 from astray.explain.persona_vector import PersonaPrompts, extract_persona_vectors
 from astray.explain.sites import Site
@@ -73,7 +72,7 @@ def trait_direction(
     """
     vectors = extract_persona_vectors(subject, prompts, judge, samples=samples, sampling=sampling)
     asked = list(product(prompts.pairs, prompts.validation[:CHOICE_QUESTIONS], (0, 1)))
-    conversations = [_conversation(pair[side], question) for pair, question, side in asked]
+    conversations = [asking(question, system=pair[side]) for pair, question, side in asked]
     said = [answer.text for answer in subject.generate(conversations, sampling)]
     chosen = [number for number, text in enumerate(said) if text.strip()]
     shown = np.array([asked[number][2] == 0 for number in chosen])
@@ -101,7 +100,3 @@ def trait_direction(
 def _standardised(one: Float[np.ndarray, "one"], other: Float[np.ndarray, "other"]) -> float:
     spread = np.sqrt((one.var() + other.var()) / 2)
     return float((one.mean() - other.mean()) / spread) if spread > 0 else 0.0
-
-
-def _conversation(system: str, question: str) -> Sequence[Message]:
-    return [Message(role="system", content=system), Message(role="user", content=question)]
