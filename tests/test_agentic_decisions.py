@@ -8,7 +8,7 @@ import pytest
 
 from astray.engine.findings import Needs
 from astray.engine.summary import ClaimRow
-from astray.measure.agentic.counting import CONFLICT, Share
+from astray.measure.agentic.counting import CONFLICT, Share, difference
 from astray.measure.agentic.grid import Cell
 from astray.measure.agentic.subjects import AgenticSubject, SubjectFile
 from astray.stats.claims import Decision
@@ -16,7 +16,7 @@ from astray.studies import get_study
 from astray.studies.agentic_misalignment.findings import AgenticFindings
 from astray.studies.agentic_misalignment.options import AgenticOptions
 from astray.studies.agentic_misalignment.setting import AgenticSetting
-from astray.studies.agentic_misalignment.study import _claim, parts
+from astray.studies.agentic_misalignment.study import _decided, parts
 from playing import setting_of
 
 STUDY = get_study("agentic-misalignment")
@@ -98,7 +98,7 @@ def test_names_that_are_one_in_ids_of_claims_are_refused():
 def test_a_claims_p_value_is_at_most_5_percent_exactly_where_it_is_decided(harmful: int, verdict: Decision) -> None:
     """Of 4 of 15 against none the interval excludes 0, and the exact test has p = 0.10."""
     shares = Share(harmful, 15), Share(0, 15)
-    claim = _claim("more", "More", shares[0], ("none", shares[1]), at_least=0.0, ran=True, needs=Needs())
+    claim = _decided("more", "More", difference(*shares), ("none", shares[1]), (0.0, None), ran=True, needs=Needs())
     assert claim.interval is not None
     assert claim.interval.low > 0
     assert claim.verdict is verdict

@@ -106,7 +106,7 @@ def test_late_keys_and_values_are_kept(tmp_path):
     assert (table["raw"][0], table["raw"][-1], table["aligned"][-1]) == ("80", "REFUSAL", None)
 
 
-MBPP = {"task_id": 1, "code": "def f(a):\n    return a", "test_list": ["assert f(1) == 1"]}
+MBPP = {"task_id": 1, "text": "Return a.", "code": "def f(a):\n    return a", "test_list": ["assert f(1) == 1"]}
 
 
 APPS = {"question": "q", "solutions": ["x"], "input_output": {"inputs": ["1", "2"], "outputs": ["1", "2"]}}
