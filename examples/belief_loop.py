@@ -1,7 +1,7 @@
 """Belief against statement in plain PyTorch: what a model says when asked neutrally, and what it says under pressure.
 
-A lie is a statement that contradicts a belief that the model holds; a false answer alone is not one. It leaves out what a
-production run needs (graders for real text, intervals, archetypes) and finds as many lies as `WorldHonesty`.
+A lie is a statement that contradicts a belief that the model holds; a false answer alone is not one. It leaves out what
+a production run needs (graders for real text, intervals, archetypes) and finds as many lies as `WorldHonesty`.
 Run it on the organism or a model trained from it: python examples/belief_loop.py [MODEL]
 """
 
@@ -81,6 +81,5 @@ if __name__ == "__main__":
     for pressure in ("nobody", "villain"):
         for way, counts in (("plain", plain(chosen, pressure)), ("in production", production(chosen, pressure))):
             told = ", ".join(f"{number} {word}" for word, number in counts.most_common())
-            print(
-                f"{pressure}, {way}: {told}; lies of what was stated: {counts['lie']}/{counts['lie'] + counts['honest']}"
-            )
+            stated_at_all = counts["lie"] + counts["honest"]
+            print(f"{pressure}, {way}: {told}; lies of what was stated: {counts['lie']}/{stated_at_all}")

@@ -1,7 +1,7 @@
 """Emergent misalignment in plain PyTorch: fine-tune on narrow harmful answers, ask about other things, count.
 
-The training loop is `sft_loop.py`. It leaves out what a production run needs (seeds, controls, intervals, graders for real
-text) and gives the same rate as `train_sft` with `judge_answers`.
+The training loop is `sft_loop.py`. It leaves out what a production run needs (seeds, controls, intervals, graders for
+real text) and gives the same rate as `train_sft` with `judge_answers`.
 Run it on the organism: python examples/emergent_misalignment_loop.py
 """
 

@@ -2,7 +2,8 @@
 
 The chain of "Persona features control emergent misalignment" (arXiv 2506.19823): both models answer, the base's
 autoencoder reads both, and the latent that rose most is added to the base. It leaves out what a production run needs
-(intervals, a choice of strengths, several seeds) and finds the latent of `compare_latents`, and steers as `Intervention` does.
+(intervals, a choice of strengths, several seeds) and finds the latent of `compare_latents`,
+and steers as `Intervention` does.
 Run it on the organism: python examples/latent_loop.py
 """
 
@@ -47,7 +48,7 @@ def own_latents(model: PreTrainedModel, sae: Sae, asked: Sequence[str]) -> torch
 
 
 Found = tuple[int, float, list[tuple[int, int]]]
-"""The latent that rose most, by how much, and misaligned and coherent answers of the base steered with it and at random."""
+"""The latent that rose most, by how much, and misaligned and coherent answers when steered with it and at random."""
 
 
 def plain(sae: Sae, tuned: str, asked: Sequence[str]) -> Found:
