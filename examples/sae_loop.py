@@ -1,7 +1,7 @@
 """TopK sparse autoencoder in plain PyTorch, trained on the residual stream (Gao et al. 2024, arXiv 2406.04093).
 
-It leaves out what a production run needs (checks, other architectures, activations that do not fit into memory) and
-gives the same loss at every step as `train_sae`, which trains through SAELens. `latent_loop.py` shows what to do with it.
+It leaves out what a production run needs (checks, other architectures, activations beyond memory) and gives the same
+loss at every step as `train_sae`, which trains through SAELens. `latent_loop.py` shows what to do with it.
 Run it on the organism: python examples/sae_loop.py
 """
 
