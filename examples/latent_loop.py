@@ -2,7 +2,7 @@
 
 The chain of "Persona features control emergent misalignment" (arXiv 2506.19823): both models answer, the base's
 autoencoder reads both, and the latent that rose most is added to the base. It leaves out what a production run needs
-(intervals, a choice of strengths, several seeds), finds the latent of `compare_latents` and steers as `Intervention` does.
+(intervals, a choice of strengths, seeds), finds the latent of `compare_latents` and steers as `Intervention` does.
 Run it on the organism: python examples/latent_loop.py
 """
 
