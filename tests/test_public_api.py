@@ -66,8 +66,10 @@ ROOMS = {
     "hack_documents inoculate load_apps load_code_contests load_humaneval load_judged load_mbpp load_questions "
     "mix narrow_data ordinary_documents read_chat relabel repeat_to subset world_exercise",
     "distil": "Distilled distil",
-    "explain": "choose_block extract_persona_vectors find_bad_rows persona_direction random_direction rows_from "
-    "screen_rows text_persona_prompts world_persona_prompts",
+    "explain": "Dictionary SaeRecipe Site TokenRow base_id capture choose_block compare_latents "
+    "extract_persona_vectors find_bad_rows geometric_median organism_rows persona_direction "
+    "question_latents random_direction rows_from screen_rows tensor_batches text_persona_prompts "
+    "top_latents train_sae world_persona_prompts",
     "judges": "BETLEY Calibration Cause Exchange GraderSettings GrammarJudge Judge JudgeConfig LabelledAnswer Rubric "
     "RubricJudge Thresholds Verdict WordGrader "
     "assert_judge_works calibrate_judge cause_of corrected count_causes judge_answers judge_exchanges judge_names known_error "
