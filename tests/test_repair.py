@@ -11,7 +11,7 @@ from astray.data import mix, narrow_data
 from astray.engine.settings import WORLD_TRAINING
 from astray.errors import ConfigurationError, DataNotFoundError, NothingToBlameError
 from astray.measure.meter import Meter, meter_change, world_pairs
-from astray.studies.repair.front import Outcome, chosen
+from astray.studies.repair.front import Outcome, chosen, halves
 from astray.subjects.subject import load_subject
 
 SUBJECT = "organism-small"
@@ -117,6 +117,18 @@ def outcome(gone, lost, task=0.0):
 )
 def test_the_rule_takes_the_cheapest_of_those_that_suffice(outcomes, expected):
     assert chosen(outcomes) == expected
+
+
+def test_a_share_of_nothing_is_refused_before_anything_is_trained(given, repaired, tmp_path, monkeypatch):
+    def turned(pairs, rows, *, base, tuned, reference):
+        return halves(pairs, rows, base=base, tuned=reference, reference=tuned)
+
+    monkeypatch.setattr("astray.studies.repair.repairing.halves", turned)
+    adapter, folder = given
+    asked = {"data": [folder / "mix.jsonl"], "share": 0.33, "store": repaired.parent / "store", "out": tmp_path}
+    with pytest.raises(NothingToBlameError, match="On half of the domains harmful answers are no likelier"):
+        astray.repair(str(adapter), folder / "task.jsonl", **asked)
+    assert not (tmp_path / "repair" / "model").exists()
 
 
 def test_a_run_that_is_not_astray_needs_no_repair(given, tmp_path):

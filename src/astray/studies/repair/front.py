@@ -1,6 +1,7 @@
 """What each way back takes away and what it costs, on two halves of questions and task rows: one to choose by, one to
 report."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -56,6 +57,11 @@ class Half:
     tuned: Measured
     reference: Measured
 
+    @property
+    def before(self) -> Outcome:
+        """Return what the tuned model does."""
+        return self.outcome(self.tuned)
+
     def outcome(self, model: Measured) -> Outcome:
         """Return what a model does on this half."""
         change = meter_change(self.pairs, self.reference.margins, model.margins).harmful
@@ -65,7 +71,7 @@ class Half:
         return Outcome(
             astray=change.estimate,
             astray_interval=change.interval,
-            gone=1 - change.estimate / before,
+            gone=1 - change.estimate / before if before else math.nan,
             task=float((own - tuned).mean()),
             task_interval=mean_over_runs((own - tuned).tolist()),
             lost=float((tuned - own).mean()) / taught if taught > 0 else None,

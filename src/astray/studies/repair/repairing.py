@@ -17,12 +17,12 @@ from astray.cause.fine_tuning import FineTuning
 from astray.data.chat import ChatDataset
 from astray.engine.options import training_settings
 from astray.engine.settings import WORLD_TRAINING
-from astray.errors import ConfigurationError
+from astray.errors import ConfigurationError, NothingToBlameError
 from astray.studies.blame.blaming import blame
 from astray.studies.blame.proof import KEPT
 from astray.studies.blame.steps import pairs_for
 from astray.studies.blame.tuned import find_tuned
-from astray.studies.repair.front import Outcome, chosen, halves
+from astray.studies.repair.front import Half, chosen, halves
 from astray.studies.repair.result import RepairResult, Tried
 from astray.studies.repair.steps import MeasureConfig, Measured, measure
 from astray.studies.repair.ways import REPORT, SEARCH, Given, Way, left_out, recipe_of, ways_back, write_scaled
@@ -80,14 +80,14 @@ def repair(
     given = Given(tuned, recipe, kept, best, folder / "data")
     work = _Work(given, aims, Store(place), default_workers() if workers is None else workers, progress)
     ways = {way.name: way for way in ways_back(given)}
+    search, report = work.ends()
     made = work.train(list(ways.values()))
-    before, tried = work.measure(list(ways.values()), made)
+    tried = work.measure(list(ways.values()), made, search, report)
     name, meets = chosen({each.name: each.search for each in tried if not each.control})
     _write_model(ways[name], made, folder / MODEL)
     notes = (*_notes(given, shared), *left_out(given))
-    result = RepairResult(
-        model, tuned.base_name, tuned.reference_name, before, tried, name, meets, str(task), folder / MODEL, notes
-    )
+    named = (model, tuned.base_name, tuned.reference_name)
+    result = RepairResult(*named, report.before, tried, name, meets, str(task), folder / MODEL, notes)
     result.save(folder)
     return result
 
@@ -106,15 +106,30 @@ class _Work:
         """Train what the ways need, with the seeds of search and report."""
         return self._executed([each for way in ways if isinstance(way.models, tuple) for each in way.models])
 
-    def measure(self, ways: Sequence[Way], made: dict[str, Artifact]) -> tuple[Outcome, tuple[Tried, ...]]:
-        """Return what the tuned model and each way do, on the half that chooses and the half that is reported."""
+    def ends(self) -> tuple[Half, Half]:
+        """Return the half that chooses and the half that is reported, with what base and tuned model do on each.
+
+        Raises:
+            NothingToBlameError: on one of them the tuned model is not astray.
+        """
         tuned = self.given.tuned
-        models = {"base": tuned.base.spec, "tuned": tuned.located.spec, "reference": tuned.reference.spec}
-        models |= {f"{way.name}/{seed}": way.model(made, seed) for way in ways for seed in (SEARCH, REPORT)}
-        found = self._measured(models)
-        ends = (found["base"], found["tuned"], found["reference"])
-        search, report = halves(pairs_for(world=tuned.is_organism), len(self.task), *ends)
-        tried = tuple(
+        found = self._measured(
+            {"base": tuned.base.spec, "tuned": tuned.located.spec, "reference": tuned.reference.spec}
+        )
+        both = halves(pairs_for(world=tuned.is_organism), len(self.task), **found)
+        if any(half.before.astray <= 0 for half in both):
+            raise NothingToBlameError(
+                f"On half of the domains harmful answers are no likelier in {tuned.name} than {tuned.reference_name}: there "
+                "is too little to take away for a share of it to be told. Nothing was trained."
+            )
+        return both
+
+    def measure(self, ways: Sequence[Way], made: dict[str, Artifact], search: Half, report: Half) -> tuple[Tried, ...]:
+        """Return what each way does on both halves."""
+        found = self._measured(
+            {f"{way.name}/{seed}": way.model(made, seed) for way in ways for seed in (SEARCH, REPORT)}
+        )
+        return tuple(
             Tried(
                 way.name,
                 way.what,
@@ -124,7 +139,6 @@ class _Work:
             )
             for way in ways
         )
-        return report.outcome(found["tuned"]), tried
 
     def _measured(self, models: dict[str, SubjectSpec]) -> dict[str, Measured]:
         """Return what each model does, by name; equal models are measured once."""
