@@ -54,6 +54,16 @@ LEFT = (
         "import os; open('g', 'w').close(); return os.path.exists('f3') or os.stat('g').st_ino > 30",
     ),
     left(
+        "how readily the runner is killed for memory",
+        "import os; open(f'/proc/{os.getppid()}/oom_score_adj', 'w').write('999')",
+        "import os; return open(f'/proc/{os.getppid()}/oom_score_adj').read() == '999\\n'",
+    ),
+    left(
+        "the size of a dump of the runner",
+        "import os; open(f'/proc/{os.getppid()}/coredump_filter', 'w').write('0x23')",
+        "import os; return int(open(f'/proc/{os.getppid()}/coredump_filter').read(), 16) == 0x23",
+    ),
+    left(
         "a folder without rights",
         "import os; os.makedirs('a/b'); os.chmod('a', 0)",
         "import os; return os.path.exists('a')",

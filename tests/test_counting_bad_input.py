@@ -135,6 +135,19 @@ BAD: dict[str, tuple[str, dict[str, Any], type[AstrayError], str]] = {
     "a folder without logs": ("folder", {"hit": "I"}, EmptyDataError, "a folder with no Inspect log"),
     "a broken log": ("broken", {"hit": "I"}, DataFormatError, "cannot be read as an Inspect log"),
     "a foreign file": ("page", {"hit": "I"}, DataFormatError, "no file that can be counted"),
+    "a filter of a table": (
+        "table",
+        {"hit": "bad", "filter": "x"},
+        ConfigurationError,
+        "no use with a table: it is about a",
+    ),
+    "an entry of a word": (
+        "table",
+        {"hit": "bad", "key": "x"},
+        ConfigurationError,
+        "has no entries: leave out --key x",
+    ),
+    "a question of logs": ("good", {"hit": "I", "question": "q"}, ConfigurationError, "no use with an Inspect log"),
     "a level of 95": ("good", {"hit": "I", "level": 95.0}, ConfigurationError, "0.95"),
 }
 

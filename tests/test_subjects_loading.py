@@ -246,7 +246,12 @@ def test_a_misspelt_organism_gets_a_hint() -> None:
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SubjectNotFoundError, match="holds no subject"):
+    with pytest.raises(SubjectNotFoundError, match=r"holds no subject.*a run\)\.$"):
+        load_subject(str(tmp_path))
+    for name in ("second", "first"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "adapter_config.json").write_text("{}")
+    with pytest.raises(SubjectNotFoundError, match=r"It holds several: name one of .*first, .*second\.$"):
         load_subject(str(tmp_path))
 
 
@@ -339,3 +344,25 @@ def test_a_damaged_registration_is_refused(tmp_path: Path) -> None:
     (tmp_path / "subject.json").write_text('{"modle": "organism"}')
     with pytest.raises(DataFormatError, match="no registered subject"):
         resolve(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "other", "is_same"),
+    [
+        ("layer_types", ["full_attention", "sliding_attention"], ["sliding_attention", "full_attention"], False),
+        ("mlp_layer_types", ["sparse", "dense"], ["dense", "sparse"], False),
+        ("rope_theta", 1e4, 1e6, False),
+        ("eos_token_id", 1, 2, False),
+        ("architectures", ["A", "B"], ["B", "A"], True),
+        ("_name_or_path", "/here", "/there", True),
+        ("transformers_version", "4", "5", True),
+    ],
+)
+def test_an_identity_changes_with_what_changes_the_model_and_with_nothing_else(key, value, other, is_same, tmp_path):
+    from astray.subjects.identity import base_identity
+
+    def identity(value):
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": "x", key: value}))
+        return base_identity(tmp_path)
+
+    assert (identity(value) == identity(other)) is is_same

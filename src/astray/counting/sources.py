@@ -45,6 +45,9 @@ def read_scored(files: Sequence[Source], choices: Choices, *, with_answers: bool
             f"{'; '.join(f'{_name(these[0])} is {kind}' for kind, these in kinds.items())}. Count each alone."
         )
     [(kind, these)] = kinds.items()
+    for name, used_by in _USED_BY.items():
+        if (given := getattr(choices, name)) and kind != used_by:
+            raise ConfigurationError(f"--{name} {given} is of no use with {kind}: it is about {used_by}. Leave it out.")
     if kind == _LOG:
         from astray.counting.logs import scores_of_logs
 
@@ -75,6 +78,8 @@ def read_scored(files: Sequence[Source], choices: Choices, *, with_answers: bool
 
 
 _LOG, _HARNESS, _TABLE = "an Inspect log", "a file of lm-evaluation-harness", "a table"
+_USED_BY = {"filter": _HARNESS, "question": _TABLE, "answer": _TABLE, "judge": _TABLE, "model": _TABLE}
+"""Options that only one kind of file knows."""
 
 
 def _expanded(file: Source) -> list[Source]:

@@ -82,7 +82,7 @@ def scores_of_table(path: Path, choices: Choices, *, with_answers: bool) -> tupl
             [*found.values(), *numbered, *(name for name in choices.columns if name not in ("model", "task", "run"))]
         )
     )
-    if not with_answers and (quick := read_columns(path, KINDS, EXAMPLE, names)) is not None:
+    if not (with_answers or choices.key) and (quick := read_columns(path, KINDS, EXAMPLE, names)) is not None:
         texts = {name: _not_blank(quick[name]) for name in names}
         question = texts.get(found.get("question", ""))
         if question is None or not question.null_count():  # row by row, the fault is named
@@ -260,15 +260,13 @@ def _scored(
 def _text(name: str, values: Iterable[Any], wheres: Sequence[str], choices: Choices | None) -> pl.Series:
     """Return a column as text, null where it is blank."""
     kept = list(values)
+    if choices and (choices.key or any(isinstance(value, dict) for value in kept)):
+        kept = [_entry(value, choices, f"{where}, {name}") for where, value in zip(wheres, kept, strict=True)]
     try:
         texts = pl.Series(name, kept, pl.String(), strict=True)
     except TypeError:
         words = (
-            None
-            if value is None
-            else value
-            if isinstance(value, str)
-            else score_text(_entry(value, choices, f"{where}, {name}"), f"{where}, {name}")
+            None if value is None else value if isinstance(value, str) else score_text(value, f"{where}, {name}")
             for where, value in zip(wheres, kept, strict=True)
         )
         texts = pl.Series(name, list(words), pl.String())
@@ -279,8 +277,12 @@ def _not_blank(texts: pl.Series) -> pl.Series:
     return texts.to_frame().select(pl.when(pl.col(texts.name).str.strip_chars() != "").then(texts.name)).to_series()
 
 
-def _entry(value: object, choices: Choices | None, where: str) -> object:
+def _entry(value: object, choices: Choices, where: str) -> object:
     """Return the entry that is asked for of a score that is an object, and anything else as it is."""
-    if choices is None or not isinstance(value, dict):
+    if not isinstance(value, dict):
+        if choices.key and value not in (None, ""):
+            raise ConfigurationError(
+                f"{where} is {str(value)[:40]!r} and has no entries: leave out --key {choices.key}."
+            )
         return value
     return value[choose("entry", "--key", choices.key, value, where)[0]]

@@ -278,7 +278,8 @@ def check_adapter(base: Base, adapter: Path) -> None:
                 "then shapes alone are compared."
             ) from error
         given = base_identity(base.folder)
-        if trained_on not in (given, base_identity(base.folder, former=True)):
+        earlier = {base_identity(base.folder, former=each, ordered=False) for each in (False, True)}
+        if trained_on not in {given, *earlier}:
             raise AdapterMismatchError(
                 f"The adapter {adapter} was trained on a base with the identity {trained_on}, but {base.name!r} is "
                 f"{given}: other weights, tokenizer or chat template. Load it on the base it was trained on, or "

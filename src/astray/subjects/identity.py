@@ -67,6 +67,10 @@ _NOT_CONTENT = {
 }
 
 
+_ORDERED = {"layer_types", "layers_block_type", "mlp_layer_types"}
+"""Lists in a model's configuration with an entry a layer."""
+
+
 def digest_of(content: object) -> str:
     """Return the first 16 hex digits of the SHA-256 of a value's canonical JSON."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
@@ -131,17 +135,18 @@ def _sampled(file: BinaryIO, size: int) -> list[int]:
         return [*range(0, size, STEP)]
 
 
-def base_identity(folder: Path, *, former: bool = False) -> str:
+def base_identity(folder: Path, *, former: bool = False, ordered: bool = True) -> str:
     """Return the identity of the model in a folder: configuration, weights, tokenizer, chat template, and where answers
     end.
 
     Args:
         folder: folder of the model.
         former: without special tokens' files and end tokens, as adapters of earlier versions recorded their base.
+        ordered: with the order of layers that a configuration lists by kind, which earlier versions left out.
     """
     names = TOKENIZER_FILES if former else (*TOKENIZER_FILES, *MORE_TOKENIZER_FILES)
     files = sorted(weight_files(folder)) + [folder / name for name in names if (folder / name).is_file()]
-    config = _settings(folder / "config.json")
+    config = _settings(folder / "config.json", ordered=ordered)
     content: dict[str, object] = {"config": config, "files": {path.name: file_digest(path) for path in files}}
     generation = folder / "generation_config.json"
     ends = _settings(generation).get("eos_token_id") if generation.is_file() and not former else None
@@ -166,7 +171,10 @@ def template_traits(folder: Path) -> dict[str, str]:
 def adapter_identity(folder: Path) -> str:
     """Return the identity of the PEFT adapter in a folder: settings, weights, and a tokenizer or template of its
     own."""
-    content = {"config": _settings(folder / "adapter_config.json"), "weights": file_digest(adapter_weights(folder))}
+    content: dict[str, object] = {
+        "config": _settings(folder / "adapter_config.json"),
+        "weights": file_digest(adapter_weights(folder)),
+    }
     own = {
         name: file_digest(folder / name)
         for name in (*TOKENIZER_FILES, *MORE_TOKENIZER_FILES)
@@ -209,8 +217,9 @@ def parameter_count(folder: Path) -> int:
     return total
 
 
-def _settings(path: Path) -> dict[str, object]:
-    """Return the settings of a configuration file that affect the model, with lists of names sorted."""
+def _settings(path: Path, *, ordered: bool = False) -> dict[str, object]:
+    """Return the settings of a configuration file that affect the model; lists of names are sorted, but those whose
+    order says which layer is of which kind where the file is `ordered`."""
     try:
         settings: object = json.loads(_text_of(path))
     except json.JSONDecodeError as error:
@@ -219,7 +228,8 @@ def _settings(path: Path) -> dict[str, object]:
         raise DataFormatError(
             f"{path} holds a {type(settings).__name__} and no settings. Copy it again from where the model came from."
         )
-    return {key: _in_one_order(value) for key, value in settings.items() if key not in _NOT_CONTENT}
+    kept = {key: value for key, value in settings.items() if key not in _NOT_CONTENT}
+    return {key: value if ordered and key in _ORDERED else _in_one_order(value) for key, value in kept.items()}
 
 
 def _text_of(path: Path) -> str:
