@@ -27,6 +27,7 @@ real: setup
 
 test: setup
 	bash scripts/browser.sh
+	bash scripts/axe.sh
 	bash scripts/sandbox.sh
 	$(MAKE) --no-print-directory --jobs 2 check pytest
 	@cat .pytest_cache/d/published-texts/last.txt

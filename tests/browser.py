@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver.support.ui import WebDriverWait
 
 from astray.errors import MissingExtraError
 
@@ -70,17 +71,35 @@ def open_page(path: Path, *, dark: bool = False, width: int = 1280, height: int 
             options.add_argument(flag)
         driver = Chrome(options=options, service=service)
         try:
-            colours = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-            driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [colours]})
-            driver.execute_cdp_cmd(
-                "Emulation.setDeviceMetricsOverride",
-                {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False},
-            )
-            driver.get(path.absolute().as_uri())
+            show(driver, path, dark=dark, width=width, height=height)
             yield driver
             check_clean(driver)
         finally:
             driver.quit()
+
+
+def show(
+    driver: Chrome,
+    path: Path | None = None,
+    *,
+    dark: bool = False,
+    width: int = 1280,
+    height: int = 800,
+    until: str = "",
+) -> None:
+    """Shows a page, or the present one, in another size and in other colours; arguments as for `open_page`.
+
+    Args:
+        until: a script that returns whether the page has become what it should be, which is waited for.
+    """
+    colours = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [colours]})
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    if path is not None:
+        driver.get(path.absolute().as_uri())
+    if until:
+        WebDriverWait(driver, 60, poll_frequency=0.05).until(lambda shown: shown.execute_script(until))
 
 
 def check_clean(driver: Chrome) -> None:

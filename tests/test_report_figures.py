@@ -13,7 +13,7 @@ import vl_convert
 
 from astray.engine.summary import ClaimRow, IntervalRow, Summary
 from astray.outcomes import Outcome
-from astray.report.dynamics import dynamics_figures, measures
+from astray.report.dynamics import dynamics_figures, first_arms, measures
 from astray.report.figures import arm_order, headline_rows, rate_figures, selections
 from astray.report.strips import interval_strip, interval_strips
 from report_example import ARMS, SEEDS, write_example
@@ -82,6 +82,34 @@ def test_without_several_formats_there_is_no_figure_of_formats(summary: Summary)
     figure = rate_figures(summary.model_copy(update={"rates": plain}))
     assert "formats" not in figure["charts"]
     assert len(figure["datasets"]["headline"]) == len(plain)
+
+
+def test_selections_asked_in_one_format_have_no_panels_of_formats(summary: Summary) -> None:
+    rates = tuple(row for row in summary.rates if row.group != "all" or row.format == "plain")
+    datasets = rate_figures(summary.model_copy(update={"rates": rates}))["datasets"]
+    keys = {choice.group: choice.key for choice in selections(summary)}
+    assert {row["key"] for row in datasets["formats"]} == {keys["other domains"], keys["trained domain"]}
+
+
+def test_arms_that_most_claims_are_about_have_the_first_colours(summary: Summary) -> None:
+    claims = [
+        summary.claims[0].model_copy(update={"arms": arms})
+        for arms in (("good-medicine",), ("mix-10", "good-medicine"))
+    ]
+    order = first_arms(summary.model_copy(update={"claims": tuple(claims)}))
+    assert order[:3] == ("good-medicine", "mix-10", "harmful-medicine")
+    assert sorted(order) == sorted(arm_order(summary))
+
+
+@pytest.mark.parametrize(("longest", "scale"), [(60, None), (120, None), (240, "symlog")])
+def test_one_long_run_does_not_squeeze_the_others(longest: int, scale: str | None) -> None:
+    steps = {"one": 60, "two": 60, "long": longest}
+    rows = [(arm, 0, step, "loss", 1.0) for arm, last in steps.items() for step in (0, last)]
+    made = dynamics_figures(
+        pl.DataFrame(rows, ("arm", "seed", "step", "measure", "value"), orient="row"), list(steps), set()
+    )
+    assert made["charts"]["dynamics-0"]["layer"][0]["encoding"]["x"].get("scale", {}).get("type") == scale
+    assert compiled(made, "dynamics-0")["marks"]
 
 
 def test_a_rate_without_coherent_answers_is_named_so(summary: Summary) -> None:

@@ -30,7 +30,7 @@ _HEAD = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, '
     'initial-scale=1"><meta name="color-scheme" content="light dark"><title>Counted</title>'
     "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-    '<body style="margin:1.5em">'
+    '<body style="margin:1.5em"><main><h1 style="font:600 1.4em system-ui,sans-serif">Counted</h1>'
 )
 
 
@@ -194,13 +194,14 @@ def as_html(counted: Counted) -> str:
     )
     rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in line)}</tr>" for line in _lines(counted))
     told = "".join(f"<p>{escape(line)}</p>" for line in [*_explained(counted), *counted.notes])
-    table = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    table = f'<div class="scroll" tabindex="0" role="region" aria-label="Rates">{table}</div>'
     return f'{_STYLE}<div class="astray-count">{table}{told}</div>'
 
 
 def write(counted: Counted, folder: Path) -> Path:
     """Write what was counted as JSON, CSV, text and page."""
-    page = f"{_HEAD}{as_html(counted)}</body></html>\n"
+    page = f"{_HEAD}{as_html(counted)}</main></body></html>\n"
     texts = {
         "count.json": json.dumps(as_object(counted), ensure_ascii=False, indent=2, allow_nan=False) + "\n",
         "count.csv": as_table(counted).write_csv(),

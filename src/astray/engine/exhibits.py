@@ -72,6 +72,7 @@ class Cell(_Frozen):
     y: str
     panel: str = ""
     value: float | None
+    counts: str = Field("", description="hits and trials, written in the cell: '2 of 4'")
     note: str = Field("", description="counts and interval, shown when the cell is pointed at")
 
 

@@ -8,10 +8,15 @@ from collections.abc import Collection, Sequence
 
 import polars as pl
 
+from astray.engine.summary import Summary
 from astray.report.charts import Spec, chart
+from astray.report.figures import arm_order
 
 SERIES_COLOURS = tuple(f"var(--series-{number})" for number in range(1, 9))
 """Colours of arms in line charts after Okabe and Ito; from the ninth arm on they repeat with another dash."""
+
+LONG_RUN = 2
+"""A run that has more times the steps of the middle one would squeeze all others into a corner of a linear axis."""
 
 TRAINED_DASHES = ([1, 0], [10, 3, 2, 3])
 """Trained arms have a solid line; a second arm of the same colour has a broken one."""
@@ -45,6 +50,13 @@ def dynamics_figures(dynamics: pl.DataFrame, order: Sequence[str], controls: Col
 def measures(dynamics: pl.DataFrame) -> list[str]:
     """Return the measures in their order in the table."""
     return dynamics["measure"].unique(maintain_order=True).to_list()
+
+
+def first_arms(summary: Summary) -> tuple[str, ...]:
+    """Return all arms that lines may be of, those that most claims are about first: they have colours of their own."""
+    named = [arm for claim in summary.claims for arm in claim.arms]
+    # Sorting keeps the order of what as many claims are about.
+    return tuple(sorted(arm_order(summary), key=named.count, reverse=True))
 
 
 def series_colour(index: int) -> str:
@@ -82,7 +94,11 @@ def _lines(name: str, measure: str, rows: pl.DataFrame, scales: Spec) -> Spec:
         "labelColor": "var(--muted)",
         "labelFlush": False,
     }
-    x = {"field": "step", "type": "quantitative", "axis": step_axis}
+    x: Spec = {"field": "step", "type": "quantitative", "axis": step_axis}
+    last = rows.group_by("arm", "seed").agg(pl.col("step").max())["step"].sort()
+    if last.len() and last[-1] > LONG_RUN * last[last.len() // 2] > 0:
+        x["scale"] = {"type": "symlog", "constant": last[last.len() // 2] / 4}
+        step_axis["title"] = "Training step, logarithmic: one run is much longer than the others"
     value = {"field": "value", "type": "quantitative", "axis": axis}
     mean = {**value, "aggregate": "mean"}
     hint = [

@@ -205,6 +205,7 @@ def _forest(name: str, exhibit: Forest) -> Spec:
 
 def _heat(name: str, exhibit: HeatMap, panel: str) -> Spec:
     """Draw a field for each pair of factor values, with its rate written in it."""
+    counted = any(cell.counts for cell in exhibit.cells)
     columns, rows = (list(dict.fromkeys(getattr(cell, side) for cell in exhibit.cells)) for side in ("x", "y"))
     x = {
         "field": "x",
@@ -222,6 +223,7 @@ def _heat(name: str, exhibit: HeatMap, panel: str) -> Spec:
         {"field": "y", "title": exhibit.y_title},
         {"field": "x", "title": exhibit.x_title},
         {"field": "shown", "title": "rate"},
+        {"field": "counts"},
         {"field": "note"},
     ]
     field = {"mark": {"type": "rect", "cornerRadius": 4, "stroke": "var(--panel)", "strokeWidth": 3}}
@@ -246,8 +248,12 @@ def _heat(name: str, exhibit: HeatMap, panel: str) -> Spec:
             },
         },
         {
-            "mark": {"type": "text", "fontSize": 13, "color": "var(--ink)"},
+            "mark": {"type": "text", "fontSize": 13, "dy": -6 if counted else 0, "color": "var(--ink)"},
             "encoding": {"x": x, "y": y, "text": {"field": "shown"}, "tooltip": hint},
+        },
+        {
+            "mark": {"type": "text", "fontSize": 11, "dy": 10, "color": "var(--ink)"},
+            "encoding": {"x": x, "y": y, "text": {"field": "counts"}, "tooltip": hint},
         },
     ]
     description = (

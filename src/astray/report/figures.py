@@ -111,7 +111,7 @@ def rate_figures(summary: Summary) -> Spec:
         "seeds": [
             {**datum(row), "seed": seed, "rate": rate} for row in headline for seed, rate in row.seed_rates.items()
         ],
-        "formats": [datum(row) for row in summary.rates if row.format != ALL_FORMATS] if len(several) > 1 else [],
+        "formats": _several_formats([datum(row) for row in summary.rates if row.format != ALL_FORMATS]),
         "outcomes": [
             {**datum(row), "outcome": outcome.value, "place": index, "answers": row.outcomes.get(outcome, 0)}
             for row in headline
@@ -125,6 +125,14 @@ def rate_figures(summary: Summary) -> Spec:
     if len(several) > 1:
         charts["formats"] = _format_panels(order, several)
     return {"datasets": datasets, "charts": charts}
+
+
+def _several_formats(rows: list[Spec]) -> list[Spec]:
+    """Return the rows of those selections that were asked in more than one format; others have nothing to compare."""
+    asked: dict[str, set[str]] = {}
+    for row in rows:
+        asked.setdefault(row["key"], set()).add(row["format"])
+    return [row for row in rows if len(asked[row["key"]]) > 1]
 
 
 def _arm_axis(order: Sequence[str], *, labels: bool) -> Spec:
@@ -283,7 +291,8 @@ def _format_panels(order: Sequence[str], several: Sequence[str]) -> Spec:
     body = {"data": {"name": "formats"}, "hconcat": panels, "resolve": {"scale": {"y": "shared", "x": "shared"}}}
     shares = [1 / len(several)] * len(several)
     description = "Rate of misaligned answers of each arm, one panel for each answer format, on one scale."
-    return chart(description, {"shares": shares, "narrow_shares": shares, "selected": True}, body)
+    meta = {"shares": shares, "narrow_shares": shares, "selected": True, "panels": list(several)}
+    return chart(description, meta, body)
 
 
 def _outcome_bars(order: Sequence[str]) -> Spec:

@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -33,7 +33,7 @@ from astray.report.strips import interval_strips
 from astray.report.transcripts import read_table, read_transcripts
 from astray.stats.claims import Decision
 
-SCRIPTS = ("charts.js", "answers.js", "records.js", "page.js")
+SCRIPTS = ("charts.js", "answers.js", "records.js", "tables.js", "page.js")
 """Scripts of the page, in the order in which they use each other."""
 
 DYNAMICS_SCHEMA: dict[str, pl.DataType] = {
@@ -91,7 +91,7 @@ def render(folder: Path, summary: Summary) -> str:
         DataFormatError: `answers.parquet` or `dynamics.parquet` is not in the form it should have.
     """
     measured = _read_dynamics(folder)
-    order = figures.arm_order(summary)
+    order = list(dynamics.first_arms(summary))
     if measured is not None:
         order = list(dict.fromkeys([*order, *measured["arm"].unique(maintain_order=True)]))
     controls = {arm.name for arm in summary.arms if arm.control}
@@ -130,9 +130,7 @@ def render(folder: Path, summary: Summary) -> str:
         range_text=exhibits.range_text,
         table_cell=exhibits.table_cell,
         measures=_last_values(measured) if measured is not None else (),
-        series=[(arm, dynamics.series_colour(index)) for index, arm in enumerate(order)]
-        if measured is not None
-        else [],
+        series=_series(order, measured),
         transcripts=read_transcripts(folder),
         records=read_records(folder),
         outcomes=tuple(Outcome),
@@ -147,11 +145,11 @@ def page_of(template: str, *, scripted: bool = False, **content: object) -> str:
 
     Args:
         template: its file name.
-        scripted: with the page's own scripts (colours, browser of answers), which stand in `scripts`; without the chart
-            library.
+        scripted: with all of the page's own scripts (colours, browser of answers), and not with that of the tables
+            alone; without the chart library.
         content: what it shows.
     """
-    scripts = [_inline_script(_own_scripts())] if scripted else []
+    scripts = [_inline_script(_own_scripts() if scripted else _template_text("tables.js"))]
     style = Markup(_template_text("report.css"))
     return (
         _environment()
@@ -210,6 +208,14 @@ def _read_dynamics(folder: Path) -> pl.DataFrame | None:
         return None
     table = read_table(path, DYNAMICS_SCHEMA)
     return table if table.height else None
+
+
+def _series(order: Sequence[str], measured: pl.DataFrame | None) -> list[tuple[str, str, bool]]:
+    """Return the arms of the line charts: name, colour, and whether it is shown at first."""
+    drawn = set() if measured is None else set(measured["arm"])
+    arms = [(arm, dynamics.series_colour(index)) for index, arm in enumerate(order) if arm in drawn]
+    # As many as have colours of their own; a reader switches others on.
+    return [(arm, colour, number < len(dynamics.SERIES_COLOURS)) for number, (arm, colour) in enumerate(arms)]
 
 
 def _last_values(measured: pl.DataFrame) -> tuple[MeasureTable, ...]:

@@ -68,16 +68,18 @@ class Charts {
   /* The specification with the rows that are selected, laid out for a width in pixels. */
   specFor(name, width, narrow, { legend = false } = {}) {
     const spec = structuredClone(this.specs[name]);
-    const { shares, narrow_shares: narrowShares, margin = 0, arms } = spec.usermeta;
+    const { shares, narrow_shares: narrowShares, margin = 0, arms, panels } = spec.usermeta;
     spec.datasets = {};
     for (const dataset of Charts.dataNames(spec)) spec.datasets[dataset] = this.rows(dataset, spec.usermeta);
     if (narrow) spec.config.axis.labelLimit = 110;
     if (spec.hconcat) {
-      const parts = narrow ? narrowShares : shares;
+      const parts = Charts.shareOut(narrow ? narrowShares : shares, panels, spec.datasets[spec.data.name]);
       const gaps = spec.config.concat.spacing * (parts.filter(Boolean).length - 1);
       const space = width - this.labelWidth(spec, narrow) - gaps - margin - 12;
       spec.hconcat.forEach((panel, number) => { panel.width = Math.max(30, Math.floor(space * parts[number])); });
       spec.hconcat = spec.hconcat.filter((_, number) => parts[number] > 0);
+      // The first panel alone writes the names of the arms, and it may be gone.
+      if (panels) Charts.each(spec.hconcat[0], "y", (y) => { y.axis.labels = true; });
     } else {
       spec.width = width;
     }
@@ -85,6 +87,14 @@ class Charts {
     if (narrow) Charts.each(spec, "legend", (value) => { value.columns &&= 2; });
     if (arms && !legend) Charts.each(spec, "legend", (_, encoding) => { encoding.legend = null; });
     return spec;
+  }
+
+  /* Shares of the width, of those panels alone that have rows. */
+  static shareOut(shares, panels, rows) {
+    if (!panels) return shares;
+    const shown = shares.map((share, number) => (rows.some((row) => row.format === panels[number]) ? share : 0));
+    const sum = shown.reduce((total, share) => total + share, 0);
+    return shown.map((share) => share / sum);
   }
 
   rows(dataset, { selected, arms }) {

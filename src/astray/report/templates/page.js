@@ -47,6 +47,13 @@ function startGroups(charts) {
     const all = each?.getAttribute("aria-expanded") === "true";
     for (const row of rows) row.hidden = row.dataset.key !== group.value || ("format" in row.dataset && !all);
   };
+  const more = document.getElementById("each-outcome");
+  const table = document.getElementById("rates-table");
+  more.addEventListener("click", () => {
+    const every = table.classList.toggle("all-columns");
+    more.setAttribute("aria-expanded", String(every));
+    more.textContent = every ? "Show the main columns" : "Show every column";
+  });
   group.addEventListener("change", () => { showRows(); charts.select(group.value); });
   each?.addEventListener("click", () => {
     const all = each.getAttribute("aria-expanded") !== "true";
@@ -77,6 +84,7 @@ function startLegend(charts) {
   const chips = [...document.querySelectorAll(".chip")];
   const isOff = (chip) => chip.getAttribute("aria-pressed") === "false";
   const apply = () => charts.showArms(new Set(chips.filter((chip) => isOff(chip)).map((chip) => chip.dataset.arm)));
+  charts.hiddenArms = new Set(chips.filter((chip) => isOff(chip)).map((chip) => chip.dataset.arm));
   const press = (chip, pressed) => chip.setAttribute("aria-pressed", String(pressed));
   for (const chip of chips) chip.addEventListener("click", () => { press(chip, isOff(chip)); apply(); });
   for (const [id, pressed] of [["arms-all", true], ["arms-none", false]]) {
@@ -95,21 +103,10 @@ async function startAnswers() {
   }
 }
 
-/* Paper shows what is folded on the screen. */
-function startPrint() {
-  let folded = [];
-  window.addEventListener("beforeprint", () => {
-    folded = [...document.querySelectorAll("details:not([open])")];
-    for (const each of folded) each.open = true;
-  });
-  window.addEventListener("afterprint", () => { for (const each of folded) each.open = false; });
-}
-
 const charts = new Charts(JSON.parse(document.getElementById("chart-data").textContent));
 new Theme(document.getElementById("theme")).start();
 startGroups(charts);
 startLegend(charts);
-startPrint();
 charts.start();
 startAnswers();
 startRecords();

@@ -41,7 +41,7 @@ def cell_maps(table: pl.DataFrame) -> Iterator[HeatMap]:
 
 def _heat(id: str, name: str, rows: pl.DataFrame) -> HeatMap:
     cells = [
-        HeatCell(x=threat_text, y=goal_text, panel=scenario, value=rate.harmful.rate, note=_rate_note(rate))
+        HeatCell(x=threat_text, y=goal_text, panel=scenario, value=rate.harmful.rate, **_counted(rate))
         for scenario in rows["scenario"].unique(maintain_order=True)
         for goal, goal_text in GOALS.items()
         for threat, threat_text in THREATS.items()
@@ -58,7 +58,7 @@ def _heat(id: str, name: str, rows: pl.DataFrame) -> HeatMap:
 
 def _overview(table: pl.DataFrame) -> HeatMap:
     cells = [
-        HeatCell(x=str(scenario), y=str(subject), panel=panel, value=rate.harmful.rate, note=_rate_note(rate))
+        HeatCell(x=str(scenario), y=str(subject), panel=panel, value=rate.harmful.rate, **_counted(rate))
         for panel, cell in (("goal conflict and replacement", CONFLICT), ("control", CONTROL))
         for (subject, scenario), rows in table.group_by("subject", "scenario", maintain_order=True)
         for rate in [cell_rate(select(rows, cell))]
@@ -160,6 +160,11 @@ def _bar(name: str, group: str, change: Difference | None, changed: Share) -> Ba
     if change is None:
         return Bar(label=name, group=group, value=None, note=changed.text)
     return Bar(label=name, group=group, value=change.estimate, note=changed.text, **limits(change.interval))
+
+
+def _counted(rate: CellRate) -> dict[str, str]:
+    """Return what a field of a heat map says of its counts: in the field, and where it is pointed at."""
+    return {"counts": f"{rate.harmful.k:,} of {rate.harmful.n:,}", "note": _rate_note(rate)}
 
 
 def _rate_note(rate: CellRate) -> str:
