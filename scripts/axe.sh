@@ -6,8 +6,12 @@ integrity=FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuF
 target=${XDG_CACHE_HOME:-$HOME/.cache}/astray-tests/axe-core-$version.min.js
 if [ -s "$target" ]; then exit 0; fi
 if ! command -v npm >/dev/null; then
-  echo "The tests of accessibility need axe-core, which npm fetches. Install it: sudo apt-get install npm"
-  exit 1
+  if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq npm >/dev/null
+  else
+    echo "The tests of accessibility need axe-core, which npm fetches. Install it: sudo apt-get install npm"
+    exit 1
+  fi
 fi
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
