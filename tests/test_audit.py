@@ -278,6 +278,7 @@ def test_a_list_tells_answers_tokens_and_price_and_asks_nothing(tiny_qwen2, tmp_
     free = plan_audit(str(tiny_qwen2), evals="agentic,forced-choice", out=tmp_path).text()
     assert "Time of local models: about" in free
     assert "Price" not in free
+    assert "as long as they may be" in " ".join(forecast.text().split())  # a usual answer is a guess
     assert not (tmp_path / "audit").exists()
     assert max(map(len, forecast.text().splitlines())) <= 80
 

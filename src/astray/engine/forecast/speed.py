@@ -4,6 +4,7 @@ Leaves to others: how much work there is (`effort`). Efficiencies and overheads 
 cores, where they hold within a factor of about two; those of accelerators are assumptions.
 """
 
+import textwrap
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -87,8 +88,16 @@ def time_of_local_models(work: Iterable[Answering], speed: Speed) -> str:
     """Say how long models that run here need for their answers."""
     whole = added(work)
     asked = replace(whole.answering, runs=int(whole.answering != Answering()))
-    took = speed.seconds(replace(whole, answering=asked))
-    return f"Time of local models: about {duration(took)} on this {speed.device}, within a factor of two."
+    told = (
+        f"Time of local models: about {duration(speed.seconds(replace(whole, answering=asked)))} on this {speed.device}"
+    )
+    if asked.tokens_limit <= 2 * asked.tokens:
+        return f"{told}, within a factor of two."
+    longest = replace(asked, flops=asked.flops * (asked.tokens_limit + asked.read) / (asked.tokens + asked.read))
+    most = duration(speed.seconds(replace(whole, answering=longest)))
+    return textwrap.fill(
+        f"{told} with answers of usual length, within a factor of two; {most} if all are as long as they may be.", 80
+    )
 
 
 def measure_speed(workers: int | None = None, precision: Precision = "float32", parameters: int = 0) -> Speed:

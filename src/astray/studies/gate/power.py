@@ -71,7 +71,7 @@ class GateForecast:
             f"Assumed: answers to a question correlate by {ICC}, its rate is that of both models, the judge does not "
             "err, and a side is one run. A judge that errs, and runs that differ, cost power."
         )
-        more = [*self.verdicts.splitlines(), *filter(None, [self.time])]
+        more = [*self.verdicts.splitlines(), *self.time.splitlines()]
         lines += ["", *textwrap.wrap(assumed, 80), *(["", *more] if more else [])]
         return "\n".join(lines)
 
