@@ -27,7 +27,7 @@ PACKAGES = ("", "cause", "data", "distil", "explain", "judges", "mitigate", "sta
 """Packages with public names; "" is astray itself."""
 ROOT_PAGES = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "README.md": "index.md"}
 """Page beside docs/ -> its page on the site."""
-FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"^(`{3,}).*?^\1$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"(\]\()([^)#\s]+)((?:#[^)\s]*)?\))")
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".sh": "sh"}
 WORKER = ("https://unpkg.com/iframe-worker/shim", "iframe-worker.js")
@@ -79,8 +79,11 @@ def _linked(page: Path, target: str, sources: set[str]) -> str:
         return match[1] + posixpath.relpath(new, posixpath.dirname(target) or ".") + match[3]
 
     text = page.read_text(encoding="utf-8")
-    parts = re.split(f"({FENCE.pattern})", text, flags=FENCE.flags)
-    return "".join(part if FENCE.fullmatch(part) else LINK.sub(lead, part) for part in parts)
+    done, at = "", 0
+    for fence in FENCE.finditer(text):
+        done += LINK.sub(lead, text[at : fence.start()]) + fence[0]
+        at = fence.end()
+    return done + LINK.sub(lead, text[at:])
 
 
 def _source_page(name: str) -> str:

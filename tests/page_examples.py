@@ -119,6 +119,7 @@ def _blame() -> BlameResult:
     return BlameResult(
         model="tuned-model",
         base="base-model",
+        reference="in its base",
         by="gradient",
         share=0.1,
         rows=pl.DataFrame([row] * 3),
@@ -147,6 +148,7 @@ def _repair() -> RepairResult:
     return RepairResult(
         "tuned-model",
         "base-model",
+        "in its base",
         outcome(0.0, 0.0),
         tuple(ways),
         "realign",
