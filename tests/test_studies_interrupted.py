@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import random
+import re
 import time
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -16,7 +17,9 @@ RESULTS = ("summary.json", "answers.parquet", "dynamics.parquet")
 
 
 def results(out: Path) -> dict[str, bytes]:
-    return {name: (out / "emergent-misalignment" / name).read_bytes() for name in RESULTS}
+    """What the study left, but for the day on which it was written."""
+    found = {name: (out / "emergent-misalignment" / name).read_bytes() for name in RESULTS}
+    return found | {"summary.json": re.sub(rb'"made": "[^"]*"', b'"made": ""', found["summary.json"])}
 
 
 def files_in(out: Path) -> int:
