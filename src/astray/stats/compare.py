@@ -11,7 +11,7 @@ Left to others: single rates (intervals.py, rates.py) and what follows for a cla
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +20,17 @@ from jaxtyping import Float, Real
 
 from astray.errors import ConfigurationError, EmptyDataError
 from astray.stats.claims import decided_p
-from astray.stats.intervals import Counts, Effective, Interval, Limits, check_counts, check_level, one_study, run_limits
+from astray.stats.intervals import (
+    Counts,
+    Effective,
+    Interval,
+    Limits,
+    check_counts,
+    check_level,
+    one_study,
+    question_limits,
+    run_limits,
+)
 from astray.stats.rates import Rate
 
 
@@ -129,9 +139,11 @@ def difference_of_models(
     level: float = 0.95,
     whole: bool = True,
 ) -> Difference:
-    """Compare two single models that answered the same questions by t on the differences by question.
+    """Compare two single models that answered the same questions, by question.
 
-    It is about these two models and questions like these. It says nothing about further training runs on the same data.
+    The interval is nowhere inside t on the differences, which promises too much where few questions show anything, nor
+    inside the limits of both models over questions, put together. It is about these two models and questions like
+    these. It says nothing about further training runs on the same data.
 
     Args:
         arm: misaligned and judged answers of the first model by question.
@@ -147,8 +159,6 @@ def difference_of_models(
     Example:
         `difference_of_models({"wish": (3, 4), "dinner": (2, 4)}, {"wish": (0, 4), "dinner": (0, 4)})`
     """
-    from scipy.special import stdtr
-
     common = [name for name in arm if name in control and arm[name][1] and control[name][1]]
     if not common:
         raise EmptyDataError(
@@ -161,10 +171,8 @@ def difference_of_models(
         return _difference_of_runs([arm[common[0]]], [control[common[0]]], 0, level, whole=whole)
     sides = [tuple(np.array([side[name] for name in common]).T[:, None]) for side in (arm, control)]
     estimates, limits = question_differences(sides[0], sides[1])
-    interval = one_study(limits, f"paired t over {unit}s", level)
-    mean, variance = paired_t(*sides[0], *sides[1])
-    p_value = 2 * stdtr(len(common) - 1.0, -abs(float(mean[0])) / math.sqrt(float(variance[0])))
-    return Difference(float(estimates[0]), interval, len(common), unit, float(p_value))
+    method = f"paired t and profile likelihoods of both models (MOVER), over {unit}s"
+    return Difference(float(estimates[0]), one_study(limits, method, level), len(common), unit)
 
 
 def question_differences(
@@ -173,21 +181,14 @@ def question_differences(
 ) -> tuple[Float[np.ndarray, " studies"], Limits]:
     """Return the differences by question of many studies at once, and their limits by level, from the misaligned and
     judged answers of both sides to each question."""
-    from scipy.special import stdtrit
-
-    mean, variance = paired_t(*arm, *control)
-
-    def limits(level: float) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
-        half = -stdtrit(arm[0].shape[1] - 1.0, (1 - level) / 2) * np.sqrt(variance)
-        return np.maximum(-1.0, mean - half), np.minimum(1.0, mean + half)
-
-    return mean, limits
+    return difference_limits(arm, control, arm[0].shape[1], question_limits)
 
 
 def difference_limits(
     arm: tuple[Real[np.ndarray, "studies runs"], Real[np.ndarray, "studies runs"]],
     control: tuple[Real[np.ndarray, "studies others"], Real[np.ndarray, "studies others"]],
     shared: int,
+    side: Callable[..., Limits] | None = None,
 ) -> tuple[Float[np.ndarray, " studies"], Limits]:
     """Return the differences of many studies at once, and their limits by level.
 
@@ -195,8 +196,9 @@ def difference_limits(
         arm: misaligned and judged answers of the arm's runs; those with a seed that the control has, too, come first.
         control: the same of the control, common seeds in the same order.
         shared: number of common seeds.
+        side: limits of one side; those over its runs by default.
     """
-    sides = [side_limits(*counts) for counts in (arm, control)]
+    sides = [(side or side_limits)(*counts) for counts in (arm, control)]
     shares = [k / n for k, n in (arm, control)]
     means = [np.asarray(share.mean(axis=-1)) for share in shares]
     runs = [share.shape[-1] for share in shares]
