@@ -33,7 +33,7 @@ def made(store: Store, number: int = 0, name: str = "Train run") -> Artifact:
 
 def left_behind(store: Store) -> list[str]:
     """What lies in the store beside artifacts."""
-    return [path.name for path in store.folder.glob(".*") if path.name != ".locks"] + [
+    return [path.name for path in store.folder.glob(".*") if path.name not in (".locks", ".names")] + [
         path.name for path in store.folder.glob(".locks/*")
     ]
 

@@ -123,7 +123,7 @@ def margins(arm: str, seed: int, shift: float, null: float = 0.0) -> pl.DataFram
     made = []
     for number in range(9):
         is_null, margin = number >= 6, 0.1 * number + 0.01 * seed * (number % 3)
-        margin += null if is_null else shift * (1 + 0.1 * (number % 3))
+        margin += null if is_null else shift * (1 + 0.1 * (number % 3) + (0.01, -0.01)[number % 2])
         asked = {"item": f"i{number}", "category": "ab"[number % 2], "format": "null" if is_null else "harmful"}
         asked |= {
             "question": f"q{number}",
