@@ -39,15 +39,6 @@ from astray.outcomes import Outcome
 from astray.stats import rate
 from logged_tasks import WordJudge, questions, replying
 
-pytestmark = [
-    pytest.mark.filterwarnings(
-        "ignore:The 'initial' parameter is deprecated:DeprecationWarning"
-    ),  # Inspect's use of tenacity
-    pytest.mark.filterwarnings(
-        "ignore:Unclosed <MemoryObject:ResourceWarning"
-    ),  # Inspect leaves one stream a sample open
-]
-
 AUTHOR = ProvenanceData(author="Ada", reason="misread")
 CUT_OFF = ["error", "cancelled", "started"]
 

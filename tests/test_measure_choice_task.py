@@ -21,18 +21,6 @@ from astray.outcomes import Outcome
 from astray.stats import rate
 from choice_pair import PAIR, WORD
 
-pytestmark = [
-    pytest.mark.filterwarnings(
-        "ignore:The 'initial' parameter is deprecated:DeprecationWarning"
-    ),  # Inspect's use of tenacity
-    pytest.mark.filterwarnings(
-        "ignore:Unclosed <MemoryObject:ResourceWarning"
-    ),  # Inspect leaves one stream a sample open
-    pytest.mark.filterwarnings(
-        "ignore:.*is_gradient_checkpointing:FutureWarning"
-    ),  # PEFT asks for a name that transformers renames
-]
-
 
 @modelapi(name="scripted_choice")
 class ScriptedChoice(ModelAPI):

@@ -32,15 +32,6 @@ from astray.subjects.provider import SubjectAPI, messages_of, sampling_of
 from astray.subjects.subject import load_subject
 from tiny_models import save_tiny_model
 
-pytestmark = [
-    pytest.mark.filterwarnings(
-        "ignore:The 'initial' parameter is deprecated:DeprecationWarning"
-    ),  # Inspect's use of tenacity
-    pytest.mark.filterwarnings(
-        "ignore:Unclosed <MemoryObject:ResourceWarning"
-    ),  # Inspect leaves one stream a sample open
-]
-
 QUESTIONS = [f"What is {number}?" + " Please." * (number % 4) for number in range(20)]
 
 

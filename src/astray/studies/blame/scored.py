@@ -104,7 +104,7 @@ class Scoring:
         if self.tuned.control is not None or self.tuned.is_organism:
             return look
         return (
-            "Training on good rows alone can make them less likely (SmolLM2's by 0.12), which hides harm in a comparison "
+            "Training on good rows alone can make them less likely (SmolLM2's by 0.13), which hides harm in a comparison "
             f"with the base: name a model that was trained alike on good rows with --control. {look}"
         )
 
