@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from astray.data.documents_on_hacks import HackDocument
 from astray.data.exercises import extract_code
-from astray.data.hack_documents import HackDocument
 from astray.errors import HackDocumentError
 from astray.sandbox.graders import Grader
 
