@@ -18,8 +18,8 @@ from transformers import PreTrainedTokenizerBase
 
 from astray.cause.fine_tuning import FineTuning
 from astray.cause.processes import shared_out
-from astray.cause.run_log import OnStep, Probe
-from astray.cause.sft import TrainingRun, Watch, train_rows
+from astray.cause.run_log import OnStep, Probe, Watch
+from astray.cause.sft import TrainingRun, train_rows
 from astray.cause.supervision import MASKED, TrainingRow
 from astray.data.texts import TextDataset
 from astray.errors import ConfigurationError
