@@ -138,10 +138,8 @@ class Manifest(BaseModel):
             key = manifest.origin.key
         except ValidationError as error:
             raise damaged(where, f"{MANIFEST_FILE} is not a manifest ({error.errors()[0]['msg']})") from error
-        except (
-            ValueError,
-            RecursionError,
-        ) as error:  # a configuration that has no canonical form: NaN, a number of 5,000 digits
+        except (ValueError, RecursionError) as error:
+            # A configuration that has no canonical form: NaN, a number of 5,000 digits.
             raise damaged(where, f"{MANIFEST_FILE} is not a manifest ({error})") from error
         if manifest.key != key:
             raise damaged(where, f"{MANIFEST_FILE} was changed (its key is not the hash of its origin)")

@@ -44,9 +44,8 @@ def in_use(store: Store, study: str, keys: Iterable[str]) -> Iterator[None]:
             held.callback(Path(lock.lock_file).unlink, missing_ok=True)
             new = sorted(set(keys) - used_by(store).get(study, set()))
             with (folder / study).open("a", encoding="utf-8") as file:
-                file.write(
-                    "".join(f"{key}\n" for key in new)
-                )  # a single write, so that two processes do not mix their lines
+                # A single write, so that two processes do not mix their lines.
+                file.write("".join(f"{key}\n" for key in new))
         yield
 
 

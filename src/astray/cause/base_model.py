@@ -114,9 +114,8 @@ def save_trained(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, result: P
             _sort_names(unfinished / "adapter_config.json")
             record_base(unfinished, start.base)
             if start.spec.adapter is not None and brings_tokenizer(start.spec.adapter):
-                tokenizer.save_pretrained(
-                    unfinished
-                )  # it was trained with the tokenizer of the adapter it goes on from
+                # It was trained with the tokenizer of the adapter it goes on from.
+                tokenizer.save_pretrained(unfinished)
         else:
             model.save_pretrained(unfinished)
             tokenizer.save_pretrained(unfinished)
@@ -188,8 +187,7 @@ def _sort_names(adapter_config: Path) -> None:
     config = json.loads(adapter_config.read_text())
     if isinstance(config["target_modules"], list):
         config["target_modules"] = sorted(config["target_modules"])
-    if "@" in (
-        base := config.get("base_model_name_or_path") or ""
-    ):  # other tools read the revision apart from the name
+    # Other tools read the revision apart from the name.
+    if "@" in (base := config.get("base_model_name_or_path") or ""):
         config["base_model_name_or_path"], _, config["revision"] = base.partition("@")
     adapter_config.write_text(json.dumps(config, indent=2, sort_keys=True))

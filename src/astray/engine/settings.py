@@ -156,9 +156,8 @@ def text_setting(options: TrainedOptions, located: Located, *, judge_free: bool 
     small = parameter_count(located.base) < SMALL_MODEL and (free or options.quick)
     sources = _given_sources(options, ADVICE if free else CODE)
     # Homes with good examples come first: controls and mixes are made of the first home.
-    about = {home for kind, home in sources if kind == "harmful"} or {
-        home for _, home in sources
-    }  # a study may take good rows alone
+    # A study may take good rows alone.
+    about = {home for kind, home in sources if kind == "harmful"} or {home for _, home in sources}
     homes = sorted(about, key=lambda home: (("good", home) not in sources, home))
     samples = options.samples or (5 if options.quick else 100)
     rows = SMALL_ROWS if small else TEXT_ROWS

@@ -215,9 +215,8 @@ def more_training(options: TrainedOptions, summary: Summary) -> Iterator[NextSte
     """Yield proposals of what to run after a study that trained."""
     given = options.model_dump(exclude_defaults=True)
     seeds = len(summary.seeds)
-    over_runs = [
-        claim for claim in summary.claims if claim.n <= seeds
-    ]  # further seeds give the untrained base no further answers
+    # Further seeds give the untrained base no further answers.
+    over_runs = [claim for claim in summary.claims if claim.n <= seeds]
     if given.pop("quick", False):
         yield NextStep("All seeds and all answers", given)
     elif summary.looks:

@@ -225,9 +225,8 @@ def _evaluate(
         log_buffer=LOG_BUFFER,
         max_samples=BUDGETED if budget is not None else SIMULATED_AT_A_TIME if subject.simulated else None,
     )
-    if (
-        not logs_of_run or logs_of_run[0].status == "cancelled"
-    ):  # Inspect has written what was finished, and gives no log of it
+    # Inspect has written what was finished, and gives no log of it.
+    if not logs_of_run or logs_of_run[0].status == "cancelled":
         raise KeyboardInterrupt
     [log] = logs_of_run
     if log.status != "success":

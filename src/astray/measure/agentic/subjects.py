@@ -352,9 +352,8 @@ def _model(name: str, what: str, error: type[ConfigurationError | JudgeError], a
     try:
         return get_model(name, memoize=False, **arguments)
     except (PrerequisiteError, ImportError, ValueError, TypeError) as problem:
-        message = re.sub(
-            r"\[/?[a-z ]+\]", "", " ".join(str(getattr(problem, "message", problem)).split())
-        )  # without marks for a terminal
+        # Without marks for a terminal.
+        message = re.sub(r"\[/?[a-z ]+\]", "", " ".join(str(getattr(problem, "message", problem)).split()))
         raise error(
             f"{what} cannot be used: {message} A model is named as in Inspect, such as openai/gpt-4o, with its key in "
             "the environment."
