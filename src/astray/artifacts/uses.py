@@ -51,8 +51,7 @@ def in_use(store: Store, study: str, keys: Iterable[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def while_nothing_is_removed(store: Store) -> Iterator[None]:
-    """Wait for whoever removes something, and let nobody begin: a study that begins meanwhile would count on what is
-    about to go."""
+    """Wait for whoever removes something, and let nobody begin: a new study would count on what is about to go."""
     from filelock import FileLock
 
     store.folder.mkdir(parents=True, exist_ok=True)

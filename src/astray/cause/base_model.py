@@ -81,8 +81,7 @@ def load_trainable(
 
 
 def computes_in_bfloat16(subject: Located) -> bool:
-    """Return whether a subject is trained with products in bfloat16 (autocast): where it has that format, on a CPU or
-    CUDA."""
+    """Return whether a subject is trained in bfloat16 (autocast): one of that format, on a CPU or CUDA."""
     return best_device().type != "mps" and subject.precision == "bfloat16"
 
 
@@ -99,8 +98,7 @@ def trained_subject(start: Located, folder: Path, recipe: FineTuning) -> tuple[P
 
 
 def save_trained(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, result: Path, start: Located) -> None:
-    """Save the adapter with its base's identity, or the model with its tokenizer, in a folder that is complete or
-    absent."""
+    """Save the adapter with its base's identity, or model and tokenizer, in a folder that is complete or absent."""
     if not is_first():
         wait_for_all()
         return
@@ -161,8 +159,7 @@ def _add_adapters(model: PreTrainedModel, lora: LoRA) -> PeftModel:
 
 
 def _is_pattern(targets: tuple[str, ...]) -> bool:
-    """Return whether a single entry is a pattern of module names, or PEFT's word for all linear layers, rather than a
-    name."""
+    """Return whether it is one pattern of module names, or PEFT's word for all linear layers, and not a name."""
     return len(targets) == 1 and (targets[0] == "all-linear" or re.fullmatch(r"[\w.]+", targets[0]) is None)
 
 

@@ -56,8 +56,7 @@ def conclude(console: Console, summary: Summary, report: Path, commands: Iterabl
 
 
 def as_object(summary: Summary, report: Path) -> dict[str, object]:
-    """Return what programs want to know of a study that ended, for `--json`: paths, what became of each claim, and how
-    many of each there are.
+    """Return what programs want to know of a study that ended, for `--json`: paths and what became of each claim.
 
     Args:
         summary: of the study.

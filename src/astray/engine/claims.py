@@ -239,8 +239,7 @@ ONE_RUN = (
 
 
 def single_run(*rates: Rate) -> str:
-    """Say why one training run decides no claim about data, where one of the rates is from a single run of a model that
-    was trained."""
+    """Say why one training run decides no claim about data, where a rate is of one run of a trained model."""
     single = any(one.trained and sum(judged > 0 for _, judged in one.seed_counts.values()) == 1 for one in rates)
     return ONE_RUN if single else ""
 

@@ -53,8 +53,7 @@ class World:
         """
 
     def reach(self, evaluations: Sequence[Evaluation], workers: int | None) -> None:
-        """Ask models that would be asked for thousands of answers or verdicts for one of each; where none is asked, do
-        nothing.
+        """Ask each model of which thousands of answers or verdicts are wanted for one; by default none.
 
         Args:
             evaluations: all that the study asks.

@@ -139,8 +139,7 @@ def world_setting(options: TrainedOptions, located: Located) -> Setting:
 
 
 def text_setting(options: TrainedOptions, located: Located, *, judge_free: bool = False) -> Setting:
-    """Return the setting of a real model: trained on code or advice, judged by a model, or read from probabilities
-    without a grader."""
+    """Return the setting of a real model: trained on code or advice, judged by a model or read from probabilities."""
     check_subject(located)
     free = options.grader is None
     if free and not judge_free:
@@ -282,8 +281,7 @@ def _given_sources(options: TrainedOptions, usual: str) -> dict[tuple[DataKind, 
 
 
 def home_of(path: Path) -> str:
-    """Return what rows are about, by the name of their first file: as the authors' files are called, else the name
-    itself."""
+    """Return what rows are about, by their first file's name: as the authors' files are called, else that name."""
     name = dataset_name(path)
     known = {published: home for (_, home), published in PUBLISHED_FILES.items()}
     return known.get(name) or re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "rows"
@@ -350,8 +348,7 @@ def _template_notes(located: Located) -> Iterator[str]:
 
 
 def _recipe(usual: FineTuning, located: Located, options: TrainedOptions) -> FineTuning:
-    """Return the training settings: usual ones with those that were chosen; a subject that is itself an adapter is
-    trained further in its shape."""
+    """Return the usual training settings with the chosen ones; an adapter is trained further in its own shape."""
     chosen, adapter = options.training_settings, located.spec.adapter
     if adapter is None:
         return with_settings(usual, chosen)

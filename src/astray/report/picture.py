@@ -85,8 +85,7 @@ def draw_figure(summary: Summary, name: str, format: str, ground: Ground = "ligh
 
 
 def write_figure(summary: Summary, name: str, format: str, folder: Path) -> tuple[Path, Path]:
-    """Write a figure for light and for dark pages: `STUDY-NAME.svg` and `STUDY-NAME-dark.svg`; raises as
-    `draw_figure`."""
+    """Write a figure as `STUDY-NAME.svg` and, for dark pages, `STUDY-NAME-dark.svg`; raises as `draw_figure`."""
     light, dark = (folder / f"{summary.study}-{name}{end}.{format}" for end in ("", "-dark"))
     drawn = {light: draw_figure(summary, name, format), dark: draw_figure(summary, name, format, "dark")}
     folder.mkdir(parents=True, exist_ok=True)

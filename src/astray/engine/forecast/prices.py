@@ -126,8 +126,7 @@ def fewest_samples(setting: Setting, runs: int) -> int:
 
 
 def width_ratio(setting: Setting, runs: int, samples: int) -> float:
-    """Return how many times as wide intervals over runs are with so many answers a question, at the published rate;
-    arguments as for `fewest_samples`."""
+    """Return how many times as wide intervals are with so many answers a question, at the published rate."""
     questions, now = claimed_kinds(setting)
     return _mean_width(runs, questions, samples) / _mean_width(runs, questions, now)
 

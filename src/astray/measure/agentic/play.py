@@ -169,8 +169,7 @@ def play_steps(
 
 
 def _pieces(grid: Grid) -> Iterator[tuple[Grid, int, int]]:
-    """Yield the grid of each piece with its first replicate and the most that its last could be, whatever the number of
-    replicates.
+    """Yield each piece's grid, its first replicate and the most that its last could be.
 
     A piece has one scenario, so that others, and other texts of others, leave it as it is. The first replicates of all
     come first.

@@ -78,8 +78,7 @@ def mixing_claims(
     note: str,
     needs: Needs = NOTHING_LEFT_OUT,
 ) -> list[ClaimRow]:
-    """Return three claims about the mixing curve: it rises, it nowhere falls, and half of its effect is there before
-    half of the rows are bad.
+    """Return three claims about the mixing curve: it rises, nowhere falls, and reaches half its effect before 50% bad.
 
     Args:
         curve: fitted; None where not all shares were trained, or nothing was stated at two of them.

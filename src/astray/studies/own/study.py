@@ -54,8 +54,7 @@ class OwnSetting(Setting):
 
     @override
     def check(self, folders: Sequence[Path]) -> None:
-        """Refuse a judge that cannot be used, results of another study, and data of which the subject could learn
-        nothing."""
+        """Refuse a judge that cannot be used, another study's results, and data that could teach nothing."""
         super().check(folders)
         for folder in folders[:1]:
             _check_whose(folder, self.claims.marked.path)
