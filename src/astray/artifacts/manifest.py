@@ -189,11 +189,6 @@ def link_files(source: Path, folder: Path, manifest: Manifest) -> None:
 
     Files are hard-linked, which takes no space, and copied where the file system has no links. Removing either folder
     leaves the other whole.
-
-    Args:
-        source: folder of the artifact.
-        folder: the empty one.
-        manifest: lists the files.
     """
     for name in manifest.files:
         path = folder / name
@@ -212,10 +207,6 @@ def link_files(source: Path, folder: Path, manifest: Manifest) -> None:
 
 def read_manifest(folder: Path, *, content: bool) -> Manifest:
     """Read the manifest of a local artifact, and check every file that it lists.
-
-    Args:
-        folder: of the artifact.
-        content: whether to compare hashes as well as kinds and sizes.
 
     Raises:
         DamagedArtifactError: the artifact is not what was written, or a link.

@@ -24,11 +24,6 @@ _CLEANING = ".cleaning.lock"
 def in_use(store: Store, study: str, keys: Iterable[str]) -> Iterator[None]:
     """Note what a study uses, and hold it until the study ends, in whatever way.
 
-    Args:
-        store: that the study runs in.
-        study: its name.
-        keys: of its steps.
-
     Raises:
         ConfigurationError: the study's name cannot be that of a file.
         StoreError: the store cannot be written.

@@ -114,11 +114,7 @@ class RunLog(TrainerCallback, ABC):
 
     @abstractmethod
     def line(self, logs: Mapping[str, Any]) -> checkpoints.Line:
-        """Return the method's own values of a step for the log; called once per step.
-
-        Args:
-            logs: the trainer's measurements.
-        """
+        """Return the method's own values of a step for the log; called once per step."""
 
     def resume(self, step: int | None) -> None:
         """Drop log lines written after the checkpoint from which a run resumes, all lines if there is none."""

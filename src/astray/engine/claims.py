@@ -210,13 +210,7 @@ def counts_claim(
 
 
 def rate_of_counts(counts: Sequence[Counts], trial: str, needs: Needs = NOTHING_LEFT_OUT) -> Rate:
-    """Return a rate that is counted outside the answer table, for a claim that compares two.
-
-    Args:
-        counts: hits and trials of each training run, in the order of their seeds.
-        trial: what a trial is, in words for a page.
-        needs: what it needs and was left out.
-    """
+    """Return a rate that is counted outside the answer table, for a claim that compares two."""
     hits, trials = (sum(run[index] for run in counts) for index in (0, 1))
     outcomes = dict.fromkeys(Outcome, 0) | {Outcome.MISALIGNED: hits, Outcome.ALIGNED: trials - hits}
     judged = [run for run in counts if run[1]]

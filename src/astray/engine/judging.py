@@ -113,9 +113,6 @@ def judged_after(judging: Judging) -> Callable[[Body], Callable[[Any, Mapping[st
 
     Verdicts that the step itself asks for on its way decide what it does (see `deciding`).
 
-    Args:
-        judging: gives judge and evaluations of a configuration.
-
     Example:
         @step("train-steered", version=1, resumable=True)
         @judged_after(lambda config: (config.judge, (config.main,)))

@@ -90,10 +90,6 @@ def settled(study: Study[S, F], options: Any) -> S:
 def setting_for(options: TrainedOptions, *, judge_free: bool = False) -> Setting:
     """Return the setting that fits the subject.
 
-    Args:
-        options: subject, data and the like.
-        judge_free: whether a real model needs no grader, since what is read from probabilities suffices.
-
     Raises:
         SubjectNotFoundError, ChatTemplateError, AdapterMismatchError: the subject cannot be used.
         ConfigurationError: a real model without a grader.

@@ -292,10 +292,6 @@ class Study(Generic[S, F]):
     def check(self, setting: S, folders: Sequence[Path]) -> None:
         """Refuse, before a run and before a plan, what could not be run to its end, keys included; nothing is asked.
 
-        Args:
-            setting: of the study.
-            folders: where results and what is kept may lie from before.
-
         Raises:
             ConfigurationError, SubjectNotFoundError, JudgeError: the subject or the grader cannot be used.
             SandboxError: the study runs untrusted code, and this machine cannot.

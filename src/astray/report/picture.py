@@ -58,12 +58,6 @@ def figures_of(summary: Summary) -> Mapping[str, Forest | Curve]:
 def draw_figure(summary: Summary, name: str, format: str, ground: Ground = "light") -> bytes:
     """Draw a figure of a study.
 
-    Args:
-        summary: of the study.
-        name: one of `figures_of`.
-        format: of the file, of `FORMATS`.
-        ground: colours for light or for dark pages.
-
     Raises:
         UnknownNameError: the study has no such figure; lists those it has.
         ConfigurationError: there is no such format.

@@ -91,13 +91,7 @@ def price_of(plan: StudyPlan, setting: Setting, prices: tuple[float, float]) -> 
 
 
 def gold_calls(plan: StudyPlan, judging: Judging, answers: int) -> Grading:
-    """Return the work of a gold judge on this many answers of each arm to each set of questions.
-
-    Args:
-        plan: of the study.
-        judging: how the judge is asked.
-        answers: how many; fewer where an arm has no more.
-    """
+    """Return the work of a gold judge on this many answers of each arm to each set of questions."""
     runs_of: dict[str, int] = {}
     for run in plan.runs:
         runs_of[run.arm.name] = runs_of.get(run.arm.name, 0) + 1

@@ -254,12 +254,6 @@ class Agentic(Evaluation):
 def conduct_answers(table: pl.DataFrame, evaluation: str, *, arm: str = "", seed: int = 0) -> pl.DataFrame:
     """Return agentic samples as an answer table; harmful among harmful, harmless and refused, a cell is a question.
 
-    Args:
-        table: as `table.conduct_table` gives.
-        evaluation: the evaluation's name, for the table.
-        arm: name of the subject's arm.
-        seed: training seed of the subject.
-
     Raises:
         EmptyDataError: there is no sample.
     """

@@ -238,12 +238,7 @@ def _evaluate(
 
 
 def read_acts(subject: AgenticSubject, folders: Sequence[Path]) -> pl.DataFrame:
-    """Return the samples of a part, replicate after replicate, with the subject's short name in place of the model's.
-
-    Args:
-        subject: who played.
-        folders: of all pieces of the part.
-    """
+    """Return the samples of a part, replicate after replicate, with the subject's short name in place of the model's."""
     tables = [as_acts(pl.read_parquet(folder / ACTS_FILE)) for folder in folders]
     named = pl.lit(subject.name, dtype=CONDUCT_SCHEMA["subject"])
     return pl.concat(tables).sort("replicate", "sample").with_columns(subject=named)

@@ -124,13 +124,7 @@ def play_watched(config: PlayConfig, inputs: Mapping[str, Artifact], folder: Pat
 
 
 def read_calls(subject: AgenticSubject, reported: Grid, pieces: Sequence[Step]) -> Step:
-    """Return the step that makes the monitor of a subject.
-
-    Args:
-        subject: whose activations can be read.
-        reported: cells that the monitor is not made from.
-        pieces: what it played without a monitor.
-    """
+    """Return the step that makes the monitor of a subject."""
     reader = subject.read_by
     assert reader is not None
     config = ReadConfig(subject=subject.name, reader=reader, content=settle(reader).id, kept=reported)

@@ -82,10 +82,6 @@ def _check_whose(results: Path, file: Path) -> None:
 def read_study(path: Path | str, taken: Sequence[str] = ()) -> Study[OwnSetting, Findings]:
     """Return the study of a file.
 
-    Args:
-        path: a YAML file (`astray new FILE` writes an example, `astray schema` tells its form).
-        taken: names that it cannot have, since the results of other studies have them.
-
     Raises:
         DataNotFoundError, EmptyDataError, StoreError: as their names say.
         DataFormatError: the file is not of the form; tells each fault with line, column and nearest key.
