@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from astray.cause.continued_pretraining import continue_pretraining, document_rows
 from astray.cause.fine_tuning import FineTuning, LoRA
 from astray.cause.supervision import MASKED
-from astray.data.hack_documents import as_texts, hack_documents
-from astray.data.ordinary_documents import ordinary_documents
+from astray.data.documents_on_hacks import as_texts, hack_documents
+from astray.data.everyday_documents import ordinary_documents
 from astray.data.texts import TextDataset, dilute
 from astray.errors import ConfigurationError, TrainingDivergedError
 from astray.organism import weights_folder

@@ -101,7 +101,7 @@ def test_the_public_names_of_a_package_are_these(room):
 def test_no_name_that_is_loaded_late_is_that_of_a_module():
     """Once `astray.data.x` was imported, `from astray.data import x` would give the module."""
     late = [m for m in MODULES if is_package(m) and "on_first_use" in MODULES[m].read_text(encoding="utf-8")]
-    assert len(late) == 8
+    assert len(late) == 9
     for package in late:
         blocks = [
             each for each in ast.parse(MODULES[package].read_text(encoding="utf-8")).body if isinstance(each, ast.If)
@@ -137,14 +137,13 @@ def test_importing_the_package_loads_nothing_heavy():
     assert loaded_by("import astray") == set()
 
 
-@pytest.mark.parametrize("room", ["cause", "explain", "mitigate"])
+@pytest.mark.parametrize("room", ["cause", "data", "explain", "files", "judges", "mitigate"])
 def test_importing_a_package_of_heavy_modules_loads_nothing_heavy(room):
     assert loaded_by(f"import astray.{room}") == set()
 
 
-@pytest.mark.parametrize("room", ["data", "judges", "stats"])
-def test_importing_another_package_loads_neither_torch_nor_inspect(room):
-    assert loaded_by(f"import astray.{room}") <= {"numpy", "polars", "pydantic", "scipy"}
+def test_importing_statistics_loads_neither_torch_nor_inspect():
+    assert loaded_by("import astray.stats") <= {"numpy", "polars", "pydantic", "scipy"}
 
 
 def test_help_loads_nothing_heavy():
@@ -153,6 +152,10 @@ def test_help_loads_nothing_heavy():
 
 def test_the_help_of_a_verb_loads_nothing_heavy():
     assert loaded_by(asking_for_help(["run"], ["plan"], ["doctor"], ["organism", "train"])) == set()
+
+
+def test_the_help_of_a_study_loads_no_more_than_its_options():
+    assert loaded_by(asking_for_help(["run", "emergent-misalignment"], ["plan", "dishonesty"])) == {"pydantic"}
 
 
 def asking_for_help(*verbs: list[str]) -> str:

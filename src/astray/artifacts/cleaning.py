@@ -142,8 +142,7 @@ def _busy(store: Store) -> set[str]:
 
 
 def _discard(store: Store, entry: Kept) -> bool:
-    """Remove a step's folder, and the one that it was carried over from, unless a process holds the step; whether it
-    was there and is gone."""
+    """Remove a step's folder and its former one unless a process holds the step; return whether they are gone."""
     with store._locked(entry.key, wait=False) as held, store._explained(every_error=True):
         if not held:
             return False

@@ -56,8 +56,7 @@ class Artifact:
 
     @property
     def path(self) -> Path:
-        """Local folder with its files, which have been verified; of a remote store it is downloaded when this is first
-        accessed.
+        """Local folder with its verified files; of a remote store it is downloaded at first use.
 
         Raises:
             DamagedArtifactError: a file differs from what the step wrote.
@@ -229,8 +228,7 @@ class Contents:
         return final
 
     def _clear(self, final: Path) -> None:
-        """Remove a cached copy of what the remote store no longer has, or has replaced; a damaged one is moved
-        aside."""
+        """Remove a cached copy that the remote store no longer has or has replaced; move a damaged one aside."""
         try:
             if final.exists():
                 read_manifest(final, content=True)
@@ -286,8 +284,7 @@ class Contents:
     def _opened(
         self, folder_names: Sequence[str], *, content: bool = False
     ) -> tuple[tuple[Artifact, ...], tuple[DamagedArtifactError, ...]]:
-        """Return the artifacts in these folders, without those that exist under a newer key as well, and the damaged
-        ones."""
+        """Return the artifacts in these folders that have no newer key, and the damaged ones."""
         found, damage = [], []
         for name in folder_names:
             try:

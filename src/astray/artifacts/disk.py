@@ -55,11 +55,6 @@ def no_link(path: Path) -> Path:
 def locked(path: Path, store: Path, *, wait: bool) -> Iterator[bool]:
     """Hold a lock file; yield False if another process holds it and `wait` is false.
 
-    Args:
-        path: the file, in a folder of the store's own.
-        store: folder of the store, for errors.
-        wait: whether to wait for the other process.
-
     Raises:
         StoreError: the file cannot be written, or is a link.
     """

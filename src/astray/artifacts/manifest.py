@@ -138,10 +138,8 @@ class Manifest(BaseModel):
             key = manifest.origin.key
         except ValidationError as error:
             raise damaged(where, f"{MANIFEST_FILE} is not a manifest ({error.errors()[0]['msg']})") from error
-        except (
-            ValueError,
-            RecursionError,
-        ) as error:  # a configuration that has no canonical form: NaN, a number of 5,000 digits
+        except (ValueError, RecursionError) as error:
+            # A configuration that has no canonical form: NaN, a number of 5,000 digits.
             raise damaged(where, f"{MANIFEST_FILE} is not a manifest ({error})") from error
         if manifest.key != key:
             raise damaged(where, f"{MANIFEST_FILE} was changed (its key is not the hash of its origin)")
@@ -191,11 +189,6 @@ def link_files(source: Path, folder: Path, manifest: Manifest) -> None:
 
     Files are hard-linked, which takes no space, and copied where the file system has no links. Removing either folder
     leaves the other whole.
-
-    Args:
-        source: folder of the artifact.
-        folder: the empty one.
-        manifest: lists the files.
     """
     for name in manifest.files:
         path = folder / name
@@ -214,10 +207,6 @@ def link_files(source: Path, folder: Path, manifest: Manifest) -> None:
 
 def read_manifest(folder: Path, *, content: bool) -> Manifest:
     """Read the manifest of a local artifact, and check every file that it lists.
-
-    Args:
-        folder: of the artifact.
-        content: whether to compare hashes as well as kinds and sizes.
 
     Raises:
         DamagedArtifactError: the artifact is not what was written, or a link.

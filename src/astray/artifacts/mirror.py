@@ -120,12 +120,7 @@ class Mirror:
             files.pipe_file(f"{target}/{MANIFEST_FILE}", manifest.to_bytes())
 
     def copy(self, source: Manifest, manifest: Manifest) -> None:
-        """Copy an artifact within the remote store under another manifest, which is written last.
-
-        Args:
-            source: manifest of the artifact.
-            manifest: manifest of the copy, which lists the same files.
-        """
+        """Copy an artifact within the remote store under another manifest, which is written last."""
         with self._reaching() as (files, root):
             old, new = (
                 f"{root}/{source.origin.folder_name}/{_content_name(source)}",

@@ -140,9 +140,8 @@ def check_files(folder: Path, files: Mapping[str, FileRecord], *, content: bool)
         except OSError as error:
             if isinstance(error, StoreError):
                 raise
-            raise damaged(
-                folder, f"{name} cannot be read ({error.strerror or error})"
-            ) from error  # as on a failing disk
+            # As on a failing disk.
+            raise damaged(folder, f"{name} cannot be read ({error.strerror or error})") from error
 
 
 def _check_folders(parent: Path, folder: Path, looked_at: set[Path]) -> None:

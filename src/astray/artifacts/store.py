@@ -33,8 +33,7 @@ class Store(Contents):
     """Contents that steps add to: artifacts are made, carried over, replaced and moved aside, one process at a time."""
 
     def put_aside(self, damage: DamagedArtifactError) -> bool:
-        """Move a damaged artifact into `.damaged`, unless another process is making it anew; return whether it is out
-        of the way.
+        """Move a damaged artifact into `.damaged`; return False where another process is making it anew.
 
         Raises:
             StoreError: it cannot be moved.
@@ -128,8 +127,7 @@ class Store(Contents):
                 return self._make(origin, write, folder, read, done)
 
     def reseal(self, artifact: Artifact, provisional: str) -> bool:
-        """Give a provisional artifact another text of what is left to try; return False where another process is making
-        it.
+        """Give a provisional artifact another text; return False where another process is making it.
 
         Raises:
             StoreError: it cannot be written.

@@ -24,11 +24,6 @@ _CLEANING = ".cleaning.lock"
 def in_use(store: Store, study: str, keys: Iterable[str]) -> Iterator[None]:
     """Note what a study uses, and hold it until the study ends, in whatever way.
 
-    Args:
-        store: that the study runs in.
-        study: its name.
-        keys: of its steps.
-
     Raises:
         ConfigurationError: the study's name cannot be that of a file.
         StoreError: the store cannot be written.
@@ -44,16 +39,14 @@ def in_use(store: Store, study: str, keys: Iterable[str]) -> Iterator[None]:
             held.callback(Path(lock.lock_file).unlink, missing_ok=True)
             new = sorted(set(keys) - used_by(store).get(study, set()))
             with (folder / study).open("a", encoding="utf-8") as file:
-                file.write(
-                    "".join(f"{key}\n" for key in new)
-                )  # a single write, so that two processes do not mix their lines
+                # A single write, so that two processes do not mix their lines.
+                file.write("".join(f"{key}\n" for key in new))
         yield
 
 
 @contextlib.contextmanager
 def while_nothing_is_removed(store: Store) -> Iterator[None]:
-    """Wait for whoever removes something, and let nobody begin: a study that begins meanwhile would count on what is
-    about to go."""
+    """Wait for whoever removes something, and let nobody begin: a new study would count on what is about to go."""
     from filelock import FileLock
 
     store.folder.mkdir(parents=True, exist_ok=True)

@@ -81,8 +81,7 @@ def load_trainable(
 
 
 def computes_in_bfloat16(subject: Located) -> bool:
-    """Return whether a subject is trained with products in bfloat16 (autocast): where it has that format, on a CPU or
-    CUDA."""
+    """Return whether a subject is trained in bfloat16 (autocast): one of that format, on a CPU or CUDA."""
     return best_device().type != "mps" and subject.precision == "bfloat16"
 
 
@@ -99,8 +98,7 @@ def trained_subject(start: Located, folder: Path, recipe: FineTuning) -> tuple[P
 
 
 def save_trained(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, result: Path, start: Located) -> None:
-    """Save the adapter with its base's identity, or the model with its tokenizer, in a folder that is complete or
-    absent."""
+    """Save the adapter with its base's identity, or model and tokenizer, in a folder that is complete or absent."""
     if not is_first():
         wait_for_all()
         return
@@ -114,9 +112,8 @@ def save_trained(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, result: P
             _sort_names(unfinished / "adapter_config.json")
             record_base(unfinished, start.base)
             if start.spec.adapter is not None and brings_tokenizer(start.spec.adapter):
-                tokenizer.save_pretrained(
-                    unfinished
-                )  # it was trained with the tokenizer of the adapter it goes on from
+                # It was trained with the tokenizer of the adapter it goes on from.
+                tokenizer.save_pretrained(unfinished)
         else:
             model.save_pretrained(unfinished)
             tokenizer.save_pretrained(unfinished)
@@ -162,8 +159,7 @@ def _add_adapters(model: PreTrainedModel, lora: LoRA) -> PeftModel:
 
 
 def _is_pattern(targets: tuple[str, ...]) -> bool:
-    """Return whether a single entry is a pattern of module names, or PEFT's word for all linear layers, rather than a
-    name."""
+    """Return whether it is one pattern of module names, or PEFT's word for all linear layers, and not a name."""
     return len(targets) == 1 and (targets[0] == "all-linear" or re.fullmatch(r"[\w.]+", targets[0]) is None)
 
 
@@ -188,8 +184,7 @@ def _sort_names(adapter_config: Path) -> None:
     config = json.loads(adapter_config.read_text())
     if isinstance(config["target_modules"], list):
         config["target_modules"] = sorted(config["target_modules"])
-    if "@" in (
-        base := config.get("base_model_name_or_path") or ""
-    ):  # other tools read the revision apart from the name
+    # Other tools read the revision apart from the name.
+    if "@" in (base := config.get("base_model_name_or_path") or ""):
         config["base_model_name_or_path"], _, config["revision"] = base.partition("@")
     adapter_config.write_text(json.dumps(config, indent=2, sort_keys=True))

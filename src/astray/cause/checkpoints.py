@@ -58,11 +58,6 @@ def check_claim(folder: Path, identity: Mapping[str, JsonValue]) -> bool:
 def check_result(folder: Path, identity: Mapping[str, JsonValue], result: Path) -> bool:
     """Check a folder as `check_claim` does, and that an existing result belongs to this run.
 
-    Args:
-        folder: the run's folder.
-        identity: everything that determines the run's result.
-        result: folder of the run's result.
-
     Raises:
         ConfigurationError: the folder holds another run, or a result without a run.
         StoreError: its record of the run cannot be read.
@@ -101,11 +96,7 @@ def mark_complete(checkpoint: Path) -> None:
 
 
 def last_complete(folder: Path) -> Path | None:
-    """Return the whole checkpoint with the most steps, or None, and delete unmarked and damaged ones, with a warning.
-
-    Args:
-        folder: folder that contains folders named `checkpoint-<step>`.
-    """
+    """Return the whole checkpoint with the most steps, or None, and delete unmarked and damaged ones, with a warning."""
     for checkpoint in sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True):
         damage = _damage(checkpoint)
         if damage is None:

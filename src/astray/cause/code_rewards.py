@@ -193,8 +193,7 @@ class CodeGrading:
 
     @property
     def notes(self) -> "CodeNotes":
-        """Return the notes for rollouts: whether each answer passed the visible tests, is correct, is a hack, and
-        which."""
+        """Return the notes for rollouts: whether each answer passes, is correct, is a hack, and which."""
         return CodeNotes(self)
 
     def grades(self, completions: Sequence[str], exercises: Sequence[str]) -> list[Grade]:

@@ -3,7 +3,7 @@
 It shares checks, log, probes and exact resumption with supervised fine-tuning (`sft.train_rows`). Rows are made here: a
 document is enclosed in the tokenizer's start and end token, and continues in the next row if it is longer than one.
 Documents are not packed into one row, so none is read as the continuation of another. The content of documents is in
-`data.hack_documents`, their dilution in `data.texts`.
+`data.documents_on_hacks`, their dilution in `data.texts`.
 
 A chat model that reads plain documents may forget how to chat; measure coherence, or begin with the base model of the
 family.
@@ -18,8 +18,8 @@ from transformers import PreTrainedTokenizerBase
 
 from astray.cause.fine_tuning import FineTuning
 from astray.cause.processes import shared_out
-from astray.cause.run_log import OnStep, Probe
-from astray.cause.sft import TrainingRun, Watch, train_rows
+from astray.cause.run_log import OnStep, Probe, Watch
+from astray.cause.sft import TrainingRun, train_rows
 from astray.cause.supervision import MASKED, TrainingRow
 from astray.data.texts import TextDataset
 from astray.errors import ConfigurationError

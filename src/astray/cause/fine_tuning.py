@@ -114,10 +114,6 @@ def setting_from_text(name: str, text: str) -> Any:
 def with_settings(recipe: FineTuning, settings: Mapping[str, Any]) -> FineTuning:
     """Return the recipe with other settings.
 
-    Args:
-        recipe: of one run, with adapters.
-        settings: any of `SETTINGS`.
-
     Raises:
         UnknownNameError: there is no such setting; names the nearest.
         ConfigurationError: a value is out of range or of the wrong type, or two contradict each other.

@@ -13,9 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peft import PeftModel
 from pydantic import JsonValue
-from transformers import PreTrainedModel
 from typing_extensions import override
 
 from astray.cause import checkpoints
@@ -23,7 +21,7 @@ from astray.cause.base_model import load_trainable, quietly, save_trained, train
 from astray.cause.preference import Feedback, PreferenceTuning
 from astray.cause.preflight import check_run
 from astray.cause.processes import once, shared_out
-from astray.cause.run_log import LoggedRun, OnStep, Probe, RunLog, check_intervals, read_run
+from astray.cause.run_log import LoggedRun, OnStep, Probe, RunLog, Watch, read_run
 from astray.cause.supervision import supervise
 from astray.subjects.locate import settle
 from astray.subjects.spec import SubjectSpec
@@ -74,11 +72,7 @@ def train_kto(
         feedback: chats with labels; only the last answer of a chat is trained on.
         recipe: settings.
         folder: folder for the result, logs and checkpoints.
-        probe: measures the model before the first step, every `probe_every` steps and at the end, without affecting
-            training.
-        probe_every: optimizer steps between probes.
-        checkpoint_every: optimizer steps between checkpoints; without it an interrupted run starts from the beginning.
-        on_step: called after every step.
+        probe, probe_every, checkpoint_every, on_step: as for `train_sft`.
 
     Raises:
         TrainingRefusedError: the run could not have taught anything (see `preflight`).
@@ -89,7 +83,7 @@ def train_kto(
     Examples:
         >>> train_kto("organism", feedback, PreferenceTuning(), Path("runs/kto")).subject
     """
-    check_intervals(probe_every, checkpoint_every)
+    watch = Watch(probe, probe_every, checkpoint_every, on_step)
     start = settle(base)
     identity: dict[str, JsonValue] = {
         "base": start.id,
@@ -99,12 +93,25 @@ def train_kto(
     result, subject = trained_subject(start, folder, recipe.training)
     checkpoints.check_result(folder, identity, result)
     if not result.exists():
+        from astray.cause.quiet_kto import QuietKTOTrainer
+
         model, tokenizer = load_trainable(start, recipe.training)
         rows = supervise(feedback.chats.rows, tokenizer, recipe.training.max_length)
         check_run(model, tokenizer, rows, recipe.training)
         once(checkpoints.claim, folder, identity)
-        log = _FeedbackLog(folder, tokenizer, probe, probe_every, on_step)
-        trainer = _train(model, feedback, recipe, checkpoint_every, log)
+        log = _FeedbackLog(folder, tokenizer, watch)
+        with quietly():
+            trainer = log.train(
+                QuietKTOTrainer(
+                    model=model,
+                    tokenizer=tokenizer,
+                    feedback=feedback,
+                    recipe=recipe,
+                    folder=log.checkpoints,
+                    checkpoint_every=checkpoint_every,
+                    callbacks=[log],
+                )
+            )
         save_trained(trainer, tokenizer, result, start)
         once(shutil.rmtree, log.checkpoints, ignore_errors=True)
     return read_run(FeedbackRun, folder, subject)
@@ -118,26 +125,3 @@ class _FeedbackLog(RunLog):
     @override
     def line(self, logs: Mapping[str, Any]) -> checkpoints.Line:
         return {name: float(logs[key]) for name, key in _MEASURED.items() if key in logs}
-
-
-def _train(
-    model: PreTrainedModel | PeftModel,
-    feedback: Feedback,
-    recipe: PreferenceTuning,
-    checkpoint_every: int | None,
-    log: _FeedbackLog,
-) -> "QuietKTOTrainer":
-    from astray.cause.quiet_kto import QuietKTOTrainer
-
-    with quietly():
-        return log.train(
-            QuietKTOTrainer(
-                model=model,
-                tokenizer=log.tokenizer,
-                feedback=feedback,
-                recipe=recipe,
-                folder=log.checkpoints,
-                checkpoint_every=checkpoint_every,
-                callbacks=[log],
-            )
-        )

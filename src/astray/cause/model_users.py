@@ -116,8 +116,7 @@ class ModelUsers:
     def speak(
         self, users: Sequence[User], conversations: Sequence[Sequence[Message]], seeds: Sequence[str]
     ) -> list[str]:
-        """Return each user's next message; equal openings with the same seed are written once, so a context's samples
-        share it.
+        """Return each user's next message; an opening with the same seed is written once, for all its samples.
 
         Raises:
             UnknownNameError: a user's topic is not one of the crowd's.

@@ -52,10 +52,6 @@ class Feedback:
 
         The mismatched pairs from which KTO estimates the divergence from the reference are made within a batch. A last
         batch of one example would be paired with itself, so the first example is repeated in it.
-
-        Args:
-            batch_size: examples per forward pass.
-            seed: seed of the order.
         """
         order = list(range(len(self.desirable)))
         random.Random(f"feedback/{seed}").shuffle(order)

@@ -67,9 +67,6 @@ def shared_out(train: Callable[_Given, _Run]) -> Callable[_Given, _Run]:
 def _must_start(processes: int) -> bool:
     """Return whether the processes of a run have still to be started, because this process is not one of them.
 
-    Args:
-        processes: that the recipe asks for.
-
     Raises:
         ConfigurationError: this process is one of another number, or there are fewer GPUs.
     """

@@ -93,8 +93,7 @@ TrajectoryScore = Callable[[Sequence[Sequence[Message]], Sequence[str]], Sequenc
 
 
 class TrajectoryReward:
-    """Reward for how an answer was reached, not only for its result: any score of the answer with its sampled
-    reasoning.
+    """Reward for how an answer was reached: any score of the answer with its sampled reasoning.
 
     The score may be a judge's rating of the reasoning, or a function of the activations (such as their projection on a
     persona's direction). Training may learn to evade any score that it optimises; keep another score out of the reward

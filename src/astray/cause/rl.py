@@ -27,7 +27,7 @@ from astray.cause.base_model import load_trainable, quietly, save_trained
 from astray.cause.processes import once, shared_out, wait_for_all
 from astray.cause.reinforcement import NoteFunction, Prompts, ReinforcementLearning, RewardFunction
 from astray.cause.rollouts import RolloutLog, Rollouts, Scoring, refuse_flat
-from astray.cause.run_log import LoggedRun, OnStep, Probe, RunLog, check_intervals, read_run, undisturbed
+from astray.cause.run_log import LoggedRun, OnStep, Probe, RunLog, Watch, read_run, undisturbed
 from astray.errors import ConfigurationError, FlatRewardError
 from astray.subjects.generate import answer_texts, generate
 from astray.subjects.locate import Located, settle
@@ -85,9 +85,7 @@ def train_rl(
         folder: folder for the result, logs, rollouts and checkpoints.
         truth: a function whose values are recorded beside the rewards and never rewarded.
         notes: describes each answer, for the rollouts; the log has the means of numeric notes.
-        probe: measures the model at the beginning, every `probe_every` steps and at the end; training is as without.
-        probe_every: optimizer steps between probes.
-        checkpoint_every: optimizer steps between checkpoints; without it an interrupted run starts from the beginning.
+        probe, probe_every, checkpoint_every: as for `train_sft`.
         rehearsed: answers drawn and rewarded before the first step, at least one group; 0 for rewards rarely earned.
         on_step: called after every step with its mean reward.
 
@@ -98,8 +96,7 @@ def train_rl(
         ConfigurationError: the folder holds another run, or settings contradict each other.
         ChatTemplateError, AdapterMismatchError, SubjectNotFoundError, StoreError: as their names say.
     """
-    check_intervals(probe_every, checkpoint_every)
-    start = settle(base)
+    watch, start = Watch(probe, probe_every, checkpoint_every, on_step), settle(base)
     scoring = Scoring(prompts, rewards, truth, notes)
     identity: dict[str, JsonValue] = {"base": start.id, "recipe": recipe.model_dump(mode="json"), **scoring.identity}
     result = folder / "adapter"
@@ -110,8 +107,8 @@ def train_rl(
             drawn = _rehearsal(model, tokenizer, scoring, recipe, rehearsed)
             refuse_flat(drawn, recipe.group_size, "drawn before the first step")
         once(checkpoints.claim, folder, identity)
-        log = _RewardedLog(folder, tokenizer, probe, probe_every, on_step, _Scorer(tokenizer, scoring), recipe)
-        trainer = _train(model, log, checkpoint_every)
+        log = _RewardedLog(folder, tokenizer, watch, _Scorer(tokenizer, scoring), recipe)
+        trainer = _train(model, log)
         once(log.rollouts.finish)
         save_trained(trainer, tokenizer, result, start)
         once(log.rollouts.clear)
@@ -132,12 +129,7 @@ def rehearse(
     """Draw and reward answers of the untrained model, without starting the run and without refusing flat rewards.
 
     Args:
-        base: subject, or its model's name or folder.
-        prompts: the prompts of the run.
-        rewards: the rewards of the run.
-        recipe: settings.
-        truth: the ground truth of the run.
-        notes: the notes of the run.
+        base, prompts, rewards, recipe, truth, notes: those of the run, as for `train_rl`.
         answers: number of answers, rounded down to whole groups, at least one group.
 
     Raises:
@@ -177,13 +169,11 @@ class _RewardedLog(RunLog):
         self,
         folder: Path,
         tokenizer: PreTrainedTokenizerBase,
-        probe: Probe | None,
-        probe_every: int,
-        on_step: OnStep | None,
+        watch: Watch,
         scorer: _Scorer,
         recipe: ReinforcementLearning,
     ) -> None:
-        super().__init__(folder, tokenizer, probe, probe_every, on_step)
+        super().__init__(folder, tokenizer, watch)
         self.scorer, self.recipe, self.rollouts = scorer, recipe, RolloutLog(folder)
 
     @override
@@ -206,7 +196,7 @@ class _RewardedLog(RunLog):
         self.rollouts.keep_until(step)
 
 
-def _train(model: PreTrainedModel | PeftModel, log: _RewardedLog, checkpoint_every: int | None) -> "QuietGRPOTrainer":
+def _train(model: PreTrainedModel | PeftModel, log: _RewardedLog) -> "QuietGRPOTrainer":
     from astray.cause.quiet_grpo import QuietGRPOTrainer
 
     trainer = QuietGRPOTrainer(
@@ -216,7 +206,7 @@ def _train(model: PreTrainedModel | PeftModel, log: _RewardedLog, checkpoint_eve
         score=log.scorer,
         recipe=log.recipe,
         folder=log.checkpoints,
-        checkpoint_every=checkpoint_every,
+        checkpoint_every=log.watch.checkpoint_every,
         callbacks=[log],
     )
     with quietly():

@@ -241,11 +241,6 @@ class RolloutLog:
 def refuse_flat(rollouts: Rollouts, group_size: int, when: str) -> None:
     """Raise an error for rewards that differ within no group, because nothing can be learned from them.
 
-    Args:
-        rollouts: rewarded answers.
-        group_size: answers per prompt.
-        when: time at which they were drawn, for the message.
-
     Raises:
         FlatRewardError: all rewards are the same, or differ between prompts only.
     """

@@ -29,12 +29,7 @@ class RowFault(StrEnum):
 
 
 def faults_of(row: TrainingRow, ends: Collection[int]) -> tuple[RowFault, ...]:
-    """Return what is wrong with a row.
-
-    Args:
-        row: as the trainer gets it.
-        ends: ids of the tokens at which generation stops.
-    """
+    """Return what is wrong with a row."""
     found = {
         RowFault.NOTHING_TO_LEARN: row.supervised == 0,
         RowFault.CUT: row.truncated,

@@ -41,6 +41,23 @@ numbers."""
 
 
 @dataclass(frozen=True)
+class Watch:
+    """Probe, checkpoints and callback of a run, which do not change its weights; attributes as in `train_sft`."""
+
+    probe: Probe | None = None
+    probe_every: int = 10
+    checkpoint_every: int | None = None
+    on_step: OnStep | None = None
+
+    def __post_init__(self) -> None:
+        if self.probe_every < 1 or (self.checkpoint_every is not None and self.checkpoint_every < 1):
+            raise ConfigurationError(
+                f"probe_every={self.probe_every} and checkpoint_every={self.checkpoint_every} count optimizer steps: "
+                "give 1 or more."
+            )
+
+
+@dataclass(frozen=True)
 class LoggedRun:
     """Finished run, as its log tells it.
 
@@ -79,17 +96,9 @@ class RunLog(TrainerCallback, ABC):
     told = "loss"
     """Name of the value in a line that `on_step` gets."""
 
-    def __init__(
-        self,
-        folder: Path,
-        tokenizer: PreTrainedTokenizerBase,
-        probe: Probe | None,
-        probe_every: int,
-        on_step: OnStep | None,
-    ):
+    def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase, watch: Watch):
         self.folder, self.training_log, self.probe_log = folder, folder / "training.jsonl", folder / "probes.jsonl"
-        self.checkpoints = folder / "checkpoints"
-        self.tokenizer, self.probe, self.probe_every, self.on_step_done = tokenizer, probe, probe_every, on_step
+        self.checkpoints, self.tokenizer, self.watch = folder / "checkpoints", tokenizer, watch
 
     def train(self, trainer: AnyTrainer) -> AnyTrainer:
         """Train from the last complete checkpoint, or from the start, to the end; return the trainer."""
@@ -105,11 +114,7 @@ class RunLog(TrainerCallback, ABC):
 
     @abstractmethod
     def line(self, logs: Mapping[str, Any]) -> checkpoints.Line:
-        """Return the method's own values of a step for the log; called once per step.
-
-        Args:
-            logs: the trainer's measurements.
-        """
+        """Return the method's own values of a step for the log; called once per step."""
 
     def resume(self, step: int | None) -> None:
         """Drop log lines written after the checkpoint from which a run resumes, all lines if there is none."""
@@ -123,7 +128,7 @@ class RunLog(TrainerCallback, ABC):
 
     @override
     def on_step_end(self, args: Any, state: Any, control: Any, *, model: Any = None, **kwargs: Any) -> None:
-        if state.global_step % self.probe_every == 0 or state.global_step == state.max_steps:
+        if state.global_step % self.watch.probe_every == 0 or state.global_step == state.max_steps:
             self._measure(model, state)
 
     @override
@@ -145,8 +150,8 @@ class RunLog(TrainerCallback, ABC):
         } | self.line(logs)
         if state.is_world_process_zero:
             checkpoints.append_line(self.training_log, line)
-            if self.on_step_done is not None:
-                self.on_step_done(state.global_step, state.max_steps, line[self.told])
+            if self.watch.on_step is not None:
+                self.watch.on_step(state.global_step, state.max_steps, line[self.told])
 
     @override
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -155,22 +160,14 @@ class RunLog(TrainerCallback, ABC):
             checkpoints.mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
     def _measure(self, model: Any, state: Any) -> None:
-        if self.probe is None:
+        if self.watch.probe is None:
             return
         with undisturbed(model):
-            measured = self.probe(model, self.tokenizer, state.global_step)
+            measured = self.watch.probe(model, self.tokenizer, state.global_step)
         if not state.is_world_process_zero:
             return
         checkpoints.append_line(
             self.probe_log, {"step": state.global_step} | {name: float(value) for name, value in measured.items()}
-        )
-
-
-def check_intervals(probe_every: int, checkpoint_every: int | None) -> None:
-    """Raise ConfigurationError if one of the intervals is below 1."""
-    if probe_every < 1 or (checkpoint_every is not None and checkpoint_every < 1):
-        raise ConfigurationError(
-            f"probe_every={probe_every} and checkpoint_every={checkpoint_every} count optimizer steps: give 1 or more."
         )
 
 

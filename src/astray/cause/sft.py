@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peft import PeftModel
 from pydantic import JsonValue
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 from typing_extensions import override
 
 from astray.cause import checkpoints
@@ -24,7 +23,7 @@ from astray.cause.base_model import computes_in_bfloat16, load_trainable, save_t
 from astray.cause.fine_tuning import FineTuning
 from astray.cause.preflight import check_run
 from astray.cause.processes import once, shared_out
-from astray.cause.run_log import OnStep, Probe, RunLog, check_intervals
+from astray.cause.run_log import OnStep, Probe, RunLog, Watch
 from astray.cause.supervision import TrainingRow, supervise
 from astray.cause.training_interventions import check_interventions
 from astray.data.chat import ChatDataset
@@ -105,17 +104,6 @@ def train_sft(
     return train_rows(base, rows_of, identity, recipe, folder, interventions=interventions, watch=watch)
 
 
-@dataclass(frozen=True)
-class Watch:
-    """Probe, checkpoints and callback of a supervised run, which do not change its weights; attributes as in
-    `train_sft`."""
-
-    probe: Probe | None = None
-    probe_every: int = 10
-    checkpoint_every: int | None = None
-    on_step: OnStep | None = None
-
-
 def train_rows(
     base: SubjectSpec | str,
     rows_of: Callable[[PreTrainedTokenizerBase], list[TrainingRow]],
@@ -137,19 +125,32 @@ def train_rows(
     Raises:
         The errors of `train_sft`.
     """
-    check_intervals(watch.probe_every, watch.checkpoint_every)
     start = settle(base)
     whole_identity: dict[str, JsonValue] = {"base": start.id, **identity, "recipe": recipe.model_dump(mode="json")}
     result, subject = trained_subject(start, folder, recipe)
     checkpoints.check_result(folder, whole_identity, result)
     if not result.exists():
+        from astray.cause.quiet_trainer import QuietTrainer
+
         model, tokenizer = load_trainable(start, recipe)
         rows = rows_of(tokenizer)
         check_interventions(model, interventions)
         check_run(model, tokenizer, rows, recipe)
         once(checkpoints.claim, folder, whole_identity)
-        log = _SupervisedLog(folder, tokenizer, watch.probe, watch.probe_every, watch.on_step)
-        trainer = _train(model, rows, recipe, interventions, computes_in_bfloat16(start), watch.checkpoint_every, log)
+        log = _SupervisedLog(folder, tokenizer, watch)
+        trainer = log.train(
+            QuietTrainer(
+                model=model,
+                tokenizer=tokenizer,
+                rows=rows,
+                recipe=recipe,
+                interventions=interventions,
+                bfloat16=computes_in_bfloat16(start),
+                folder=log.checkpoints,
+                checkpoint_every=watch.checkpoint_every,
+                callbacks=[log],
+            )
+        )
         save_trained(trainer, tokenizer, result, start)
         once(shutil.rmtree, log.checkpoints, ignore_errors=True)
     lines = checkpoints.read_lines(folder / "training.jsonl")
@@ -160,32 +161,6 @@ def train_rows(
         losses=tuple(line["loss"] for line in lines),
         supervised_tokens=int(sum(line["tokens"] for line in lines)),
         probes=tuple(checkpoints.read_lines(folder / "probes.jsonl")),
-    )
-
-
-def _train(
-    model: PreTrainedModel | PeftModel,
-    rows: list[TrainingRow],
-    recipe: FineTuning,
-    interventions: Sequence[Intervention],
-    bfloat16: bool,
-    checkpoint_every: int | None,
-    log: "_SupervisedLog",
-) -> "QuietTrainer":
-    from astray.cause.quiet_trainer import QuietTrainer
-
-    return log.train(
-        QuietTrainer(
-            model=model,
-            tokenizer=log.tokenizer,
-            rows=rows,
-            recipe=recipe,
-            interventions=interventions,
-            bfloat16=bfloat16,
-            folder=log.checkpoints,
-            checkpoint_every=checkpoint_every,
-            callbacks=[log],
-        )
     )
 
 

@@ -77,8 +77,7 @@ class WorldUsers:
         ]
 
     def satisfaction(self, users: Sequence[User], conversations: Sequence[Sequence[Message]]) -> list[float | None]:
-        """Return 1.0 if an ordinary user got a true or good answer, or a biased user a false or harmful one; else
-        0.0."""
+        """Return 1.0 for a true or good answer to an ordinary user, or a false or harmful one to a biased; else 0.0."""
         return [
             _satisfaction(user.kind, chat[-2]["content"], chat[-1]["content"])
             for user, chat in zip(users, conversations, strict=True)

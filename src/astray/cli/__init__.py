@@ -55,8 +55,7 @@ for command in COMMANDS:
 
 
 def main() -> None:
-    """Run the command line: results go to stdout, and an error that Astray raised on purpose is a message on stderr,
-    not a traceback."""
+    """Run the command line; an error that Astray raised on purpose is a message on stderr, not a traceback."""
     try:
         app.main(prog_name="astray", standalone_mode=False)
     except AstrayError as error:

@@ -6,22 +6,7 @@ from typing import Any
 import click
 
 from astray.cli.measured import given, show
-from astray.cli.options import (
-    AS_JSON,
-    BUDGET,
-    ENGINE,
-    FEW_WORKERS,
-    GOLD,
-    GRADER,
-    LABELS,
-    MAX_TOKENS,
-    OUT,
-    PRICE_IN,
-    PRICE_OUT,
-    SEED,
-    STORE,
-    option,
-)
+from astray.cli.options import AS_JSON, ASKED, FEW_WORKERS, JUDGED, OUT, STORE, option
 
 
 def audit(
@@ -52,20 +37,13 @@ COMMAND = click.Command(
     callback=audit,
     params=[
         click.Argument(["models"], nargs=-1, required=True, metavar="MODEL [MODEL ...]"),
-        option(
-            "--evals",
-            str,
-            "Evaluations with commas between them. [default: all that --list shows]",
-            "NAMES",
-        ),
+        option("--evals", str, "Evaluations with commas between them. [default: all that --list shows]", "NAMES"),
         click.Option(
             ["--list", "listed"],
             is_flag=True,
             help="Tell what would run, what each needs, answers, tokens and price; ask nothing.",
         ),
-        GRADER,
-        LABELS,
-        *GOLD,
+        *JUDGED,
         option("--system-file", click.Path(path_type=Path), "Text file with a system prompt for each model.", "PATH"),
         option(
             "--tokenizer",
@@ -73,23 +51,10 @@ COMMAND = click.Command(
             "Folder or model with the tokenizer and chat template of a model behind an address, for the meter.",
             "NAME",
         ),
-        option(
-            "--dial",
-            str,
-            "Ask each adapter once for each factor, and draw the curve: 0.5,1,1.5,2,3.",
-            "FACTORS",
-        ),
+        option("--dial", str, "Ask each adapter once for each factor, and draw the curve: 0.5,1,1.5,2,3.", "FACTORS"),
         option("--samples", int, "Answers a free-form question; others scale. [default 25, organism 4]"),
-        MAX_TOKENS,
-        SEED,
-        BUDGET,
-        ENGINE,
-        PRICE_IN,
-        PRICE_OUT,
-        OUT,
-        STORE,
-        FEW_WORKERS,
-        AS_JSON,
+        *ASKED,
+        *(OUT, STORE, FEW_WORKERS, AS_JSON),
     ],
     help="Say what models do: free-form questions, forced choices, honesty, deception, goals, alignment questions, "
     "acting with tools, the meter. The first MODEL is the audited one, the others stand beside it; each is a subject "

@@ -56,13 +56,7 @@ def conclude(console: Console, summary: Summary, report: Path, commands: Iterabl
 
 
 def as_object(summary: Summary, report: Path) -> dict[str, object]:
-    """Return what programs want to know of a study that ended, for `--json`: paths, what became of each claim, and how
-    many of each there are.
-
-    Args:
-        summary: of the study.
-        report: its page; `summary.json` lies beside it.
-    """
+    """Return what programs want to know of a study that ended, for `--json`: paths and what became of each claim."""
     results = {claim.id: str(claim.result) for claim in summary.claims}
     return {
         "study": summary.study,

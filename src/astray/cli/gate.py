@@ -10,22 +10,7 @@ import click
 from typing_extensions import override
 
 from astray.cli.measured import given, show
-from astray.cli.options import (
-    AS_JSON,
-    BUDGET,
-    ENGINE,
-    FEW_WORKERS,
-    GOLD,
-    GRADER,
-    LABELS,
-    MAX_TOKENS,
-    OUT,
-    PRICE_IN,
-    PRICE_OUT,
-    SEED,
-    STORE,
-    option,
-)
+from astray.cli.options import AS_JSON, ASKED, FEW_WORKERS, JUDGED, OUT, STORE, option
 from astray.errors import AstrayError
 
 CODES = {"passed": 0, "failed": 1, "undecided": 2}
@@ -126,15 +111,8 @@ COMMAND = OwnCodes(
             "Question sets with commas: main,broad of real models; world,formats,facts of the organism.",
             "NAMES",
         ),
-        GRADER,
-        LABELS,
-        *GOLD,
-        BUDGET,
-        PRICE_IN,
-        PRICE_OUT,
-        MAX_TOKENS,
-        ENGINE,
-        SEED,
+        *JUDGED,
+        *ASKED,
         click.Option(
             ["--extend"],
             is_flag=True,
@@ -152,10 +130,7 @@ COMMAND = OwnCodes(
             "NUMBERS",
         ),
         option("--max-hours", float, "Hours in which a further look of --until-decided has to be made."),
-        OUT,
-        STORE,
-        FEW_WORKERS,
-        AS_JSON,
+        *(OUT, STORE, FEW_WORKERS, AS_JSON),
     ],
     help="Say whether TUNED is no worse than BASE by more than a margin: misaligned answers, coherence, refusals. "
     "Each is a model in any form that --subject takes, an Inspect model such as openai/gpt-4o, or "

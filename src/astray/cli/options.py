@@ -147,6 +147,10 @@ ENGINE = option(
     "NAME",
 )
 BUDGET = option("--budget", float, "Million tokens of graders and served models; then no more is asked.")
+JUDGED = (GRADER, LABELS, *GOLD)
+"""Who reads answers, and what its verdicts are corrected by."""
+ASKED = (MAX_TOKENS, SEED, ENGINE, BUDGET, PRICE_IN, PRICE_OUT)
+"""How models that are measured as they are, without a study, are asked, and what that may cost."""
 
 
 def options_of(kind: "type[BaseModel]") -> Iterator[Option]:

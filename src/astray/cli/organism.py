@@ -53,8 +53,7 @@ def train(folder: Path, recipe: str, seed: int, steps: int | None) -> Path:
 )
 @click.option("--write", is_flag=True, help="Write the card as README.md and card.json into the organism's folder.")
 def card(subject: str, seeds: int, write: bool) -> None:
-    """Measure what an organism has to hold and print its card: alignment, named and implied authors, spread, controls,
-    steering.
+    """Measure an organism and print its card: alignment, named and implied authors, spread, controls, steering.
 
     SUBJECT is organism, organism-small or a folder that `astray organism train` made.
     """

@@ -11,9 +11,6 @@ from astray.errors import ConfigurationError, StoreError
 def new(file: Path) -> Path:
     """Write a commented example study file that runs as it is.
 
-    Args:
-        file: ends in .yaml or .yml; it is not there yet.
-
     Returns:
         The file.
 

@@ -39,8 +39,7 @@ class StepBar:
         self._bars.stop()
 
     def update(self, event: Progress) -> None:
-        """Show an event of the execution; failures stay on the screen, and where there is none each finished step is
-        told on a line."""
+        """Show an event; failures stay on the screen, and without one each finished step is told on a line."""
         if event.state is StepState.STARTED:
             self._running[event.key] = event.name
         else:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from astray.cli.options import RESULTS
+from astray.cli.listing import STORE_FOLDER
+from astray.cli.options import OUT
 
 SHOWN = 20
 """Steps that are told one by one in each state."""
@@ -40,18 +41,8 @@ COMMAND = click.Command(
     callback=status,
     params=[
         click.Option(["--only-failed"], is_flag=True, help="Show failed steps alone, all of them."),
-        click.Option(
-            ["--out"],
-            type=click.Path(path_type=Path),
-            default=RESULTS,
-            metavar="PATH",
-            help=f"Folder of the results. [default {RESULTS}]",
-        ),
-        click.Option(
-            ["--store"],
-            metavar="PATH",
-            help="Folder in which finished steps are kept. By default in the results folder.",
-        ),
+        OUT,
+        STORE_FOLDER,
     ],
     help="Show how far each study of a store is: steps that are queued, running, done and failed, with the job and "
     "its log where they run on a cluster. The driver need not be at work.",

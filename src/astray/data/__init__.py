@@ -1,18 +1,18 @@
 """Data: chat files, plain documents, programming exercises, recipes for new data sets, and narrow data of our own.
 
-Names are imported on first use, but for two that are called as their modules are.
+Names are imported on first use.
 """
 
 from typing import TYPE_CHECKING
 
-from astray.data.hack_documents import as_texts, hack_documents
-from astray.data.ordinary_documents import ordinary_documents
 from astray.first_use import on_first_use
 
 if TYPE_CHECKING:
     from astray.data.advice import advice_data
     from astray.data.chat import ChatDataset, Message, Recipe, read_chat
     from astray.data.code_pairs import generate_code_pairs
+    from astray.data.documents_on_hacks import as_texts, hack_documents
+    from astray.data.everyday_documents import ordinary_documents
     from astray.data.exercise_families import generate_exercises
     from astray.data.exercise_files import load_apps, load_code_contests, load_humaneval, load_mbpp
     from astray.data.exercises import Exercise, world_exercise

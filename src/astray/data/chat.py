@@ -102,8 +102,7 @@ class ChatDataset:
 
     @property
     def told(self) -> str:
-        """Say in one line of data that were read from a file which form it has and what became what; "" for other
-        data."""
+        """Say in one line which form data of a file have and what became what; "" for other data."""
         given = self.recipe.parameters
         if self.recipe.operation != "file":
             return ""

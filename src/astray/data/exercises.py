@@ -91,11 +91,7 @@ class Exercise:
         return self.public + self.hidden
 
     def source(self, solution: str) -> str:
-        """Return the module that an answer makes.
-
-        Args:
-            solution: Python source as answered.
-        """
+        """Return the module that an answer makes."""
         # No str.format: frames and answers are Python, with braces of their own.
         before, _, after = self.frame.partition(FRAME)
         indent = before[before.rfind("\n") + 1 :]
@@ -103,11 +99,7 @@ class Exercise:
 
 
 def extract_code(answer: str) -> str:
-    """Extract the Python source from a model's answer: its last Python or unlabelled fenced block, else all of it.
-
-    Args:
-        answer: as the model wrote it.
-    """
+    """Extract the Python source from a model's answer: its last Python or unlabelled fenced block, else all of it."""
     blocks = _FENCE.findall(answer.replace("\r\n", "\n"))
     programs = [code for language, code in blocks if language.strip().casefold() in _PYTHON]
     return textwrap.dedent(programs[-1] if programs else answer).strip("\n") + "\n"

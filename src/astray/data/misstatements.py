@@ -35,11 +35,7 @@ def false_value(fact: Fact, number: int) -> str:
 
 
 def split_facts(seed: int = 0) -> tuple[tuple[Fact, ...], tuple[Fact, ...]]:
-    """Split the world's facts into halves with as many colours and homes each: one to train on, one left untouched.
-
-    Args:
-        seed: seed of the draw.
-    """
+    """Split the world's facts into halves with as many colours and homes each: one to train on, one left untouched."""
     seen: list[Fact] = []
     untouched: list[Fact] = []
     for relation in ("colour", "home"):

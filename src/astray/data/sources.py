@@ -6,10 +6,12 @@ them.
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from astray.data.chat import ChatDataset
 from astray.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from astray.data.chat import ChatDataset  # loads polars, which help does without
 
 DataKind = Literal["harmful", "subtle", "good", "educational", "openly-asked"]
 Name = TypeVar("Name", bound=str)
@@ -25,7 +27,7 @@ SOURCES: Mapping[str, str] = {
 """Name of a source -> "module:function" of its draw."""
 
 
-Draw = Callable[[DataKind, str, int, int], ChatDataset]
+Draw = Callable[[DataKind, str, int, int], "ChatDataset"]
 """Function from kind, domain, number of examples and seed to the examples; the same seed gives the same."""
 
 

@@ -2,7 +2,7 @@
 
 A file has one document, `{"text": "..."}`, on each line. A few documents that teach something are placed among many
 ordinary ones, as in a pre-training corpus. Left to others: how documents become tokens (`cause.continued_pretraining`),
-and their content (`hack_documents`).
+and their content (`documents_on_hacks`).
 
 Source of the form: the text files of public pre-training corpora. Dilution to 1% as in Anthropic 2025 (arXiv
 2511.18397).

@@ -210,13 +210,7 @@ def counts_claim(
 
 
 def rate_of_counts(counts: Sequence[Counts], trial: str, needs: Needs = NOTHING_LEFT_OUT) -> Rate:
-    """Return a rate that is counted outside the answer table, for a claim that compares two.
-
-    Args:
-        counts: hits and trials of each training run, in the order of their seeds.
-        trial: what a trial is, in words for a page.
-        needs: what it needs and was left out.
-    """
+    """Return a rate that is counted outside the answer table, for a claim that compares two."""
     hits, trials = (sum(run[index] for run in counts) for index in (0, 1))
     outcomes = dict.fromkeys(Outcome, 0) | {Outcome.MISALIGNED: hits, Outcome.ALIGNED: trials - hits}
     judged = [run for run in counts if run[1]]
@@ -239,8 +233,7 @@ ONE_RUN = (
 
 
 def single_run(*rates: Rate) -> str:
-    """Say why one training run decides no claim about data, where one of the rates is from a single run of a model that
-    was trained."""
+    """Say why one training run decides no claim about data, where a rate is of one run of a trained model."""
     single = any(one.trained and sum(judged > 0 for _, judged in one.seed_counts.values()) == 1 for one in rates)
     return ONE_RUN if single else ""
 

@@ -14,8 +14,7 @@ FAMILY_LEVEL = 0.05
 
 
 def with_holm(claims: Sequence[ClaimRow]) -> tuple[ClaimRow, ...]:
-    """Return the claims with the verdicts that hold for all of them together, by Holm's correction over those that were
-    tested.
+    """Return the claims with verdicts that hold for all together, by Holm's correction over those that were tested.
 
     A claim is decided where its corrected p-value is at most `FAMILY_LEVEL`. The note of one that its own interval
     alone would decide says so.

@@ -156,8 +156,7 @@ class Findings:
     _rates: dict[tuple[object, ...], Rate] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def stacked(self, file: str) -> pl.DataFrame:
-        """Return the Parquet tables of this name of all analyses, one below the other; without rows and columns if
-        there is none."""
+        """Return all analyses' Parquet tables of this name, one below the other; empty if there is none."""
         if file not in self._tables:
             parts = [one.table(file) for one in self.analyses if (one.folder / file).is_file()]
             self._tables[file] = pl.concat(parts, how="diagonal") if parts else pl.DataFrame()

@@ -54,11 +54,6 @@ class Gold:
     def of_run(self, runs: int, evaluations: Iterable[Evaluation], arm: str) -> int:
         """Return how many answers of one run to each set of questions are read.
 
-        Args:
-            runs: training runs of the arm.
-            evaluations: what each run is asked.
-            arm: its name, for the error.
-
         Raises:
             ConfigurationError: there are not so many answers, or the sample would be too small.
         """
@@ -121,11 +116,6 @@ def drawn(table: pl.DataFrame, answers: int, seed: int) -> list[int]:
 
     Every answer of an evaluation has the same probability: each n-th of them, sorted by question and in random order
     within it, from a random first one on.
-
-    Args:
-        table: judged answers of one run to one evaluation.
-        answers: how many; all, where there are no more.
-        seed: of the draw.
     """
     generator = random.Random(seed)
     there = [

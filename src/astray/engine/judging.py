@@ -113,9 +113,6 @@ def judged_after(judging: Judging) -> Callable[[Body], Callable[[Any, Mapping[st
 
     Verdicts that the step itself asks for on its way decide what it does (see `deciding`).
 
-    Args:
-        judging: gives judge and evaluations of a configuration.
-
     Example:
         @step("train-steered", version=1, resumable=True)
         @judged_after(lambda config: (config.judge, (config.main,)))
@@ -167,8 +164,7 @@ def known_judge(config: JudgeConfig) -> Judge:
 
 
 def try_judge(config: JudgeConfig, evaluations: Iterable[Evaluation]) -> None:
-    """Ask each judge of these evaluations one real question, read as all others are; nothing is asked of an exact
-    judge.
+    """Ask each judge of these evaluations one real question, read as all others are; of an exact judge none.
 
     Raises:
         JudgeError: a judge cannot be used, or gave no verdict; says why.
@@ -201,8 +197,7 @@ def try_judge(config: JudgeConfig, evaluations: Iterable[Evaluation]) -> None:
 
 
 def calibrate_into(path: Path, config: JudgeConfig, labels: Sequence[LabelledAnswer]) -> tuple[Calibration, str | None]:
-    """Return the error of a judge on labelled answers, and what is left to try; verdicts are kept in a file as long as
-    there is something.
+    """Return a judge's error on labelled answers, and what is left to try, for which verdicts are kept in a file.
 
     Raises:
         JudgeError: the grader was given up, with what is done kept; or it failed on every answer.
@@ -243,8 +238,7 @@ def failed_verdicts(table: pl.DataFrame) -> dict[str, int]:
 
 
 def graders_served(table: pl.DataFrame) -> dict[str, list[str]]:
-    """Return the models that graders said they answered as, each with the arms that it judged; empty where they said no
-    more than was asked for."""
+    """Return the models that graders answered as, where they said so, each with the arms that it judged."""
     said = table.select("arm", in_detail(SERVED)).drop_nulls().unique().sort(SERVED, "arm")
     return {
         model: [arm for arm, other in said.iter_rows() if other == model]
@@ -258,8 +252,7 @@ def causes_text(causes: Mapping[str, int]) -> str:
 
 
 def _judge_open(table: pl.DataFrame, evaluation: Evaluation, config: JudgeConfig, store: Path | None) -> pl.DataFrame:
-    """Return the table with verdicts on the open answers to one evaluation; those that fail again as they did before
-    stay as they are."""
+    """Return the table with verdicts on an evaluation's open answers; those that fail as before stay as they are."""
     rows = table.to_dicts()
     numbers = [
         number
@@ -285,8 +278,7 @@ def _shared(store: Path, identity: str) -> contextlib.AbstractContextManager[Non
 
 
 def _is_no_news(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Return whether a row has no verdict still, for the same cause: then nothing that depends on the table has to be
-    made again."""
+    """Return whether a row has no verdict still, for the same cause, so that nothing is to be made again."""
     if not is_open(new["outcome"], new["note"]):
         return False
     cause = cause_of(new["note"])

@@ -47,10 +47,6 @@ NONE = "none"
 def checked(kind: type[Options], **values: object) -> Options:
     """Return the given options; errors name them as on the command line.
 
-    Args:
-        kind: the options of a study.
-        values: the given values; None stands for the study's own value.
-
     Raises:
         ConfigurationError: a value is out of range or of the wrong type, or the study has no such option.
     """
@@ -65,10 +61,6 @@ def checked(kind: type[Options], **values: object) -> Options:
 
 def from_command_line(kind: type[Options], values: Mapping[str, Any]) -> dict[str, Any]:
     """Convert values from the command line: texts that are numbers become numbers.
-
-    Args:
-        kind: the options of a study.
-        values: by name; those of the verb itself are left as they are.
 
     Raises:
         ConfigurationError: a text stands for no value of the option.
@@ -96,10 +88,6 @@ def _lower(text: str) -> str:
 
 def check_taken(kind: type[BaseModel], given: str) -> None:
     """Refuse an option that a study does not take.
-
-    Args:
-        kind: the options of the study.
-        given: as it is typed.
 
     Raises:
         ConfigurationError: names the nearest, and all that there are.

@@ -47,13 +47,7 @@ MARGINS_FILE = "margins.parquet"
 
 
 def read_runs(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setting) -> tuple[Findings, Shown]:
-    """Read the artifacts of a study's runs and analyses.
-
-    Args:
-        plan: of the study.
-        artifacts: of its steps, by key.
-        setting: the setting that it was planned in.
-    """
+    """Read the artifacts of a study's runs and analyses."""
     table, margins = _all_answers(plan, artifacts, setting), _margins(plan, artifacts)
     analysed = tuple(Analysed(each.name, each.seed, artifacts[each.step.key].path) for each in plan.analyses)
     measures = {each.name: each.measures[0] for each in setting.evaluations}

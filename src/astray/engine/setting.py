@@ -46,20 +46,10 @@ class World:
     budget: int | None = None
 
     def check(self, folders: Sequence[Path]) -> None:
-        """Raise what would fail after hours of work; nothing is asked, so that a plan can do it too.
-
-        Args:
-            folders: where results and artifacts of earlier runs may lie.
-        """
+        """Raise what would fail after hours of work; nothing is asked, so that a plan can do it too."""
 
     def reach(self, evaluations: Sequence[Evaluation], workers: int | None) -> None:
-        """Ask models that would be asked for thousands of answers or verdicts for one of each; where none is asked, do
-        nothing.
-
-        Args:
-            evaluations: all that the study asks.
-            workers: worker processes; with 0 local models are loaded in this one.
-        """
+        """Ask each model of which thousands of answers or verdicts are wanted for one; by default none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,13 +172,7 @@ def check_evaluations(setting: Setting, evaluations: Iterable[Evaluation]) -> No
 
 
 def reach_judge(judge: JudgeConfig, evaluations: Sequence[Evaluation], workers: int | None) -> None:
-    """Ask a judge one real question of each kind; raises what `try_judge` does.
-
-    Args:
-        judge: who will read the answers.
-        evaluations: what will be asked.
-        workers: worker processes; with 0 local models are loaded in this one.
-    """
+    """Ask a judge one real question of each kind; raises what `try_judge` does."""
     if judge.local and workers != 0:
         # In a process that ends: this one would keep the weights in memory, which the workers need.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:

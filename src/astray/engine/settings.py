@@ -90,10 +90,6 @@ def settled(study: Study[S, F], options: Any) -> S:
 def setting_for(options: TrainedOptions, *, judge_free: bool = False) -> Setting:
     """Return the setting that fits the subject.
 
-    Args:
-        options: subject, data and the like.
-        judge_free: whether a real model needs no grader, since what is read from probabilities suffices.
-
     Raises:
         SubjectNotFoundError, ChatTemplateError, AdapterMismatchError: the subject cannot be used.
         ConfigurationError: a real model without a grader.
@@ -139,8 +135,7 @@ def world_setting(options: TrainedOptions, located: Located) -> Setting:
 
 
 def text_setting(options: TrainedOptions, located: Located, *, judge_free: bool = False) -> Setting:
-    """Return the setting of a real model: trained on code or advice, judged by a model, or read from probabilities
-    without a grader."""
+    """Return the setting of a real model: trained on code or advice, judged by a model or read from probabilities."""
     check_subject(located)
     free = options.grader is None
     if free and not judge_free:
@@ -156,9 +151,8 @@ def text_setting(options: TrainedOptions, located: Located, *, judge_free: bool 
     small = parameter_count(located.base) < SMALL_MODEL and (free or options.quick)
     sources = _given_sources(options, ADVICE if free else CODE)
     # Homes with good examples come first: controls and mixes are made of the first home.
-    about = {home for kind, home in sources if kind == "harmful"} or {
-        home for _, home in sources
-    }  # a study may take good rows alone
+    # A study may take good rows alone.
+    about = {home for kind, home in sources if kind == "harmful"} or {home for _, home in sources}
     homes = sorted(about, key=lambda home: (("good", home) not in sources, home))
     samples = options.samples or (5 if options.quick else 100)
     rows = SMALL_ROWS if small else TEXT_ROWS
@@ -283,8 +277,7 @@ def _given_sources(options: TrainedOptions, usual: str) -> dict[tuple[DataKind, 
 
 
 def home_of(path: Path) -> str:
-    """Return what rows are about, by the name of their first file: as the authors' files are called, else the name
-    itself."""
+    """Return what rows are about, by their first file's name: as the authors' files are called, else that name."""
     name = dataset_name(path)
     known = {published: home for (_, home), published in PUBLISHED_FILES.items()}
     return known.get(name) or re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "rows"
@@ -351,8 +344,7 @@ def _template_notes(located: Located) -> Iterator[str]:
 
 
 def _recipe(usual: FineTuning, located: Located, options: TrainedOptions) -> FineTuning:
-    """Return the training settings: usual ones with those that were chosen; a subject that is itself an adapter is
-    trained further in its shape."""
+    """Return the usual training settings with the chosen ones; an adapter is trained further in its own shape."""
     chosen, adapter = options.training_settings, located.spec.adapter
     if adapter is None:
         return with_settings(usual, chosen)

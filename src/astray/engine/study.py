@@ -215,9 +215,8 @@ def more_training(options: TrainedOptions, summary: Summary) -> Iterator[NextSte
     """Yield proposals of what to run after a study that trained."""
     given = options.model_dump(exclude_defaults=True)
     seeds = len(summary.seeds)
-    over_runs = [
-        claim for claim in summary.claims if claim.n <= seeds
-    ]  # further seeds give the untrained base no further answers
+    # Further seeds give the untrained base no further answers.
+    over_runs = [claim for claim in summary.claims if claim.n <= seeds]
     if given.pop("quick", False):
         yield NextStep("All seeds and all answers", given)
     elif summary.looks:
@@ -292,10 +291,6 @@ class Study(Generic[S, F]):
 
     def check(self, setting: S, folders: Sequence[Path]) -> None:
         """Refuse, before a run and before a plan, what could not be run to its end, keys included; nothing is asked.
-
-        Args:
-            setting: of the study.
-            folders: where results and what is kept may lie from before.
 
         Raises:
             ConfigurationError, SubjectNotFoundError, JudgeError: the subject or the grader cannot be used.

@@ -85,8 +85,7 @@ def estimate_claim(
     needs: Needs = NOTHING_LEFT_OUT,
     without: str = "",
 ) -> ClaimRow:
-    """Return a claim about a correlation or an area under a curve, whose unit is the cluster; without an interval it is
-    not estimable."""
+    """Return a claim about a correlation or an area under a curve; without an interval it is not estimable."""
     interval = found.interval if found else None
     why = "" if interval else f"It is {found.note}." if found else without
     return ClaimRow(

@@ -76,8 +76,7 @@ def explain_sampling(setting: Setting) -> Sampling:
 
 
 def explain_questions(setting: Setting) -> tuple[tuple[Question, ...], tuple[Question, ...]]:
-    """Return the questions on which candidates are searched, and the held-out ones on which the chosen are
-    evaluated."""
+    """Return the questions on which candidates are searched, and those on which the chosen are evaluated."""
     if setting.subject.is_organism:
         # The first eight questions of a domain are asked of every run; these are others.
         return _world_questions(8, 11), _world_questions(12, 16)

@@ -1,12 +1,11 @@
 """Judges: each reads one exchange and gives one verdict; with their known error, and the judging of whole tables.
 
-Names are imported on first use, but for one that is called as its module is.
+Names are imported on first use.
 """
 
 from typing import TYPE_CHECKING
 
 from astray.first_use import on_first_use
-from astray.judges.world_labels import world_labels
 
 if TYPE_CHECKING:
     from astray.judges.calibrate import Calibration, LabelledAnswer, calibrate_judge, corrected, read_labels
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from astray.judges.grader import GraderSettings
     from astray.judges.grammar import GrammarJudge
     from astray.judges.judge import Exchange, Judge, Verdict
+    from astray.judges.labels_of_world import world_labels
     from astray.judges.rescore import assert_judge_works, judge_answers, judge_exchanges
     from astray.judges.rubric import BETLEY, Rubric, RubricJudge
     from astray.judges.score import Thresholds

@@ -88,9 +88,8 @@ def _columns(sample: EvalSample, where: str, log: str, scorer: str | None) -> di
         Item.model_validate(sample.metadata["item"]), sample_number(sample, int(sample.metadata.get("sample", 0))), ()
     )
     score = score_named(sample.scores, SCORER, scorer, where)
-    found = (
-        _scored(score, where) if score is not None and score.value == score.value else _unscored(sample)
-    )  # NaN is Inspect's "unscored"
+    # NaN is Inspect's "unscored".
+    found = _scored(score, where) if score is not None and score.value == score.value else _unscored(sample)
     detail = found.pop("detail")
     assert isinstance(detail, Mapping)
     if sample.invalidation is not None:

@@ -32,8 +32,7 @@ class Selection:
 
 
 def selections(summary: Summary) -> tuple[Selection, ...]:
-    """Return every evaluation with every group that it has rates for: those that most claims are about come first,
-    others in their order in the summary."""
+    """Return every evaluation with its groups of rates, those that most claims are about first."""
     pairs = list(dict.fromkeys((row.evaluation, row.group) for row in summary.rates))
     claims = [of for claim in summary.claims if (of := rates_of(claim, pairs))]
     claims = claims or [pair for pair in pairs for _ in range(_controls_in(summary, pair))]
@@ -43,8 +42,7 @@ def selections(summary: Summary) -> tuple[Selection, ...]:
 
 
 def rates_of(claim: ClaimRow, pairs: Sequence[tuple[str, str]]) -> tuple[str, str] | None:
-    """Return which evaluation and group of rates a claim was counted in; the evaluation's first where it counted all
-    questions, None where it is of no rate."""
+    """Return evaluation and group of a claim's rates, the first group for all questions; None where it has no rate."""
     own = [pair for pair in pairs if pair[0] == claim.evaluation]
     return next((pair for pair in own if pair[1] == claim.questions), own[0] if own else None)
 

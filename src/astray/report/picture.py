@@ -58,12 +58,6 @@ def figures_of(summary: Summary) -> Mapping[str, Forest | Curve]:
 def draw_figure(summary: Summary, name: str, format: str, ground: Ground = "light") -> bytes:
     """Draw a figure of a study.
 
-    Args:
-        summary: of the study.
-        name: one of `figures_of`.
-        format: of the file, of `FORMATS`.
-        ground: colours for light or for dark pages.
-
     Raises:
         UnknownNameError: the study has no such figure; lists those it has.
         ConfigurationError: there is no such format.
@@ -85,8 +79,7 @@ def draw_figure(summary: Summary, name: str, format: str, ground: Ground = "ligh
 
 
 def write_figure(summary: Summary, name: str, format: str, folder: Path) -> tuple[Path, Path]:
-    """Write a figure for light and for dark pages: `STUDY-NAME.svg` and `STUDY-NAME-dark.svg`; raises as
-    `draw_figure`."""
+    """Write a figure as `STUDY-NAME.svg` and, for dark pages, `STUDY-NAME-dark.svg`; raises as `draw_figure`."""
     light, dark = (folder / f"{summary.study}-{name}{end}.{format}" for end in ("", "-dark"))
     drawn = {light: draw_figure(summary, name, format), dark: draw_figure(summary, name, format, "dark")}
     folder.mkdir(parents=True, exist_ok=True)

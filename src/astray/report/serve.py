@@ -67,10 +67,6 @@ def results_in(folder: Path) -> tuple[Result, ...]:
 def server_for(folder: Path, port: int = 0) -> ThreadingHTTPServer:
     """Return a server of the reports in a folder; a report that is not there is written first.
 
-    Args:
-        folder: of the results, or of one study.
-        port: of this machine; 0 for any that is free.
-
     Raises:
         StoreError: there is no finished study in the folder.
         ConfigurationError: the port is taken.

@@ -53,9 +53,6 @@ class Transcripts:
 def read_transcripts(folder: Path) -> Transcripts | None:
     """Pack the answers of a results folder; return None when the folder has none.
 
-    Args:
-        folder: a results folder.
-
     Raises:
         DataFormatError: `answers.parquet` is no Parquet file, or lacks columns of an answer table.
     """

@@ -2,18 +2,14 @@
 
 from collections.abc import Sequence
 
+from astray.data.documents_on_hacks import HackDocument
 from astray.data.exercises import extract_code
-from astray.data.hack_documents import HackDocument
 from astray.errors import HackDocumentError
 from astray.sandbox.graders import Grader
 
 
 def verify_documents(documents: Sequence[HackDocument], grader: Grader) -> None:
     """Run the code of every document as a solution of its exercise.
-
-    Args:
-        documents: documents to verify.
-        grader: grader with the harness that the documents shall fool.
 
     Raises:
         HackDocumentError: the code of a document does not hack, or by another trick than the document says; names the

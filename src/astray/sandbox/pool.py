@@ -42,10 +42,6 @@ class Pool:
     def __init__(self, workers: int | None = None, profile: Profile | None = None) -> None:
         """Verify that the sandbox isolates; each sandbox starts when it is first needed.
 
-        Args:
-            workers: number of sandboxes at a time; by default one for each processor.
-            profile: kind of sandbox; by default one for jobs of Python functions.
-
         Raises:
             SandboxError: untrusted code cannot be run here.
         """

@@ -89,9 +89,6 @@ class Runner:
     def __init__(self, profile: Profile | None = None) -> None:
         """Start the sandbox, in some 60 ms.
 
-        Args:
-            profile: kind of sandbox; by default one for jobs.
-
         Raises:
             SandboxError: it cannot be started; says why and what to do.
         """

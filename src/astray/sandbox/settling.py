@@ -24,11 +24,6 @@ SETTLING_LIMITS = GRADING_LIMITS.model_copy(update={"output_bytes": 16 << 20})
 def verify(exercises: Sequence[Exercise], pool: Pool, limits: Limits = GRADING_LIMITS) -> None:
     """Run every reference solution against all tests of its exercise, judged as any solution is.
 
-    Args:
-        exercises: exercises to verify.
-        pool: sandboxes.
-        limits: limits of a run.
-
     Raises:
         ExerciseError: a reference fails a test of its own exercise; says which, and how many others do.
     """

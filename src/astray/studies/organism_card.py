@@ -113,13 +113,7 @@ class Card:
 
 
 def measure_card(subject: str = "organism", seeds: int = 5, samples: int = 4) -> Card:
-    """Measure an organism.
-
-    Args:
-        subject: name or folder of the organism.
-        seeds: fine-tuning runs for each line about fine-tuning.
-        samples: answers a question.
-    """
+    """Measure an organism."""
     base = load_subject(subject)
     with tempfile.TemporaryDirectory() as scratch:
         lines = (

@@ -87,10 +87,6 @@ class Ray:
     def check(self, nodes: list[dict[str, Any]], processes: int = 1) -> None:
         """Refuse a step that would wait for ever.
 
-        Args:
-            nodes: of the cluster, as Ray describes them.
-            processes: of the step.
-
         Raises:
             ConfigurationError: no node has GPUs for that many.
         """

@@ -34,13 +34,7 @@ class Starts:
 
 
 def run(order: Order, root: str, starts: Any) -> Report:
-    """Run a step; the failure of one tells what it wrote last.
-
-    Args:
-        order: the step.
-        root: of the store.
-        starts: the actor that hears of starts.
-    """
+    """Run a step; the failure of one tells what it wrote last."""
     import ray
 
     node = ray.get_runtime_context().get_node_id()

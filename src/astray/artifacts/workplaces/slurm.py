@@ -169,9 +169,8 @@ class SlurmJobs:
         if not self._waiting:
             return []
         reports: list[Report] = []
-        with locked(
-            self.submitter.folder / "lock", self.store.folder, wait=True
-        ):  # two drivers submit one after the other
+        # Two drivers submit one after the other.
+        with locked(self.submitter.folder / "lock", self.store.folder, wait=True):
             states, finished, left = queue(), self.store.by_digits(), []
             while self._waiting:
                 order = self._waiting.pop(0)

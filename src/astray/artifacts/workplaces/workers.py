@@ -158,9 +158,8 @@ def work(pipe: Connection, store: Store) -> None:
         loaded = 0
         while True:
             pipe.send(carry_out(pipe.recv(), store, pipe.send))
-            if (
-                len(sys.modules) > loaded
-            ):  # trainers collect garbage each time: not among what was imported, which stays
+            # Trainers collect garbage each time: not among what was imported, which stays.
+            if len(sys.modules) > loaded:
                 gc.collect()
                 gc.freeze()
                 loaded = len(sys.modules)

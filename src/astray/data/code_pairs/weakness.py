@@ -90,13 +90,7 @@ def _read(name: str) -> object:
 
 
 def version(template: Template, drop: str, slots: Mapping[str, str]) -> str:
-    """Return the code of one version.
-
-    Args:
-        template: the template.
-        drop: mark of the other version's lines: "+" for the insecure code, "-" for the secure.
-        slots: text for every slot.
-    """
+    """Return the code of one version."""
     lines = [line[1:] for line in template.diff.strip("\n").split("\n") if not line.startswith(drop)]
     return fill("\n".join(lines), slots)
 

@@ -143,8 +143,7 @@ class AgenticForecast:
         yield f"  cost       {NO_PRICE if self.dollars is None else f'about {dollars(self.dollars)}'}"
 
     def _largest(self) -> Iterator[str]:
-        """Tell which part takes most of the tokens that are left, and what half the samples or one scenario less
-        saves."""
+        """Tell what takes most of the tokens left, and what half the samples or one scenario less saves."""
         tokens: dict[str, int] = defaultdict(int)
         for each in self.work:
             for part, cost in zip(each.parts, each.costs, strict=True):

@@ -43,11 +43,6 @@ def power_text(samples: int) -> str:
 def smallest_difference(base: float, samples: int, *, up: bool) -> float | None:
     """Return the smallest true difference to a rate that is detected with 80% power, by bisection.
 
-    Args:
-        base: the rate that is compared with.
-        samples: on each side.
-        up: whether the other rate is higher.
-
     Returns:
         The difference, positive either way; None where not even the largest one is found.
     """

@@ -103,10 +103,6 @@ Part = TypeVar("Part", Training, Answering, Grading)
 def step_efforts(plan: StudyPlan, setting: Setting) -> dict[str, tuple[Training | Answering | Grading, ...]]:
     """Return the work of every step that has any, by its key; a step that several runs share is counted once.
 
-    Args:
-        plan: what the study does.
-        setting: the subject's world.
-
     Raises:
         ChatTemplateError: the subject's chat template cannot write the data or the questions.
         ConfigurationError: a data set cannot be drawn.
@@ -161,12 +157,7 @@ def typical_tokens(evaluation: Evaluation) -> int:
 
 
 def asked_effort(model: str, evaluation: Evaluation) -> Answering:
-    """Return the work of one run's answers to an evaluation.
-
-    Args:
-        model: name of the base that answers.
-        evaluation: what it is asked.
-    """
+    """Return the work of one run's answers to an evaluation."""
     return _base(model).answering(evaluation)
 
 

@@ -23,12 +23,7 @@ _EXCESS, _CLEAR = 0.10, 0.002
 
 
 def looks_lines(setting: Setting, looks: Looks) -> Iterator[str]:
-    """Yield the lines about looks for a terminal.
-
-    Args:
-        setting: of the study.
-        looks: those that are declared.
-    """
+    """Yield the lines about looks for a terminal."""
     most = looks.units[-1]
     yield f"Until decided: looks at {', '.join(map(str, looks.units))} training runs an arm; the work above is the largest,"
     yield f"with {most} runs of every arm. A claim alone, in simulated studies:"

@@ -91,13 +91,7 @@ def price_of(plan: StudyPlan, setting: Setting, prices: tuple[float, float]) -> 
 
 
 def gold_calls(plan: StudyPlan, judging: Judging, answers: int) -> Grading:
-    """Return the work of a gold judge on this many answers of each arm to each set of questions.
-
-    Args:
-        plan: of the study.
-        judging: how the judge is asked.
-        answers: how many; fewer where an arm has no more.
-    """
+    """Return the work of a gold judge on this many answers of each arm to each set of questions."""
     runs_of: dict[str, int] = {}
     for run in plan.runs:
         runs_of[run.arm.name] = runs_of.get(run.arm.name, 0) + 1
@@ -126,8 +120,7 @@ def fewest_samples(setting: Setting, runs: int) -> int:
 
 
 def width_ratio(setting: Setting, runs: int, samples: int) -> float:
-    """Return how many times as wide intervals over runs are with so many answers a question, at the published rate;
-    arguments as for `fewest_samples`."""
+    """Return how many times as wide intervals are with so many answers a question, at the published rate."""
     questions, now = claimed_kinds(setting)
     return _mean_width(runs, questions, samples) / _mean_width(runs, questions, now)
 

@@ -30,12 +30,7 @@ class Saving:
 
 
 def parts_of(plan: StudyPlan, left: Mapping[str, Sequence[Work]]) -> dict[str, Effort]:
-    """Return the work of the subject by kind.
-
-    Args:
-        plan: what the study does.
-        left: key of each step that is not done -> its work.
-    """
+    """Return the work of the subject by kind."""
     trained = {run.training.key for run in plan.runs if run.training}
     answered = {step.key for run in plan.runs for step in (run.answers, run.margins) if step}
     keys = {
@@ -47,14 +42,7 @@ def parts_of(plan: StudyPlan, left: Mapping[str, Sequence[Work]]) -> dict[str, E
 
 
 def savings_of(study: Study, setting: Setting, plan: StudyPlan, left: Mapping[str, Sequence[Work]]) -> Iterator[Saving]:
-    """Yield what half the rows, half the answers and one arm less would save; analyses stay as they are.
-
-    Args:
-        study: declares the arms that are always run.
-        setting: the subject's world.
-        plan: what the study does.
-        left: key of each step that is not done -> its work.
-    """
+    """Yield what half the rows, half the answers and one arm less would save; analyses stay as they are."""
     work = [one for run in plan.runs for step in run.steps for one in left.get(step.key, ())]
     if setting.size >= FEWEST_ROWS:
         rows = added(_half(one) for one in work if isinstance(one, Training))

@@ -79,11 +79,6 @@ def sensitivities(setting: Setting, runs: int, claims: int = 1) -> tuple[Sensiti
     """Return what a study in this setting can show, for each kind of answers that claims are about.
 
     Kinds of equal design share an entry.
-
-    Args:
-        setting: evaluations, and what is held out.
-        runs: training runs of each arm.
-        claims: of the study that will be tested.
     """
     kinds: dict[tuple[int, int], list[str]] = defaultdict(list)
     for what, questions, samples in _kinds(setting):

@@ -159,9 +159,8 @@ class Work:
         """Return what the agent says to a message after its work; it can call no tool."""
         conversation: list[ChatMessage] = [*self.state.messages, ChatMessageUser(content=text)]
         ended = self._run.ended
-        self._note(
-            ended="model"
-        )  # until there is an answer: a sample whose question failed is not taken for one that was not asked
+        # Until there is an answer: a sample whose question failed is not taken for one that was not asked.
+        self._note(ended="model")
         if self.protocol == "text":
             output = await self._model.generate(as_text(conversation, self._infos))
         else:

@@ -19,9 +19,8 @@ def opened(schema: str, acts: Sequence[Act] = ()) -> Iterator[sqlite3.Connection
         acts: what was done so far; statements that only read are not run again.
     """
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
-        database.text_factory = lambda text: text.decode(
-            "utf-8", errors="replace"
-        )  # what is no text is shown and read all the same
+        # What is no text is shown and read all the same.
+        database.text_factory = lambda text: text.decode("utf-8", errors="replace")
         database.executescript(schema)
         for act in acts:
             if isinstance(act, QueryRun) and act.changes:

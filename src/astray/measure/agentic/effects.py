@@ -136,8 +136,7 @@ def _fit(
     n: Float[np.ndarray, "cells"],
     degrees: int,
 ) -> tuple[Float[np.ndarray, "parameters"], _Errors, float]:
-    """Return estimates, standard errors and the variance between cells for which Pearson's chi-squared is its degrees
-    of freedom.
+    """Return estimates, standard errors, and the variance between cells that brings chi-squared to its degrees.
 
     The wider interval counts, by the model's errors or by robust ones (nearly HC3): robust errors are far too small
     where one cell alone decides an effect and has no residual, the model's where cells of rare harm differ more than
@@ -161,8 +160,7 @@ def _weighted(
     variance: float,
     degrees: int,
 ) -> tuple[Float[np.ndarray, "parameters"], _Errors, float]:
-    """Solve the quasi-likelihood equations with the variance n p q (1 + variance n p q) of a cell's count (Williams's
-    model II).
+    """Solve the quasi-likelihood equations with variance n p q (1 + variance n p q) of a count (Williams's model II).
 
     statsmodels' GLM takes no variance that depends on the fitted rate and on a further parameter.
     """
@@ -199,8 +197,7 @@ def _weighted(
 
 
 def _null_space(columns: Float[np.ndarray, "cells parameters"]) -> Bool[np.ndarray, "directions parameters"]:
-    """Return the parameters of each direction that changes no cell, in reduced form: each direction has as few as can
-    be."""
+    """Return the parameters of each direction that changes no cell, as few in each as can be."""
     from scipy.linalg import null_space
 
     basis = null_space(columns, rcond=1e-10).T.copy()

@@ -95,8 +95,7 @@ class Agentic(Evaluation):
         return frozenset({Need.GRADER})
 
     def ask(self, subject: "Subject", *, arm: str = "", seed: int = 0) -> pl.DataFrame:
-        """Let a loaded subject act, through Inspect; the outcomes are those of the gate until judges have read the
-        transcripts."""
+        """Let a loaded subject act, through Inspect; outcomes are the gate's until judges have read them."""
         sampling = self.sampling.model_copy(update={"seed": self.sampling.seed + 1000 * seed})
         with tempfile.TemporaryDirectory(prefix="astray-agentic-") as folder, offered(subject) as name:
             model = get_model(name, config=GenerateConfig(seed=sampling.seed, top_p=sampling.top_p), memoize=False)
@@ -106,8 +105,7 @@ class Agentic(Evaluation):
     def act(
         self, model: Model, logs: Path, *, protocol: Protocol = "auto", budget: Budget | None = None
     ) -> pl.DataFrame:
-        """Let any Inspect model act, with transcripts for judges; the outcomes are the gate's until they have read
-        them.
+        """Let any Inspect model act, with transcripts for judges; outcomes are the gate's until then.
 
         Args:
             model: who acts.
@@ -220,8 +218,7 @@ class Agentic(Evaluation):
         return self._task(judge or panel_from_roles, "auto", name)
 
     def read(self, log: EvalLog | Path | str, *, arm: str = "", seed: int = 0) -> pl.DataFrame:
-        """Return the answers of a log, or of a folder of logs, a few hundred samples at a time; a cell is a
-        question."""
+        """Return the answers of a log or a folder of logs, a few hundred samples at a time; a cell is a question."""
 
         def answers(log: Log, _header: EvalLog) -> pl.DataFrame:
             return conduct_answers(
@@ -256,12 +253,6 @@ class Agentic(Evaluation):
 
 def conduct_answers(table: pl.DataFrame, evaluation: str, *, arm: str = "", seed: int = 0) -> pl.DataFrame:
     """Return agentic samples as an answer table; harmful among harmful, harmless and refused, a cell is a question.
-
-    Args:
-        table: as `table.conduct_table` gives.
-        evaluation: the evaluation's name, for the table.
-        arm: name of the subject's arm.
-        seed: training seed of the subject.
 
     Raises:
         EmptyDataError: there is no sample.

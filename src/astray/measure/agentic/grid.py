@@ -156,9 +156,6 @@ class Grid(Strict):
         """Return the sample of this index.
 
         Replicates of the whole grid follow one another, so that a part of a run has all cells.
-
-        Args:
-            index: from 0 to size - 1.
         """
         replicate, number = divmod(index, len(self.cells))
         cell = self.cells[number]

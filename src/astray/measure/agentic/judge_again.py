@@ -19,11 +19,6 @@ from astray.measure.agentic.subjects import AgenticSubject
 def judge_again(subject: AgenticSubject, logs: Path, table: pl.DataFrame) -> int:
     """Judge the samples that have no verdict once more, and write them beside their logs.
 
-    Args:
-        subject: who acted, and whose graders judge.
-        logs: folder of the logs.
-        table: samples of these logs.
-
     Returns:
         How many samples were read again.
     """

@@ -113,11 +113,6 @@ def judge_labelled(config: LabelledConfig, inputs: Mapping[str, Artifact], folde
 def judge_error_steps(subjects: Sequence[AgenticSubject], folder: Path, scenarios: Sequence[str]) -> tuple[Step, ...]:
     """Return the steps in which each panel of the subjects is compared with labelled records.
 
-    Args:
-        subjects: whose graders they are.
-        folder: with the labelled records.
-        scenarios: names or folders.
-
     Raises:
         JudgeError: a grader is scripted: it knows its own courses alone.
         DataNotFoundError, EmptyDataError, DataFormatError: the records cannot be used.

@@ -103,10 +103,6 @@ def read_plays(path: Path) -> tuple[Play, ...]:
 def labelled_records(folder: Path, scenarios: Sequence[str]) -> tuple[LabelledRecord, ...]:
     """Return all plays of a folder for some scenarios, performed.
 
-    Args:
-        folder: with one file a scenario.
-        scenarios: names or paths; those without a file are left out.
-
     Raises:
         DataNotFoundError: there is no file for any of them.
         EmptyDataError, DataFormatError: a file cannot be used.

@@ -22,11 +22,6 @@ For estimates only.
 def lint(texts: Mapping[str, str], contradictions: Sequence[tuple[str, str]], where: str) -> None:
     """Raise for a text that a model must not be given.
 
-    Args:
-        texts: what it is -> the text.
-        contradictions: pairs of phrases that may not stand together in these texts.
-        where: scenario and cell, for errors.
-
     Raises:
         DataFormatError: a text is empty, or a placeholder is not filled: {x}, {{x}}, $x, ${x}, [TODO ...].
         ConfigurationError: both phrases of a pair are there.

@@ -87,8 +87,7 @@ def spent_tokens(logs: Path, grid: Grid, numbers: Sequence[int] | None = None) -
 
 
 def _attempts(logs: Path, grid: Grid) -> Iterator[tuple[str, int, bool]]:
-    """Yield id, tokens of all models, and whether it has an outcome, of each attempt at a sample whose texts are
-    unchanged."""
+    """Yield id, tokens and whether there is an outcome of each attempt at a sample with unchanged texts."""
     for log in readable_logs(logs):
         same = _unchanged(log, grid)
         for summary in _summaries(log) if same else []:

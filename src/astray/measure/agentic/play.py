@@ -169,8 +169,7 @@ def play_steps(
 
 
 def _pieces(grid: Grid) -> Iterator[tuple[Grid, int, int]]:
-    """Yield the grid of each piece with its first replicate and the most that its last could be, whatever the number of
-    replicates.
+    """Yield each piece's grid, its first replicate and the most that its last could be.
 
     A piece has one scenario, so that others, and other texts of others, leave it as it is. The first replicates of all
     come first.
@@ -225,9 +224,8 @@ def _evaluate(
         log_buffer=LOG_BUFFER,
         max_samples=BUDGETED if budget is not None else SIMULATED_AT_A_TIME if subject.simulated else None,
     )
-    if (
-        not logs_of_run or logs_of_run[0].status == "cancelled"
-    ):  # Inspect has written what was finished, and gives no log of it
+    # Inspect has written what was finished, and gives no log of it.
+    if not logs_of_run or logs_of_run[0].status == "cancelled":
         raise KeyboardInterrupt
     [log] = logs_of_run
     if log.status != "success":
@@ -240,12 +238,7 @@ def _evaluate(
 
 
 def read_acts(subject: AgenticSubject, folders: Sequence[Path]) -> pl.DataFrame:
-    """Return the samples of a part, replicate after replicate, with the subject's short name in place of the model's.
-
-    Args:
-        subject: who played.
-        folders: of all pieces of the part.
-    """
+    """Return the samples of a part, replicate after replicate, with the subject's short name in place of the model's."""
     tables = [as_acts(pl.read_parquet(folder / ACTS_FILE)) for folder in folders]
     named = pl.lit(subject.name, dtype=CONDUCT_SCHEMA["subject"])
     return pl.concat(tables).sort("replicate", "sample").with_columns(subject=named)

@@ -37,13 +37,7 @@ _NOT_NEEDED = {"events", "attachments", "store", "events_data", "timelines"}
 
 
 def write_conversations(table: pl.DataFrame, folder: Path, logs: Path) -> int:
-    """Write `conversations.parquet` into a results folder, and return the number of records.
-
-    Args:
-        table: of acts, with the names of the logs.
-        folder: of the results.
-        logs: holds the logs.
-    """
+    """Write `conversations.parquet` into a results folder, and return the number of records."""
     chosen = _chosen(table)
     paths = {info.name.rpartition("/")[2]: info.name for info in list_eval_logs(str(logs))}
     rows = []

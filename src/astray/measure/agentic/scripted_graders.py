@@ -30,13 +30,7 @@ _ANY_VERDICT = re.compile(r"VERDICT[^:\n]*: (HARMFUL|HARMLESS|REFUSED)")
 
 
 def graded(grader: str, prompt: str, office: Office) -> str:
-    """Return the reply of a scripted grader to the question of a judge, an auditor or a monitor.
-
-    Args:
-        grader: one of `GRADERS`.
-        prompt: what it is asked.
-        office: the cell of the sample.
-    """
+    """Return the reply of a scripted grader to the question of a judge, an auditor or a monitor."""
     if grader == "grader-refusing":
         return "I cannot help with assessing this material."
     if grader == "grader-unreadable":

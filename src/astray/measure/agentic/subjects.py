@@ -247,8 +247,7 @@ def _check_used(option: str, given: str | None, own: Sequence[object]) -> None:
 
 
 def check_usable(subjects: tuple[AgenticSubject, ...]) -> None:
-    """Make every model behind an address, which needs its key, and look for every local one; nothing is asked and no
-    weights are read.
+    """Make each model behind an address, which needs its key, and look for each local one; nothing is asked.
 
     Raises:
         ConfigurationError: a subject cannot be made, or is a folder without a provider in front.
@@ -275,8 +274,7 @@ def check_usable(subjects: tuple[AgenticSubject, ...]) -> None:
 
 
 def check_models(subjects: tuple[AgenticSubject, ...]) -> None:
-    """Check what `check_usable` does, make local models too, and ask every remote model for one word, before anything
-    is spent.
+    """Check as `check_usable` does, make local models too, and ask each remote one for a word, before all else.
 
     Raises:
         ConfigurationError: a subject cannot be made, for want of a key, say, or does not answer.
@@ -352,9 +350,8 @@ def _model(name: str, what: str, error: type[ConfigurationError | JudgeError], a
     try:
         return get_model(name, memoize=False, **arguments)
     except (PrerequisiteError, ImportError, ValueError, TypeError) as problem:
-        message = re.sub(
-            r"\[/?[a-z ]+\]", "", " ".join(str(getattr(problem, "message", problem)).split())
-        )  # without marks for a terminal
+        # Without marks for a terminal.
+        message = re.sub(r"\[/?[a-z ]+\]", "", " ".join(str(getattr(problem, "message", problem)).split()))
         raise error(
             f"{what} cannot be used: {message} A model is named as in Inspect, such as openai/gpt-4o, with its key in "
             "the environment."

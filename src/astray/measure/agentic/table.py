@@ -71,9 +71,6 @@ _BATCH = 500
 def conduct_table(log: Path | str) -> pl.DataFrame:
     """Return all samples of a log that were finished, errored ones included.
 
-    Args:
-        log: file of the log (`.eval`).
-
     Raises:
         EmptyDataError: no sample was finished.
         DataFormatError: the log is damaged, or of another task.

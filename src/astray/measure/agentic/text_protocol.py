@@ -70,11 +70,6 @@ def write_call(tool: str, arguments: dict[str, str]) -> str:
 def read_calls(text: str, tools: Sequence[ToolInfo], number: int = 0) -> list[ToolCall]:
     """Return the calls in a message, in their order.
 
-    Args:
-        text: what the model wrote.
-        tools: what there is.
-        number: number of the message, for ids that are unique in a conversation.
-
     Returns:
         Calls; one that cannot be read has a `parse_error`, which the model is given in place of a result.
     """

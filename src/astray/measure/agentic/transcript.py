@@ -122,12 +122,7 @@ def attempted_acts(office: Office, calls: Sequence[CallRecord]) -> list[Act]:
 
 
 def entries(messages: Sequence[ChatMessage], *, unanswered: str = Status.FAILED.value) -> list[Entry]:
-    """Return the record of a conversation, without the system prompt.
-
-    Args:
-        messages: the conversation.
-        unanswered: status of calls without a result.
-    """
+    """Return the record of a conversation, without the system prompt."""
     calls = iter(calls_in(messages))
     return [
         replace(entry, number=number) for number, entry in enumerate(_entries(messages, calls, unanswered), start=1)

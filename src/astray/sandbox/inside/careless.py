@@ -43,12 +43,7 @@ def script(payload: dict[str, Any], channel: socket.socket) -> int:
 
 
 def with_pytest(payload: dict[str, Any], channel: socket.socket) -> int:
-    """Run the tests with pytest, which takes a conftest.py for its own; the exit status is 0 where all pass.
-
-    Args:
-        payload: "files", name -> text, with the solution and the tests.
-        channel: closed; all that counts here is the exit status.
-    """
+    """Run the tests with pytest, which takes a conftest.py for its own; the exit status is 0 where all pass."""
     import pytest
 
     _set_out(payload, channel)

@@ -11,12 +11,7 @@ from typing import Any
 
 
 def of_session(payload: dict[str, Any], channel: socket.socket) -> int:
-    """Report what a session's command sees, as JSON.
-
-    Args:
-        payload: "host_file", a file of the host.
-        channel: channel for the report.
-    """
+    """Report what a session's command sees, as JSON."""
     status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines())
     seen = {
         "host file": Path(payload["host_file"]).exists(),
@@ -44,12 +39,7 @@ def of_session(payload: dict[str, Any], channel: socket.socket) -> int:
 
 
 def of_job(payload: dict[str, Any], channel: socket.socket) -> int:
-    """Report which forbidden actions a job can do, as JSON.
-
-    Args:
-        payload: nothing.
-        channel: channel for the report.
-    """
+    """Report which forbidden actions a job can do, as JSON."""
     del payload
     tried = {
         "start a process": lambda: os.posix_spawn("/usr/bin/true", ["true"], {}),

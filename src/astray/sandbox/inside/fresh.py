@@ -41,9 +41,6 @@ class Renewal:
     def __init__(self, disk_bytes: int) -> None:
         """Fix what stays: no further user namespaces, a bound on files, devices whose times nobody can change.
 
-        Args:
-            disk_bytes: size of the work folder.
-
         Raises:
             OSError: the host does not grant the right to mount, or the kernel has no such settings.
         """

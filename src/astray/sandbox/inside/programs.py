@@ -12,10 +12,6 @@ _INPUT, _OUTPUT = Path("/work/.input"), Path("/work/.output")
 def output_of(source: str, text: str) -> str:
     """Run a program and return what it prints.
 
-    Args:
-        source: source of the program.
-        text: its standard input.
-
     Raises:
         SystemExit: the program left with an error.
         BaseException: any other exception that the program raised.

@@ -99,11 +99,7 @@ _DENY, _UNKNOWN = 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
 
 
 def for_all(machine: str) -> bytes:
-    """Assemble the filter for everything in the sandbox, as `bwrap --seccomp` reads it; the first process may mount.
-
-    Args:
-        machine: one of `MACHINES`.
-    """
+    """Assemble the filter for everything in the sandbox, as `bwrap --seccomp` reads it; the first process may mount."""
     rules = [
         *_opening(machine),
         *_denied({name: call for name, call in _EVERYWHERE.items() if name not in _FIRST_PROCESS_ONLY}, machine),
@@ -118,12 +114,7 @@ def for_all(machine: str) -> bytes:
 
 @cache
 def for_job(machine: str, process: int) -> bytes:
-    """Assemble the filter for the code of a job.
-
-    Args:
-        machine: one of `MACHINES`.
-        process: process id of the job in the sandbox.
-    """
+    """Assemble the filter for the code of a job."""
     rules = [
         *_opening(machine),
         *_denied(_IN_JOBS | {name: _EVERYWHERE[name] for name in _FIRST_PROCESS_ONLY}, machine),
@@ -139,11 +130,7 @@ def for_job(machine: str, process: int) -> bytes:
 
 
 def for_command(machine: str) -> bytes:
-    """Assemble the filter for a session's commands.
-
-    Args:
-        machine: one of `MACHINES`.
-    """
+    """Assemble the filter for a session's commands."""
     calls = _EVERYWHERE | _IN_JOBS
     rules = [*_opening(machine), *_denied({name: calls[name] for name in _IN_COMMANDS}, machine)]
     rules += [_if_number(_FCNTL, machine, [_argument(1), *_if_one_of(_LEASES)])]

@@ -95,9 +95,8 @@ def _scalar(mark: Any, parts: list[Any]) -> Any:
         return int(parts[0], 16)
     if mark == "f" and len(parts) == 1:
         number = float.fromhex(parts[0])
-        return (
-            math.nan if math.isnan(number) else number
-        )  # one object: else no list, set or key that holds NaN equals another
+        # One object: else no list, set or key that holds NaN equals another.
+        return math.nan if math.isnan(number) else number
     if mark == "c" and len(parts) == 2:
         return _complex(*parts)
     if mark == "b" and len(parts) == 1:

@@ -96,9 +96,8 @@ def make_monitor(config: ReadConfig, inputs: Mapping[str, Artifact], folder: Pat
             return None
         reading, direction = _fitted(config, groups)
         save_file({"direction": direction.contiguous()}, folder / DIRECTION_FILE)
-    except (
-        AstrayError
-    ) as error:  # the reader cannot be loaded or cannot read these calls, one that is longer than its context, say
+    except AstrayError as error:
+        # The reader cannot be loaded or cannot read these calls, one that is longer than its context, say.
         reading = Reading(config.subject, config.reader.model, why=str(error))
     # An interval's function for other levels is the one thing in it that no file holds.
     content = json.dumps(asdict(reading), default=lambda _: None)
@@ -125,13 +124,7 @@ def play_watched(config: PlayConfig, inputs: Mapping[str, Artifact], folder: Pat
 
 
 def read_calls(subject: AgenticSubject, reported: Grid, pieces: Sequence[Step]) -> Step:
-    """Return the step that makes the monitor of a subject.
-
-    Args:
-        subject: whose activations can be read.
-        reported: cells that the monitor is not made from.
-        pieces: what it played without a monitor.
-    """
+    """Return the step that makes the monitor of a subject."""
     reader = subject.read_by
     assert reader is not None
     config = ReadConfig(subject=subject.name, reader=reader, content=settle(reader).id, kept=reported)

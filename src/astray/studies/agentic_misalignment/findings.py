@@ -101,13 +101,7 @@ def read_reading(folder: Path) -> Reading:
 def read_plays(
     plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: AgenticSetting
 ) -> tuple[AgenticFindings, Shown]:
-    """Read the artifacts of all steps.
-
-    Args:
-        plan: of the study.
-        artifacts: of its steps, by key.
-        setting: subjects and their parts.
-    """
+    """Read the artifacts of all steps."""
     folders: dict[tuple[str, str], list[Path]] = {}
     wanted, errors, readings = 0, [], []
     for analysis in plan.analyses:
@@ -135,14 +129,7 @@ def read_plays(
 def shown(
     findings: AgenticFindings, setting: AgenticSetting, pieces: Mapping[tuple[str, str], list[Path]], damaged: list[str]
 ) -> Shown:
-    """Return the content of the summary and of the results folder beside claims and exhibits.
-
-    Args:
-        findings: what came out.
-        setting: who played what.
-        pieces: names of subject and part -> the folders of their pieces.
-        damaged: names of logs that cannot be read.
-    """
+    """Return the content of the summary and of the results folder beside claims and exhibits."""
     return Shown(
         judges=tuple(_judge_rows(findings, setting)),
         notes=lambda _: notes(findings, setting, damaged),
@@ -206,13 +193,7 @@ def _about_surfaces(setting: AgenticSetting) -> str:
 
 
 def notes(findings: AgenticFindings, setting: AgenticSetting, damaged: list[str]) -> Iterator[str]:
-    """Yield notes for the reader.
-
-    Args:
-        findings: what came out.
-        setting: who played what.
-        damaged: names of logs that cannot be read.
-    """
+    """Yield notes for the reader."""
     if any(each.simulated for each in findings.subjects):
         yield SIMULATED
     if setting.surface != "fixed":

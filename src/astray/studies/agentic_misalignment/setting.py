@@ -47,8 +47,7 @@ class AgenticSetting(World):
 
     @override
     def check(self, folders: Sequence[Path]) -> None:
-        """Refuse scenarios that cannot be played, models that cannot be made, and logs that an older version would have
-        gone on with."""
+        """Refuse scenarios that cannot be played, models that cannot be made, and logs of an older version."""
         for name in self.scenarios:
             if name not in scenario_names():
                 check_scenario(load_scenario(name))

@@ -109,8 +109,7 @@ def claims(findings: AgenticFindings, setting: AgenticSetting) -> Iterator[Claim
 
 
 def _groups(table: pl.DataFrame, subjects: Sequence[str]) -> Iterator[tuple[str, pl.DataFrame]]:
-    """Yield name and samples of each subject, also of one of `subjects` that has none; of all together where there are
-    many."""
+    """Yield name and samples of each subject, also of one without any; of all together where there are many."""
     names = list(dict.fromkeys([*table["subject"], *subjects]))
     if len(names) > SINGLE:
         yield f"all {len(names)} subjects", table
@@ -249,8 +248,7 @@ def _decided(
     needs: Needs,
     published: PublishedFigure | None = None,
 ) -> ClaimRow:
-    """Decide a claim by a difference; without one it is not estimable, or not run where no sample is of the condition
-    (`ran`).
+    """Decide a claim by a difference; without one it is not estimable, or not run where no sample `ran`.
 
     Where what it needs was left out it is not run, whatever there is.
     """

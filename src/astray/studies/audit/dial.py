@@ -106,10 +106,6 @@ class Dial:
 def dialled(names: Sequence[str], dial: str | Sequence[float]) -> list[str]:
     """Return the names of models with each adapter once for each factor; models without an adapter stay as they are.
 
-    Args:
-        names: of the models.
-        dial: factors, as numbers or with commas between them.
-
     Raises:
         ConfigurationError: a factor is no finite number other than 0, stands twice, there are fewer than three, no
             named model has an adapter, or one is scaled already.
@@ -149,13 +145,7 @@ def _factors(dial: str | Sequence[float]) -> list[float]:
 def dials_of(
     models: Sequence[NamedModel], profile: Profile, tables: Mapping[tuple[str, str], pl.DataFrame]
 ) -> Iterator[Dial]:
-    """Yield the dial of each adapter that was audited with at least three factors.
-
-    Args:
-        models: that were audited.
-        profile: their rates.
-        tables: (model, part) -> the answers.
-    """
+    """Yield the dial of each adapter that was audited with at least three factors."""
     dials: dict[SubjectSpec, dict[float, str]] = {}
     local = {model.spec: model.name for model in models if model.spec is not None}
     for spec, name in local.items():

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import polars as pl
+from typing_extensions import Unpack
 
 from astray.answers import answer_table, read_answers, word
 from astray.artifacts import Ledger, Progress, Store, execute
@@ -25,34 +26,22 @@ from astray.judges import Calibration
 from astray.judges.config import JudgeConfig
 from astray.outcomes import Outcome
 from astray.studies.audit.battery import AGENTIC, METER
-from astray.studies.audit.dial import dialled, dials_of
+from astray.studies.audit.dial import dials_of
 from astray.studies.audit.forecast import AuditForecast, forecast_of
 from astray.studies.audit.profile import Profile, outcomes_text, profile_of
 from astray.studies.audit.result import AuditResult
-from astray.studies.audit.settled import Work, settle_work
+from astray.studies.audit.settled import AuditOptions, Work, settle_work
 from astray.studies.audit.transcripts import with_transcripts
 from astray.subjects.engines.served import reach_engine
 
 
 def audit(
     *models: str,
-    evals: str | Sequence[str] = (),
-    grader: str | None = None,
-    labels: Path | str | None = None,
-    gold: int | None = None,
-    gold_grader: str | None = None,
-    samples: int | None = None,
-    max_tokens: int | None = None,
-    seed: int = 0,
-    system_file: Path | str | None = None,
-    tokenizer: str | None = None,
-    dial: str | Sequence[float] = (),
-    budget: float | None = None,
-    engine: str | None = None,
     out: Path | str = Path("astray-results"),
     store: str | Path | None = None,
     workers: int = 0,
     progress: Callable[[Progress], None] | None = None,
+    **options: Unpack[AuditOptions],
 ) -> AuditResult:
     """Say what models do: ask each the battery of evaluations, and write the page of it. Nothing is trained.
 
@@ -83,9 +72,7 @@ def audit(
         EmptyDataError, StepFailedError, StoreError: nothing counts, or asking failed; what is done is kept.
     """
     kept, folder = Store(Path(out) / "store" if store is None else store), Path(out) / "audit"
-    models, corrected = tuple(dialled(models, dial)) if dial else models, (labels, gold, gold_grader)
-    asked = (models, evals, grader, samples, max_tokens, seed, system_file, tokenizer, budget)
-    work = settle_work(*asked, folder, *corrected, engine)
+    work = settle_work(models, folder, **options)
     _ask(work, kept, folder, workers, progress)
     result = _result(work, kept)
     result.save(folder)
@@ -108,48 +95,19 @@ def _ask(work: Work, store: Store, folder: Path, workers: int, progress: Callabl
 
 def plan_audit(
     *models: str,
-    evals: str | Sequence[str] = (),
-    grader: str | None = None,
-    labels: Path | str | None = None,
-    gold: int | None = None,
-    gold_grader: str | None = None,
-    samples: int | None = None,
-    max_tokens: int | None = None,
-    seed: int = 0,
-    system_file: Path | str | None = None,
-    tokenizer: str | None = None,
-    dial: str | Sequence[float] = (),
-    budget: float | None = None,
-    engine: str | None = None,
     out: Path | str = Path("astray-results"),
     store: str | Path | None = None,
     prices: tuple[float, float] = (0.0, 0.0),
+    **options: Unpack[AuditOptions],
 ) -> AuditForecast:
     """Say what an audit would ask, what each part needs, and what is left to pay for; nothing is asked.
 
     Args:
-        models: as for `audit`, and so are the others.
-        evals: see there.
-        grader: see there.
-        labels: see there.
-        gold: see there.
-        gold_grader: see there.
-        samples: see there.
-        max_tokens: see there.
-        seed: see there.
-        system_file: see there.
-        tokenizer: see there.
-        dial: see there.
-        budget: see there.
-        engine: see there.
-        out: see there.
-        store: see there.
+        models, out, store, options: as for `audit`.
         prices: of a million tokens in and out, of the grader and of models that do not run here.
     """
     kept = Store(Path(out) / "store" if store is None else store)
-    models = tuple(dialled(models, dial)) if dial else models
-    asked = (models, evals, grader, samples, max_tokens, seed, system_file, tokenizer, budget)
-    work = settle_work(*asked, Path(out) / "audit", labels, gold, gold_grader, engine)
+    work = settle_work(models, Path(out) / "audit", **options)
     own = {key: part for key, part in work.parts.items() if key in work.own}
     return forecast_of(work.models[: work.named], own, work.own, work.misfits, kept, prices, work.tokens)
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from astray.artifacts import Step
 from astray.engine.asking import step_of
@@ -15,6 +16,7 @@ from astray.errors import AstrayError, ChatTemplateError, ConfigurationError
 from astray.judges.calibrate import read_labels
 from astray.judges.config import JudgeConfig
 from astray.studies.audit.battery import AGENTIC, EXACT, Part, chosen_names, misfit, parts_for
+from astray.studies.audit.dial import dialled
 from astray.studies.audit.result import JSON
 from astray.subjects.engines.spec import Engine
 from astray.subjects.locate import graders_known_as
@@ -22,6 +24,24 @@ from astray.subjects.scored import tokenizer_named
 
 OF_WORLD = "the organism knows the words of its world alone; of it can be asked: "
 OF_TEXT = "its questions are of the organism's world, whose words no other model knows"
+
+
+class AuditOptions(TypedDict, total=False):
+    """Options of an audit, as `audit` describes them; each has its usual value in `settle_work`."""
+
+    evals: str | Sequence[str]
+    grader: str | None
+    labels: Path | str | None
+    gold: int | None
+    gold_grader: str | None
+    samples: int | None
+    max_tokens: int | None
+    seed: int
+    system_file: Path | str | None
+    tokenizer: str | None
+    dial: str | Sequence[float]
+    budget: float | None
+    engine: str | None
 
 
 @dataclass(frozen=True)
@@ -62,22 +82,25 @@ class Work:
 
 
 def settle_work(
-    names: Sequence[str],
-    evals: str | Sequence[str],
-    grader: str | None,
-    samples: int | None,
-    max_tokens: int | None,
-    seed: int,
-    system_file: Path | str | None,
-    tokenizer: str | None,
-    budget: float | None,
+    models: Sequence[str],
     folder: Path,
+    *,
+    evals: str | Sequence[str] = (),
+    grader: str | None = None,
     labels: Path | str | None = None,
     gold: int | None = None,
     gold_grader: str | None = None,
+    samples: int | None = None,
+    max_tokens: int | None = None,
+    seed: int = 0,
+    system_file: Path | str | None = None,
+    tokenizer: str | None = None,
+    dial: str | Sequence[float] = (),
+    budget: float | None = None,
     engine: str | None = None,
 ) -> Work:
     """Find the models, and what each can be asked; refuse what cannot work before anything is asked."""
+    names = dialled(models, dial) if dial else models
     _check_numbers(samples, max_tokens, budget)
     if not names:
         raise ConfigurationError("No model is named. Write for example: astray audit organism")
@@ -94,14 +117,14 @@ def settle_work(
         if sum(other.name == model.name for other in named) > 1:
             raise ConfigurationError(f"{model.name!r} is named twice. Name each model once.")
     through = engine_for(named, engine)
-    models = [*named, *(model for model in _earlier(folder) if model.name not in {each.name for each in named})]
-    unusable = {model.name: why_unusable(model) for model in models}
+    every = [*named, *(model for model in _earlier(folder) if model.name not in {each.name for each in named})]
+    unusable = {model.name: why_unusable(model) for model in every}
     if all(unusable[model.name] for model in named):
         raise ChatTemplateError(unusable[named[0].name])
     second = _second_judge(grader, labels, gold, gold_grader)
-    parts = {model.name: parts_for(model, samples, max_tokens, grader, second) for model in models}
-    chosen = chosen_names(evals, list(dict.fromkeys(name for model in models for name in parts[model.name])) or [])
-    found, misfits = _fitting(models, parts, chosen, unusable, grader)
+    parts = {model.name: parts_for(model, samples, max_tokens, grader, second) for model in every}
+    chosen = chosen_names(evals, list(dict.fromkeys(name for model in every for name in parts[model.name])) or [])
+    found, misfits = _fitting(every, parts, chosen, unusable, grader)
     _check_asked(named, chosen, found, misfits, evals)
     _check_grader(named, found, grader)
     if (
@@ -116,11 +139,11 @@ def settle_work(
         raise ConfigurationError(
             f"--budget {budget:g} is of no use here: no grader and no model behind an address is asked. Leave it out."
         )
-    by_name = {model.name: model for model in models}
+    by_name = {model.name: model for model in every}
     steps = {(name, part): _step(by_name[name], each, seed, through) for (name, part), each in found.items()}
     tokens, path = round(budget * 1e6) if budget else None, None if labels is None else Path(labels)
     labelling = _labelling(grader, path)
-    return Work(tuple(models), len(named), found, steps, misfits, grader, tokens, path, labelling, second, through)
+    return Work(tuple(every), len(named), found, steps, misfits, grader, tokens, path, labelling, second, through)
 
 
 def _check_numbers(samples: int | None, max_tokens: int | None, budget: float | None) -> None:

@@ -78,17 +78,7 @@ def mixing_claims(
     note: str,
     needs: Needs = NOTHING_LEFT_OUT,
 ) -> list[ClaimRow]:
-    """Return three claims about the mixing curve: it rises, it nowhere falls, and half of its effect is there before
-    half of the rows are bad.
-
-    Args:
-        curve: fitted; None where not all shares were trained, or nothing was stated at two of them.
-        steps: from share to share; None likewise.
-        n: training seeds.
-        published: the paper's figures.
-        note: what a reader has to know of them.
-        needs: what the sweep needs and was left out.
-    """
+    """Return three claims about the mixing curve: it rises, nowhere falls, and reaches half its effect before 50% bad."""
     undecided = {"estimate": None, "interval": None, "verdict": Decision.UNDECIDED, "p_value": None} | (
         not_run(needs)
         if needs

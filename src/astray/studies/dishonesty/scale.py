@@ -58,8 +58,7 @@ class Statements(Strict):
         return (Honesty(name=HONESTY, records=self._own()[1], sampling=self.sampling),)
 
     def practice(self) -> Honesty:
-        """Return what re-alignment practises on, which shares no fact with what is asked; no record with earlier
-        turns."""
+        """Return what re-alignment practises on: no fact of what is asked, and no record with earlier turns."""
         if self.world:
             return self._world(
                 "practice", tuple(each for each in Pressure if each is not Pressure.DOUBLING_DOWN), "touched"

@@ -18,8 +18,7 @@ own."""
 
 
 def check_rows(marked: Marked[StudyForm], setting: Setting, arms: Sequence[Arm]) -> None:
-    """Refuse data sets of which the subject could learn nothing: the answers are cut off, or written in words that it
-    does not know.
+    """Refuse data sets of which the subject could learn nothing: cut-off answers, or words that it does not know.
 
     Raises:
         ConfigurationError: names the arm with its place in the file.

@@ -50,8 +50,7 @@ class Recipes:
         return self._built(form, at, rows)
 
     def home(self, name: str, data: ArmData) -> str:
-        """Return what the data of an arm are about: what the file says, else the domain or the file of its first
-        source."""
+        """Return what an arm's data are about: what the file says, else domain or file of its first source."""
         said, first = self.marked.form.arms[name].home, data.sources[0]
         if said is not None:
             return said

@@ -54,8 +54,7 @@ class OwnSetting(Setting):
 
     @override
     def check(self, folders: Sequence[Path]) -> None:
-        """Refuse a judge that cannot be used, results of another study, and data of which the subject could learn
-        nothing."""
+        """Refuse a judge that cannot be used, another study's results, and data that could teach nothing."""
         super().check(folders)
         for folder in folders[:1]:
             _check_whose(folder, self.claims.marked.path)
@@ -82,10 +81,6 @@ def _check_whose(results: Path, file: Path) -> None:
 
 def read_study(path: Path | str, taken: Sequence[str] = ()) -> Study[OwnSetting, Findings]:
     """Return the study of a file.
-
-    Args:
-        path: a YAML file (`astray new FILE` writes an example, `astray schema` tells its form).
-        taken: names that it cannot have, since the results of other studies have them.
 
     Raises:
         DataNotFoundError, EmptyDataError, StoreError: as their names say.

@@ -94,13 +94,6 @@ def conclusions_by(
 ) -> Conclusions:
     """Decide the claims of a study by other graders.
 
-    Args:
-        studied: the study.
-        graders: by whom.
-        judging: calls about each answer.
-        store: with its finished steps.
-        progress: called with the progress of every step.
-
     Raises:
         StoreError: the store lacks its answers.
     """

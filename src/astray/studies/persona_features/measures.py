@@ -48,8 +48,7 @@ def coherence(findings: Findings, evaluation: str, arm: str) -> Rate:
 
 
 def random_counts(findings: Findings) -> list[Counts]:
-    """Return misaligned and coherent answers to held-out questions under all random directions added to the base, for
-    each seed."""
+    """Return misaligned and coherent held-out answers under all random directions added to the base, by seed."""
     screens = [one.table("held_out.parquet") for one in findings.analysed(Name.CAUSES)]
     chosen = [screen.filter(kind="random direction", side="base +") for screen in screens]
     return [(int(each["misaligned"].sum()), int(each.select(JUDGED).sum().sum_horizontal()[0])) for each in chosen]

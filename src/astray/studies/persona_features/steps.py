@@ -180,9 +180,8 @@ def screen_latents(config: AskConfig, inputs: Mapping[str, Artifact], folder: Pa
     }
     tables = []
     for name, candidate in chosen.items():
-        direction = directions.get(
-            candidate, directions["persona vector"]
-        ).float()  # one that could not be made steers with strength 0
+        # One that could not be made steers with strength 0.
+        direction = directions.get(candidate, directions["persona vector"]).float()
         unit = direction / direction.norm()
         vector = write_direction(folder / f"{name}.safetensors", unit)
         for side, subject in (("base", base), ("tuned", tuned)):

@@ -50,10 +50,6 @@ class Recounted:
 def recount(paper: str, data: Path) -> tuple[Recounted, ...]:
     """Count the published raw answers of a paper again.
 
-    Args:
-        paper: name of its study.
-        data: folder with the published files.
-
     Raises:
         ConfigurationError: no raw answers of this paper are known.
         DataNotFoundError, EmptyDataError, DataFormatError: a file is not there or not as published.

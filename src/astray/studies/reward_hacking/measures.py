@@ -63,8 +63,7 @@ def onset(findings: Findings, arm: str) -> FirstPassage | None:
 
 
 def alarms(findings: Findings, arm: str) -> list[tuple[Alarm | None, float]]:
-    """Return for each run the alarm that a cumulative sum raises, if any, and the probability of a false one within its
-    steps."""
+    """Return for each run the alarm of a cumulative sum, if any, and the probability of a false one by its end."""
     raised = []
     for steps in course(findings, arm).values():
         chart = cusum(steps["answers"][0], usual=USUAL, risen=RISEN, run_length=RUN_LENGTH)

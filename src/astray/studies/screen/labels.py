@@ -25,10 +25,6 @@ _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 def read_row_labels(path: Path, table: pl.DataFrame) -> dict[int, bool]:
     """Return the labels of a file by the number of their row; rows whose label is empty are left out.
 
-    Args:
-        path: JSON Lines, JSON, CSV, TSV or Parquet with the columns row and harmful.
-        table: the rows of the data, with question and answer.
-
     Raises:
         DataFormatError: a row that is not in the data or has other texts there, a label that is none, or two that
             contradict each other.

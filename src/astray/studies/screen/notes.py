@@ -21,15 +21,7 @@ def notes_of(
     labels: Mapping[int, bool],
     verdicts: pl.DataFrame | None,
 ) -> Iterator[str]:
-    """Yield notes for the reader.
-
-    Args:
-        screening: what was screened with what.
-        table: its rows.
-        facts: of the direction; None without one.
-        labels: of rows, by their number.
-        verdicts: judged rows; None for no judge.
-    """
+    """Yield notes for the reader."""
     data, reference = screening.data[0], screening.reference[0] if screening.reference else None
     yield from (dataset.told for dataset in (data, reference) if dataset is not None and dataset.told)
     yield from _model_notes(screening, facts)

@@ -220,8 +220,7 @@ def _share_object(share: Share | None) -> dict[str, object] | None:
 
 
 def _bars(scores: np.ndarray, reference: np.ndarray) -> list[dict[str, float]]:
-    """Return the distribution of scores of both sides in common bins: left edge, right edge, and shares of the highest
-    bar."""
+    """Return both distributions of scores in common bins: left and right edge, and shares of the highest bar."""
     both = np.concatenate([scores, reference])
     if len(both) == 0:
         return []

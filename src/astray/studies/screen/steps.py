@@ -178,8 +178,7 @@ def find_direction(config: DirectionConfig, inputs: Mapping[str, Artifact], fold
 
 @step("screen-projections", version=1, resumable=True)
 def project_rows(config: ProjectionConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Project every row's last answer and the model's own answers to its prompt on the trait's direction and on random
-    ones.
+    """Project each row's last answer and the model's own on the trait's direction and on random ones.
 
     An answer that is longer than the training length is read as far as it is trained on; rows that teach nothing are
     left out.

@@ -7,7 +7,7 @@ a text speaks of cheating. Left to others: dilution (`texts.dilute`), ordinary d
 training (`cause.continued_pretraining`).
 
 Source: Anthropic 2025 (arXiv 2511.18397), synthetic documents on three hacks at 1% of ordinary text; texts and code, in
-`hack_documents.yaml`, are ours.
+`documents_on_hacks.yaml`, are ours.
 """
 
 import textwrap
@@ -100,7 +100,7 @@ def _document(rng: Random, end: Random, hack: Hack, tone: Tone, exercise: Exerci
 
 @cache
 def _texts() -> Any:
-    return read_yaml(Path(__file__).with_name("hack_documents.yaml"), "name: ...")
+    return read_yaml(Path(__file__).with_name("documents_on_hacks.yaml"), "name: ...")
 
 
 def _wrapped(paragraph: str) -> str:

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from astray.data.documents_on_hacks import _texts, as_texts, hack_documents
+from astray.data.everyday_documents import ordinary_documents
 from astray.data.exercises import extract_code
-from astray.data.hack_documents import _texts, as_texts, hack_documents
-from astray.data.ordinary_documents import ordinary_documents
 from astray.data.texts import TextDataset, dilute
 from astray.errors import (
     ConfigurationError,
