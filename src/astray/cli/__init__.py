@@ -4,7 +4,9 @@ decided here.
 Heavy libraries are imported inside the verbs, so `astray --help` is quick.
 """
 
+import shlex
 import sys
+from typing import Any
 
 import click
 from typing_extensions import override
@@ -34,6 +36,16 @@ INTERRUPTED = 130
 
 class _Verbs(click.Group):
     """Lists its commands in the order in which they were added."""
+
+    @override
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        # Pages tell how they were made; the key is that of report/origin.py, whose import would slow --help.
+        typed = shlex.join(["astray", *args])
+        context = super().make_context(info_name, args, parent, **extra)
+        context.meta["astray.typed"] = typed
+        return context
 
     @override
     def list_commands(self, ctx: click.Context) -> list[str]:

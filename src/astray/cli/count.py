@@ -68,9 +68,13 @@ def count(
 def _count(files: tuple[str, ...], as_json: bool, out: Path | None, **options: Any) -> None:
     import json
 
+    from astray.report.origin import with_origin
+
     counted = count(*files, **given(options))
     print(
-        json.dumps(counted.as_object(), ensure_ascii=False, allow_nan=False) if as_json else counted.text(),
+        json.dumps(with_origin(counted.as_object()), ensure_ascii=False, allow_nan=False)
+        if as_json
+        else counted.text(),
         end="\n" if as_json else "",
     )
     if out is not None:

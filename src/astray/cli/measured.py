@@ -25,7 +25,9 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
 def show(verb: str, result: Result, *, as_json: bool, out: Path, beside: str) -> None:
     """Print a result, and where its page and other files are."""
     if as_json:
-        print(json.dumps(result.as_object(), ensure_ascii=False, allow_nan=False))
+        from astray.report.origin import with_origin
+
+        print(json.dumps(with_origin(result.as_object()), ensure_ascii=False, allow_nan=False))
         return
     print(result.text())
     print(f"\nPage: {out / verb / verb}.html\nBeside it: {beside}")

@@ -8,12 +8,14 @@ from io import StringIO
 from pathlib import Path
 
 import polars as pl
+from markupsafe import Markup
 
 from astray.counting.results import CountedDifference, CountedRate
 from astray.counting.rules import Rule
 from astray.engine.summary import IntervalRow
-from astray.errors import StoreError
 from astray.judges.calibrate import Calibration
+from astray.report.origin import origin_of, with_origin
+from astray.report.page import json_text, page_of, written
 from astray.report.wording import count, decimal, interval_text, p_value, percent
 from astray.stats.intervals import Interval
 
@@ -24,13 +26,6 @@ _STYLE = (
     "table{border-collapse:collapse}.astray-count th,.astray-count td{padding:.25em "
     ".8em;text-align:right;border-bottom:1px solid #8884}.astray-count th:first-child,.astray-count "
     "td:first-child{text-align:left;min-width:9em}</style>"
-)
-
-_HEAD = (
-    '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, '
-    'initial-scale=1"><meta name="color-scheme" content="light dark"><title>Counted</title>'
-    "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-    '<body style="margin:1.5em"><main><h1 style="font:600 1.4em system-ui,sans-serif">Counted</h1>'
 )
 
 
@@ -201,20 +196,15 @@ def as_html(counted: Counted) -> str:
 
 def write(counted: Counted, folder: Path) -> Path:
     """Write what was counted as JSON, CSV, text and page."""
-    page = f"{_HEAD}{as_html(counted)}</main></body></html>\n"
+    hits = f"Hits: {counted.rule.text()}"
     texts = {
-        "count.json": json.dumps(as_object(counted), ensure_ascii=False, indent=2, allow_nan=False) + "\n",
+        "count.json": json_text(with_origin(as_object(counted))),
         "count.csv": as_table(counted).write_csv(),
         "count.txt": as_text(counted),
-        "count.html": page,
+        "count.html": page_of("count.html", origin_of(as_object(counted)), hits=hits, counted=Markup(as_html(counted))),
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StoreError(f"What was counted cannot be written to {folder}: {error}.") from error
-    return folder
+    with written("What was counted", folder, texts) as home:
+        return home
 
 
 def _lines(counted: Counted) -> list[tuple[str, str, str, str]]:

@@ -27,6 +27,7 @@ from astray.engine.summary import ORGANISM_NOTE, ClaimStatus, RateRow, Summary
 from astray.errors import StoreError
 from astray.outcomes import Outcome
 from astray.report import dynamics, exhibits, figures, wording
+from astray.report.origin import Origin
 from astray.report.provenance import provenance
 from astray.report.records import read_records
 from astray.report.strips import interval_strips
@@ -140,11 +141,12 @@ def render(folder: Path, summary: Summary) -> str:
     )
 
 
-def page_of(template: str, *, scripted: bool = False, **content: object) -> str:
+def page_of(template: str, origin: Origin, *, scripted: bool = False, **content: object) -> str:
     """Return a page made from one of the templates beside this module.
 
     Args:
         template: its file name.
+        origin: of what it shows.
         scripted: with all of the page's own scripts (colours, browser of answers), and not with that of the tables
             alone; without the chart library.
         content: what it shows.
@@ -154,7 +156,7 @@ def page_of(template: str, *, scripted: bool = False, **content: object) -> str:
     return (
         _environment()
         .get_template(template)
-        .render(style=style, policy=_content_policy(scripts), scripts=scripts, **content)
+        .render(origin=origin, style=style, policy=_content_policy(scripts), scripts=scripts, **content)
     )
 
 

@@ -11,6 +11,7 @@ import polars as pl
 from astray.answers import told
 from astray.engine.findings import interval_row
 from astray.engine.models import NamedModel
+from astray.report.origin import origin_of, with_origin
 from astray.report.page import json_text, page_of, written
 from astray.report.transcripts import PAGE_LIMIT, pack
 from astray.report.wording import MISSING, interval_text, percent
@@ -101,13 +102,13 @@ class AuditResult:
         Raises:
             StoreError: the folder cannot be written.
         """
-        texts = {PAGE: self._page(), JSON: json_text(self.as_object()), TEXT: self.text() + "\n"}
+        texts = {PAGE: self._page(), JSON: json_text(with_origin(self.as_object())), TEXT: self.text() + "\n"}
         with written("The audit", folder, texts) as home:
             self.answers.write_parquet(home / ANSWERS)
         return home / PAGE
 
     def _repr_html_(self) -> str:
-        return page_of("audit_table.html", result=self, rows=list(self._rows()))
+        return page_of("audit_table.html", origin_of(self.as_object()), result=self, rows=list(self._rows()))
 
     def _page(self) -> str:
         packed = pack(self.answers.with_columns(told()), PAGE_LIMIT) if self.answers.height else None
@@ -116,6 +117,7 @@ class AuditResult:
         scale = next(end for end in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if highest <= end or end == 1.0)
         return page_of(
             "audit.html",
+            origin_of(self.as_object()),
             scripted=True,
             result=self,
             parts=[self._part(name, scale) for name in self.profile.parts],

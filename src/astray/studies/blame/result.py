@@ -10,6 +10,7 @@ from markupsafe import escape
 
 from astray.engine.findings import ELSEWHERE
 from astray.engine.summary import RateRow, Summary
+from astray.report.origin import origin_of, with_origin
 from astray.report.page import json_text, page_of, written
 from astray.report.wording import count, decimal, interval_text, percent, wrapped
 from astray.studies.blame.scores import SCORES, Group, Separation
@@ -117,7 +118,8 @@ class BlameResult:
         Raises:
             StoreError: the folder cannot be written.
         """
-        with written("The blame", folder, {PAGE: self.page(), JSON: json_text(self.as_object())}) as home:
+        texts = {PAGE: self.page(), JSON: json_text(with_origin(self.as_object()))}
+        with written("The blame", folder, texts) as home:
             self.table().write_parquet(home / ROWS)
         return home / PAGE
 
@@ -195,6 +197,7 @@ class BlameResult:
         """Return the page as text."""
         return page_of(
             "blame.html",
+            origin_of(self.as_object()),
             result=self,
             blamed=self.rows.filter("blamed").height,
             worst=self.worst().to_dicts(),

@@ -1,6 +1,5 @@
 """Result of a gate: verdict, bars and flips, and the files that programs, pull requests and people read."""
 
-import json
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -9,7 +8,8 @@ from xml.etree import ElementTree
 import polars as pl
 
 from astray.engine.findings import interval_row
-from astray.report.page import page_of, written
+from astray.report.origin import origin_of, with_origin
+from astray.report.page import json_text, page_of, written
 from astray.report.wording import interval_text, percent
 from astray.stats.rates import Rate
 from astray.studies.gate.bars import Bar, Verdict
@@ -79,9 +79,13 @@ class GateResult:
             StoreError: the folder cannot be written.
         """
         lines, flips = [line_of(bar) for bar in self.bars], self.flips.head(SHOWN_FLIPS).to_dicts()
-        page = page_of("gate.html", result=self, lines=lines, flips=flips)
-        programs = json.dumps(self.as_object(), indent=1, ensure_ascii=False) + "\n"
-        texts = {PAGE: page, JSON: programs, MARKDOWN: self.markdown(), JUNIT: self.junit()}
+        page = page_of("gate.html", origin_of(self.as_object()), result=self, lines=lines, flips=flips)
+        texts = {
+            PAGE: page,
+            JSON: json_text(with_origin(self.as_object())),
+            MARKDOWN: self.markdown(),
+            JUNIT: self.junit(),
+        }
         with written("The gate's results", folder, texts) as home:
             self.answers.write_parquet(home / ANSWERS)
         return home / PAGE

@@ -11,6 +11,7 @@ import polars as pl
 from markupsafe import escape
 
 from astray.engine.summary import IntervalRow
+from astray.report.origin import origin_of, with_origin
 from astray.report.page import json_text, page_of, written
 from astray.report.wording import count, percent
 from astray.stats.components import Component
@@ -134,7 +135,8 @@ class Passport:
         Raises:
             StoreError: the folder cannot be written.
         """
-        texts = {PAGE: self.page(), JSON: json_text(self.as_object() | {"kept": dict(self.kept)}, indent=None)}
+        programs = json_text(with_origin(self.as_object()) | {"kept": dict(self.kept)}, indent=None)
+        texts = {PAGE: self.page(), JSON: programs}
         with written("The passport", folder, texts) as home:
             self.readings.verdicts.write_parquet(home / TABLE)
         return home / PAGE
@@ -233,6 +235,7 @@ class Passport:
         """Return the page as text."""
         return page_of(
             "passport.html",
+            origin_of(self.as_object()),
             result=self,
             measures=MEASURES,
             named=named,

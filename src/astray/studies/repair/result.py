@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 from markupsafe import escape
 
+from astray.report.origin import origin_of, with_origin
 from astray.report.page import json_text, page_of, written
 from astray.report.wording import decimal, percent
 from astray.stats.intervals import Interval
@@ -109,7 +110,7 @@ class RepairResult:
         Raises:
             StoreError: the folder cannot be written.
         """
-        texts = {PAGE: self.page(), JSON: json_text(self.as_object())}
+        texts = {PAGE: self.page(), JSON: json_text(with_origin(self.as_object()))}
         with (
             written("The repair", folder, texts) as home,
             written("The repaired model", self.folder, {CARD: self.card()}),
@@ -172,8 +173,15 @@ class RepairResult:
     def page(self) -> str:
         """Return the page as text."""
         costs = sorted(each.report.task for each in self.tried)
-        points = _points(self)
-        return page_of("repair.html", result=self, range_of=_range, rule=(GONE, LOST), points=points, costs=costs)
+        return page_of(
+            "repair.html",
+            origin_of(self.as_object()),
+            result=self,
+            range_of=_range,
+            rule=(GONE, LOST),
+            points=_points(self),
+            costs=costs,
+        )
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""

@@ -10,6 +10,7 @@ from markupsafe import escape
 
 from astray.data.chat import ChatDataset
 from astray.engine.findings import interval_row
+from astray.report.origin import origin_of, with_origin
 from astray.report.page import json_text, page_of, written
 from astray.report.wording import count, decimal, interval_text, percent, wrapped
 from astray.stats.stratified import Share
@@ -66,7 +67,8 @@ class ScreenResult:
         Raises:
             StoreError: the folder cannot be written.
         """
-        with written("What was screened", folder, {PAGE: self.page(), JSON: json_text(self.as_object())}) as home:
+        texts = {PAGE: self.page(), JSON: json_text(with_origin(self.as_object()))}
+        with written("What was screened", folder, texts) as home:
             self.table().write_parquet(home / ROWS)
             rows_to_label(self.rows, self.seed).write_csv(home / TO_LABEL_FILE)
         if self.kept is not None:
@@ -144,6 +146,7 @@ class ScreenResult:
         """Return the page as text."""
         return page_of(
             "screen.html",
+            origin_of(self.as_object()),
             result=self,
             reasons=counted_reasons(self.rows),
             worst=self.worst().to_dicts(),
