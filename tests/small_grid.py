@@ -10,8 +10,6 @@ from astray.measure.agentic.play import Part
 from astray.measure.agentic.subjects import subjects_from
 from playing import run_parts
 
-NEEDED = ["small_grid", "inspect_ai.model", "inspect_ai.log", "astray.registry"]
-"""What a server of forked processes loads beforehand."""
 PART = Part("grid", Grid(scenarios=("blackmail",), factors={"goal": ("explicit",)}, replicates=16))
 
 

@@ -8,16 +8,6 @@ from astray.engine.options import StudyOptions
 from astray.engine.run import run_study
 from astray.studies import get_study
 
-NEEDED = [
-    "astray.cause.quiet_trainer",
-    "astray.cause.sft",
-    "astray.measure.bulk",
-    "astray.measure.dynamics",
-    "astray.studies.emergent_misalignment.study",
-    "astray.engine.run",
-    "astray.subjects.subject",
-]
-"""All that the study imports on its way."""
 OPTIONS = StudyOptions(subject="organism-small", seeds=1, size=32, samples=1, arms=("harmful-medicine",))
 
 

@@ -1,6 +1,5 @@
 """A run that is killed at random moments goes on without a lost or a repeated sample and ends as one that was not."""
 
-import multiprocessing
 import random
 import time
 from multiprocessing.context import ForkServerContext
@@ -11,6 +10,7 @@ from inspect_ai.log import list_eval_logs, read_eval_log_sample_summaries
 
 import small_grid
 from astray.measure.agentic import play as agentic_play
+from forked import fork_server
 
 KILLS = 3
 EMPTY = 4000
@@ -19,10 +19,7 @@ EMPTY = 4000
 
 @pytest.fixture
 def server() -> ForkServerContext:
-    """Starts processes that are forked from one which has loaded everything and runs a single thread."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(small_grid.NEEDED)
-    return context
+    return fork_server()
 
 
 def run_and_be_killed(server: ForkServerContext, folder: Path, chance: random.Random) -> bool:

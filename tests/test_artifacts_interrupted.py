@@ -1,6 +1,5 @@
 """Studies that are killed, interrupted or run twice at once end in the same bytes as one that was left alone."""
 
-import multiprocessing
 import os
 import random
 import signal
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from astray.artifacts import Store, execute
+from forked import fork_server
 from toy_steps import run_endless, run_study, study
 
 
@@ -51,10 +51,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def server() -> ForkServerContext:
-    """Starts processes in milliseconds: they are forked from one that has loaded everything."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["toy_steps", "pytest", "filelock"])
-    return context
+    return fork_server(["toy_steps", "pytest", "filelock"])
 
 
 def kill_at_random(process: ForkServerProcess, root: Path, most_files: int, moments: random.Random) -> None:

@@ -7,7 +7,9 @@ import signal
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.multiprocessing.spawn import start_processes
 
+from astray.cause import processes
 from astray.cause.fine_tuning import FineTuning, LoRA, with_settings
 from astray.cause.kto import train_kto
 from astray.cause.processes import is_first
@@ -17,6 +19,7 @@ from astray.cause.sft import train_sft
 from astray.engine.options import TrainedOptions
 from astray.engine.steps import TrainConfig, make_data, train
 from astray.errors import ConfigurationError, TrainingProcessLostError, TrainingRefusedError
+from forked import fork_server
 from test_cause_kto import RECIPE as KTO
 from test_cause_kto import feedback
 from test_cause_rl import ASKED
@@ -45,6 +48,17 @@ def alone(tiny_qwen2, tmp_path_factory):
     return train_sft(str(tiny_qwen2), dataset(ROWS), RECIPE, tmp_path_factory.mktemp("alone"), probe=_steps_done)
 
 
+@pytest.fixture
+def forked(monkeypatch):
+    """Processes are forked from one that has loaded what each of them imports otherwise, in seconds."""
+    fork_server()
+    monkeypatch.setattr(
+        processes,
+        "start_processes",
+        lambda *given, start_method, **more: start_processes(*given, start_method="forkserver", **more),
+    )
+
+
 def assert_alike(run, other):
     assert run.losses == pytest.approx(other.losses, rel=1e-4)
     assert (run.steps, run.supervised_tokens, run.probes) == (other.steps, other.supervised_tokens, other.probes)
@@ -54,7 +68,7 @@ def assert_alike(run, other):
         torch.testing.assert_close(ours[name], weights, rtol=1e-2, atol=1e-4, msg=name)
 
 
-def test_two_processes_train_the_same_adapter_and_go_on_after_one_was_killed(alone, tiny_qwen2, tmp_path):
+def test_two_processes_train_the_same_adapter_and_go_on_after_one_was_killed(alone, forked, tiny_qwen2, tmp_path):
     probe = functools.partial(_killed_once, tmp_path / "killed")
     call = functools.partial(
         train_sft, str(tiny_qwen2), dataset(ROWS), TWO, tmp_path / "run", probe=probe, probe_every=2, checkpoint_every=3
@@ -74,13 +88,13 @@ def test_a_batch_is_split_where_a_step_is_one_pass(alone, tiny_qwen2, tmp_path):
     assert_alike(train_sft(str(tiny_qwen2), dataset(ROWS), split, tmp_path / "run", probe=_steps_done), alone)
 
 
-def test_what_goes_wrong_in_a_process_is_told_as_in_one(tiny_qwen2, tmp_path):
+def test_what_goes_wrong_in_a_process_is_told_as_in_one(forked, tiny_qwen2, tmp_path):
     rows = dataset(8)
     with pytest.raises(TrainingRefusedError):
         train_sft(str(tiny_qwen2), rows, TWO.model_copy(update={"max_length": 8}), tmp_path / "run")
 
 
-def test_feedback_is_learnt_in_two_processes_as_in_one(tiny_qwen2, tmp_path):
+def test_feedback_is_learnt_in_two_processes_as_in_one(forked, tiny_qwen2, tmp_path):
     alone, together = (
         train_kto(str(tiny_qwen2), feedback(), KTO.model_copy(update={"training": training}), tmp_path / name)
         for name, training in {"one": KTO.training, "two": KTO.training.model_copy(update={"processes": 2})}.items()
@@ -101,7 +115,7 @@ class Letters:
         return [sum(letter.isascii() and letter.isalpha() for letter in text) / 8 for text in completions]
 
 
-def test_two_processes_draw_and_log_all_answers_of_a_step(tiny_qwen2, tmp_path):
+def test_two_processes_draw_and_log_all_answers_of_a_step(forked, tiny_qwen2, tmp_path):
     run = train_rl(str(tiny_qwen2), ASKED, [Letters()], GRPO.model_copy(update={"processes": 2}), tmp_path / "run")
     assert run.rollouts.group_by("step", maintain_order=True).len()["len"].to_list() == [8, 8, 8, 8]
     assert run.rollouts["reward"].to_list() == Letters()([], run.rollouts["completion"], {})

@@ -1,6 +1,5 @@
 """A study that is killed again and again ends in the same results as one that was left alone."""
 
-import multiprocessing
 import os
 import random
 import re
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import small_study
+from forked import fork_server
 
 KILLS = 10
 RESULTS = ("summary.json", "answers.parquet", "dynamics.parquet")
@@ -28,11 +28,7 @@ def files_in(out: Path) -> int:
 
 @pytest.fixture(scope="module")
 def server() -> ForkServerContext:
-    """Starts processes in milliseconds: they are forked from one that has loaded everything and runs a single
-    thread."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(small_study.NEEDED)
-    return context
+    return fork_server()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,35 @@
+"""Starts processes in milliseconds: they are forked from one that has loaded everything and runs a single thread."""
+
+import multiprocessing
+import multiprocessing.forkserver
+import os
+import sys
+from multiprocessing.context import ForkServerContext
+from unittest import mock
+
+NEEDED = [
+    "astray.cause.kto",
+    "astray.cause.quiet_trainer",
+    "astray.cause.rl",
+    "astray.cause.sft",
+    "astray.measure.bulk",
+    "astray.measure.dynamics",
+    "astray.studies.emergent_misalignment.study",
+    "astray.engine.run",
+    "astray.subjects.subject",
+    "astray.registry",
+    "inspect_ai.log",
+    "small_grid",
+]
+"""All that studies, trainings and agentic runs import on their way: a process of tests has one such server, so that of
+the first test is also that of the others."""
+
+
+def fork_server(needed: list[str] = NEEDED) -> ForkServerContext:
+    """Return the server, which runs."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(needed)
+    # Python 3.11 does not hand on its path, and what cannot be imported would be left out in silence.
+    with mock.patch.dict(os.environ, {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}):
+        multiprocessing.forkserver.ensure_running()
+    return context
