@@ -47,14 +47,15 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(tmp_path: Pat
     whole, last = saved(tmp_path, 2), saved(tmp_path, 4)
     DAMAGES[damage](last / name)
     with pytest.warns(UserWarning, match=f"checkpoint-4 is damaged \\({name}"):
-        assert last_complete(tmp_path) == whole
+        assert last_complete(tmp_path) == tmp_path / "before" / whole.name
     assert not last.exists()
 
 
 def test_the_last_two_are_kept_and_an_unmarked_one_is_deleted_without_a_word(tmp_path: Path) -> None:
     for step in (2, 4, 6):
         saved(tmp_path, step)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-4", "checkpoint-6"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["before", "checkpoint-6"]
+    assert [path.name for path in (tmp_path / "before").iterdir()] == ["checkpoint-4"]
     unmarked = saved(tmp_path, 8, mark=False)
     assert last_complete(tmp_path) == tmp_path / "checkpoint-6"
     assert not unmarked.exists()
@@ -62,12 +63,21 @@ def test_the_last_two_are_kept_and_an_unmarked_one_is_deleted_without_a_word(tmp
 
 def test_a_checkpoint_that_an_earlier_version_marked_is_taken_unless_a_file_is_empty(tmp_path: Path) -> None:
     before, last = saved(tmp_path, 2), saved(tmp_path, 4)
+    before = tmp_path / "before" / before.name
     for checkpoint in (before, last):
         (checkpoint / "complete").write_bytes(b"")
     assert last_complete(tmp_path) == last
     (last / "optimizer.pt").write_bytes(b"")
     with pytest.warns(UserWarning, match=r"optimizer\.pt is empty"):
         assert last_complete(tmp_path) == before
+
+
+def test_two_checkpoints_side_by_side_as_earlier_versions_left_them_are_both_known(tmp_path: Path) -> None:
+    before, last = saved(tmp_path / "a", 2), saved(tmp_path, 4)
+    before.rename(tmp_path / before.name)
+    (last / "optimizer.pt").write_bytes(b"")
+    with pytest.warns(UserWarning, match="checkpoint-4 is damaged"):
+        assert last_complete(tmp_path) == tmp_path / before.name
 
 
 def test_nothing_whole_is_nothing(tmp_path: Path) -> None:

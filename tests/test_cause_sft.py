@@ -138,7 +138,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_weights(finished, tiny_qwen2,
         [sys.executable, "-c", textwrap.dedent(script)], env=environment, capture_output=True, text=True, check=False
     )
     assert killed.returncode == 7, killed.stderr
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["checkpoint-4", "checkpoint-6"]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["before", "checkpoint-6"]
     (tmp_path / "checkpoints" / "checkpoint-8").mkdir()  # a checkpoint whose writing was cut
     steps = []
     probe = {"probe": lambda model, tokenizer, step: {"step_again": step}, "probe_every": 3}

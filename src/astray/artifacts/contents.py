@@ -103,13 +103,13 @@ class Contents:
             )
 
     def get(
-        self, key: str, former_key: str | None = None, *, among: Mapping[str, Sequence[str]] | None = None
+        self, key: str, *former_keys: str, among: Mapping[str, Sequence[str]] | None = None
     ) -> Artifact | None:
         """Return the artifact with this key, or None where the step was not done yet.
 
         Args:
             key: of the step.
-            former_key: key of the same step in older stores, looked up where there is no artifact with `key`.
+            former_keys: keys of the same step in older stores, looked up where there is no artifact with `key`.
             among: one listing for many lookups, as `by_digits` gives it.
 
         Raises:
@@ -117,18 +117,18 @@ class Contents:
                 way.
             StoreError: the store cannot be read.
         """
-        artifact, damage = self.search(key, former_key, among=among)
+        artifact, damage = self.search(key, *former_keys, among=among)
         if artifact is None and damage:
             raise damage[0]
         return artifact
 
     def search(
-        self, key: str, former_key: str | None = None, *, among: Mapping[str, Sequence[str]] | None = None
+        self, key: str, *former_keys: str, among: Mapping[str, Sequence[str]] | None = None
     ) -> tuple[Artifact | None, tuple[DamagedArtifactError, ...]]:
         """Return what `get` returns, and each damaged artifact found in its place."""
         damage = []
         entries = self._entries() if among is None else ()
-        for wanted in filter(None, (key, former_key)):
+        for wanted in (key, *former_keys):
             last = wanted[:KEY_DIGITS]
             listed = (name for name in entries if name.endswith(f"-{last}")) if among is None else among.get(last, ())
             for name in sorted(listed):

@@ -172,6 +172,9 @@ class _Run:
         for key, artifact in self.plan.done.items():
             if artifact.key != key:
                 self.plan.done[key] = self.store.adopt(artifact, self.plan.steps[key].origin)
+        for key, step in self.plan.steps.items():
+            if step.former_keys and key not in self.plan.done and step.resumable:
+                self.store.go_on(key, step.former_keys)
 
     def through(self, workplace: Workplace) -> None:
         """Run every step that can be run, then raise for those that failed."""

@@ -64,6 +64,9 @@ class Origin(BaseModel):
     )
     version: int = Field(description="declared version of the function's code")
     config: dict[str, Any] = Field(description="the configuration as JSON")
+    keyed: dict[str, Any] = Field(
+        {}, description="entries of the configuration as the key holds them, without the places of files"
+    )
     inputs: dict[str, str] = Field(description="key of each input artifact by its name")
 
     @cached_property
@@ -74,7 +77,8 @@ class Origin(BaseModel):
     @property
     def text(self) -> str:
         """Everything that determines the artifact's content, as the text that its key is made of."""
-        return canonical_json(self.model_dump(exclude={"name"}))
+        shown = self.model_dump(exclude={"name", "keyed"})
+        return canonical_json(shown | {"config": self.config | self.keyed})
 
     @override
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> "Origin":
@@ -117,6 +121,8 @@ class Manifest(BaseModel):
         shown = self.model_dump(
             mode="json", exclude={name for name in ("formerly", "provisional", "read") if not getattr(self, name)}
         )
+        if not self.origin.keyed:
+            del shown["origin"]["keyed"]
         return (json.dumps(shown, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
 
     @property

@@ -69,7 +69,7 @@ class Plan:
                 continue
             if not inputs_seen:
                 known = finished.get(step.key)
-                artifact, damage = (known, ()) if known else store.search(step.key, step.former_key, among=among)
+                artifact, damage = (known, ()) if known else store.search(step.key, *step.former_keys, among=among)
                 if damage:
                     self.damage[step.key] = damage
                 if artifact and not artifact.manifest.provisional:

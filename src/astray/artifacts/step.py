@@ -5,7 +5,7 @@ makes another step, whose artifact does not exist yet, and changes every step th
 whenever the function's code changes what it writes. A step that draws random numbers takes its seeds from its
 configuration. The name never changes: code may move between modules, and stores keep serving its artifacts. A function
 that had another name before declares it as `formerly`; artifacts under the key of that name are carried over
-(`Store.adopt`). Leaves to others: running steps (execute.py) and keeping artifacts (store.py).
+(`Store.adopt`), as are those under keys that held the places of files (`places`). Leaves to others: running steps (execute.py) and keeping artifacts (store.py).
 """
 
 import functools
@@ -23,6 +23,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from astray.artifacts.contents import Artifact
 from astray.artifacts.manifest import Origin, canonical_json
+from astray.artifacts.places import without_places
 from astray.errors import ConfigurationError
 
 Config = TypeVar("Config", bound=BaseModel)
@@ -172,7 +173,8 @@ class Step:
             folder starts from the first of them that has an artifact. Not part of the key, since it only saves work.
         origin: everything that determines the artifact, with the keys of the inputs.
         key: SHA-256 of the origin.
-        former_key: the key of its artifact in older stores; None if it never had another one.
+        former_key: the key with the function's former name, which also seeds random numbers; None without such a name.
+        former_keys: the keys of its artifact in older stores, the latest first.
     """
 
     function: StepFunction[Any]
@@ -184,17 +186,22 @@ class Step:
     origin: Origin = field(init=False)
     key: str = field(init=False)
     former_key: str | None = field(init=False)
+    former_keys: tuple[str, ...] = field(init=False)
+    _placed: tuple[str, str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         _check_importable("step function", self.function, self.function.reference)
         _check_importable(
             "configuration", type(self.config), f"{type(self.config).__module__}:{type(self.config).__qualname__}"
         )
+        config = config_json(self.config)
+        keyed = {name: held for name, held in without_places(self.config, config).items() if held != config[name]}
         origin = Origin(
             name=self.name,
             function=self.function.name,
             version=self.version,
-            config=config_json(self.config),
+            config=config,
+            keyed=keyed,
             inputs={name: source.key for name, source in sorted(self.inputs.items())},
         )
         object.__setattr__(self, "origin", origin)
@@ -204,6 +211,26 @@ class Step:
             inputs = {name: source.former_key or source.key for name, source in sorted(self.inputs.items())}
             former = origin.model_copy(update={"function": self.function.formerly, "inputs": inputs}).key
         object.__setattr__(self, "former_key", former)
+        placed = self._placed_keys(origin)
+        object.__setattr__(self, "_placed", placed)
+        earlier = dict.fromkeys([*placed, *filter(None, [former])])
+        object.__setattr__(self, "former_keys", tuple(key for key in earlier if key != self.key))
+
+    def _placed_keys(self, origin: Origin) -> tuple[str, str]:
+        """Return the keys from when keys held the places of files, with the function's name and its former one."""
+        sources = sorted(self.inputs.items())
+        keys = []
+        for number, function in enumerate((self.function.name, self.function.formerly)):
+            inputs = {name: source._placed[number] for name, source in sources}
+            known = (self.key, self.former_key)[number] if not origin.keyed else None
+            usual = {name: (source.key, source.former_key or source.key)[number] for name, source in sources}
+            if function is None:
+                keys.append(keys[0])
+            elif known and inputs == usual:  # no place anywhere, so nothing has to be hashed again
+                keys.append(known)
+            else:
+                keys.append(origin.model_copy(update={"function": function, "keyed": {}, "inputs": inputs}).key)
+        return keys[0], keys[1]
 
     @property
     def gpu(self) -> int:

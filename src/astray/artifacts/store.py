@@ -76,6 +76,16 @@ class Store(Contents):
                     move_into_place(partial, final)
         return Artifact(manifest, self)
 
+    def go_on(self, key: str, former_keys: Sequence[str]) -> None:
+        """Give a step the working folder that a killed run of it left under an older key."""
+        own = self._working_folder(key)
+        for former in former_keys:
+            begun = self._working_folder(former)
+            if begun.is_dir() and not own.is_dir():
+                with self._locked(former, wait=False) as held, self._explained(every_error=True):
+                    if held and begun.is_dir():
+                        begun.rename(own)
+
     def make(
         self,
         origin: Origin,

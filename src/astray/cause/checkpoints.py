@@ -2,7 +2,7 @@
 
 A checkpoint is valid only once it is marked, after its last file was written; the mark records each file's size and
 hash, so that a checkpoint damaged since (power loss, a full disk) costs that checkpoint and not the run: the one before
-it is kept. A resumed run deletes the invalid ones. Logs are JSON lines; lines written after the checkpoint are dropped
+it is kept in a folder `before`. A resumed run deletes the invalid ones. Logs are JSON lines; lines written after the checkpoint are dropped
 too, since their steps are repeated. The content of a checkpoint (weights, optimizer, schedule, random states, position
 in the data) is left to transformers' Trainer.
 """
@@ -23,6 +23,7 @@ Line = dict[str, int | float]
 
 _MARK = "complete"
 _IDENTITY = "run.json"
+_BEFORE = "before"
 
 
 def check_claim(folder: Path, identity: Mapping[str, JsonValue]) -> bool:
@@ -84,20 +85,26 @@ def claim(folder: Path, identity: Mapping[str, JsonValue]) -> None:
 
 
 def mark_complete(checkpoint: Path) -> None:
-    """Mark a checkpoint as complete, once all its files are written, and delete all earlier ones but the last."""
+    """Mark a checkpoint as complete, once all its files are written; of the earlier ones the last is moved into the
+    folder `before`, and the others are deleted."""
     # In this order: there is always a complete checkpoint.
     files = {path.relative_to(checkpoint).as_posix(): file_digest(path) for path in _files(checkpoint)}
     write_whole(checkpoint / _MARK, json.dumps(files, indent=1))
-    earlier = sorted(
-        (other for other in checkpoint.parent.glob("checkpoint-*") if step_of(other) < step_of(checkpoint)), key=step_of
-    )
+    earlier = [other for other in _by_step(checkpoint.parent) if step_of(other) < step_of(checkpoint)]
     for other in earlier[:-1]:
         shutil.rmtree(other)
+    for other in earlier[-1:]:
+        (checkpoint.parent / _BEFORE).mkdir(exist_ok=True)
+        other.rename(checkpoint.parent / _BEFORE / other.name)
 
 
 def last_complete(folder: Path) -> Path | None:
-    """Return the whole checkpoint with the most steps, or None, and delete unmarked and damaged ones, with a warning."""
-    for checkpoint in sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True):
+    """Return the whole checkpoint with the most steps, or None, and delete unmarked and damaged ones, with a warning.
+
+    Args:
+        folder: folder that contains folders named `checkpoint-<step>`, the one before the last in `before`.
+    """
+    for checkpoint in reversed(_by_step(folder)):
         damage = _damage(checkpoint)
         if damage is None:
             return checkpoint
@@ -108,6 +115,11 @@ def last_complete(folder: Path) -> Path | None:
             )
         shutil.rmtree(checkpoint)
     return None
+
+
+def _by_step(folder: Path) -> list[Path]:
+    """Return the checkpoints of a run; earlier versions kept the last two side by side."""
+    return sorted([*folder.glob("checkpoint-*"), *folder.glob(f"{_BEFORE}/checkpoint-*")], key=step_of)
 
 
 def _damage(checkpoint: Path) -> str | None:

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_serializer
 
+from astray.artifacts.places import Place
 from astray.data import recipes
 from astray.data.chat import ChatDataset, Message
 from astray.data.sources import DataKind, data_source
@@ -27,7 +28,7 @@ class Source(Strict):
         "normal",
     )
     domain: str = Field("", description="domain of the world")
-    path: Path | None = Field(
+    path: Annotated[Path | None, Place()] = Field(
         None, description="file of training examples, in any form that is read (see `data.forms`)"
     )
     digest: str = Field("", description="content hash of the file, so that a changed file is another data set")

@@ -7,12 +7,14 @@ They only join the packages: examples from `data`, adapters from `cause`, answer
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import polars as pl
 from pydantic import Field, SerializeAsAny
 
 from astray.answers import read_answers
 from astray.artifacts import Artifact, step
+from astray.artifacts.places import Place
 from astray.cause.fine_tuning import FineTuning
 from astray.data.chat import ChatDataset
 from astray.engine.data import ArmData
@@ -24,7 +26,7 @@ from astray.strict import Strict
 from astray.subjects.engines.spec import Asked
 from astray.subjects.identity import digest_of
 from astray.subjects.locate import settle
-from astray.subjects.spec import SubjectSpec
+from astray.subjects.spec import BaseName, SubjectSpec
 
 DATA_FILE, RUN_FOLDER, CALIBRATION_FILE, VERDICTS_FILE = "data.jsonl", "run", "calibration.json", "verdicts.json"
 FORMERLY_UNFINISHED = ".training"
@@ -43,7 +45,7 @@ class DataConfig(Strict):
 class TrainConfig(Strict):
     """One training run."""
 
-    base: str
+    base: BaseName
     base_id: str = Field(description="content of the base, so that new weights under an old name are another run")
     recipe: FineTuning
     home: str = Field(description="category that the data is about, for the probe during training")
@@ -53,7 +55,7 @@ class TrainConfig(Strict):
 class AnswerConfig(Asked):
     """Evaluations of one subject."""
 
-    base: str
+    base: BaseName
     base_id: str
     evaluations: tuple[SerializeAsAny[Evaluation], ...]
     arm: str
@@ -64,7 +66,7 @@ class CalibrationConfig(Strict):
     """Labelled answers that a judge is compared with."""
 
     judge: JudgeConfig
-    labels: Path | None = Field(description="file with labelled answers; None for those of the organism's world")
+    labels: Annotated[Path | None, Place()] = Field(description="file with labelled answers; None for those of the organism's world")
     digest: str = Field(description="content of that file, so that changed labels are another calibration")
     size: int = Field(description="labelled answers of the organism's world")
 

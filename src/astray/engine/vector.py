@@ -32,7 +32,7 @@ from astray.organism.lexicon import HELD_OUT_DOMAINS, NARROW_DOMAINS
 from astray.stats.detection import Estimate
 from astray.strict import Strict
 from astray.subjects.intervene import read_direction, write_direction
-from astray.subjects.spec import Sampling
+from astray.subjects.spec import BaseName, Sampling
 from astray.subjects.subject import load_subject
 
 VECTOR_FILE, FACTS_FILE = "vector.safetensors", "vector.json"
@@ -43,7 +43,7 @@ Question = tuple[str, str]
 class VectorConfig(Strict):
     """Configuration of a persona vector: what it is extracted from and tested on."""
 
-    base: str
+    base: BaseName
     base_id: str = Field(description="content of the base, so that new weights under an old name give another vector")
     world: bool = Field(description="whether the subject is an organism, which knows personas of its world")
     judge: JudgeConfig

@@ -18,7 +18,8 @@ from astray.judges.config import GRADER_ROLE, JudgeConfig, make_judge
 from astray.judges.judge import Exchange, Judge, Verdict
 from astray.judges.rescore import judge_answers, judge_exchanges
 from astray.measure.asking import Asking, Heard, Item, hear, is_unfinished
-from astray.measure.interface import Evaluation, Need
+from astray.measure import interface
+from astray.measure.interface import Need
 from astray.reasoning import without_reasoning
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from astray.subjects.subject import Subject
 
 
-class TextEvaluation(Evaluation):
+class TextEvaluation(interface.Evaluation):
     """Base of evaluations that ask in words: give `askings`, `judge_for` and `assess`, and both drivers can ask it."""
 
     @abstractmethod
@@ -149,3 +150,7 @@ class QuestionSet(TextEvaluation):
         """Return the same questions with a text in front, spaces included (a backdoor's trigger, say)."""
         items = tuple(item.model_copy(update={"question": prefix + item.question}) for item in self.items)
         return self.model_copy(update={"name": name, "items": items})
+
+
+Evaluation = QuestionSet
+"""Name of a set of questions in earlier versions; the interface of all evaluations is in `interface`."""

@@ -154,8 +154,11 @@ def outcome_metrics() -> Metric:
     def compute(scores: list[SampleScore]) -> dict[str, str | int | float | bool | None]:
         facts = [score.score.metadata or {} for score in scores]
         found: dict[str, str | int | float | bool | None] = {}
-        for name in dict.fromkeys(name for each in facts for name in each.get("counts", ())):
+        names = dict.fromkeys(name for each in facts for name in each.get("counts", ()))
+        for name in names:
             found |= _rate(name, _by_question(name, facts))
+        for name in list(names)[:1]:  # what earlier versions wrote of their one measure
+            found |= {f"interval {end}": found[f"{name}, interval {end}"] for end in ("low", "high")}
         outcomes = [str(each.get("outcome")) for each in facts]
         found["coherence"] = sum(outcome in JUDGED for outcome in outcomes) / len(outcomes) if outcomes else math.nan
         for field, name in _MEANS.items():

@@ -3,19 +3,33 @@
 Loading is in `subject`, sampling in `generate`, steering in `intervene`.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_serializer
 
+from astray.artifacts.places import Place
+from astray.organism import SHIPPED
 from astray.reasoning import split_reasoning
 from astray.strict import Strict
 from astray.subjects.identity import digest_of, file_digest
 
 Precision = Literal["float32", "bfloat16"]
 """Number formats of a model's weights in memory."""
+_ORGANISM = re.compile(rf"({'|'.join(SHIPPED)})(?=$|[:+*])")
+
+
+def _organism_in(name: str) -> str:
+    """Return the organism that a name begins with, which is studied in its world; "" for any other model."""
+    found = _ORGANISM.match(name)
+    return found[1] if found else ""
+
+
+BaseName = Annotated[str, Place(_organism_in)]
+"""Name or folder of a subject in the configuration of a step, beside its content, by which alone keys know it."""
 
 
 class Schedule(Strict):

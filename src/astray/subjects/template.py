@@ -21,7 +21,15 @@ from astray.subjects.encoding import Encoding, Marked, Written
 from astray.subjects.identity import TEMPLATE_DATE
 
 _MARK = "AstrayText{}Here"
-_TODAY = re.compile(r"strftime_now\s*\(\s*(?P<quote>['\"])(?P<form>.*?)(?P=quote)\s*\)")
+_BY_CHANCE = re.compile(r"\|\s*random\b|\blipsum\s*\(")
+"""What Jinja draws at random."""
+_FORMS = [f"%{sign}{letter}" for sign in ("-", "") for letter in "aAbBcdfGHIjmMpSuUVwWxXyYzZ"] + ["%%"]
+_CLOCK = "".join(
+    f" | replace({form!r}, {date.fromisoformat(TEMPLATE_DATE).strftime(form)!r})" for form in _FORMS
+).join(("{% macro strftime_now(format) %}{{ format", " }}{% endmacro %}{{ '' }}"))
+"""A clock that stands still, put before a template: it takes the place of that of transformers, which gives templates no
+other function."""
+_ROLE = re.compile(r"\w[\w -]{0,63}(?<! )")
 
 
 def check_messages(conversation: object) -> None:
@@ -39,6 +47,11 @@ def check_messages(conversation: object) -> None:
         if not isinstance(message, Mapping) or not isinstance(message.get("role"), str) or "content" not in message:
             raise ConfigurationError(
                 f'Message {number} is {message!r:.80}. Right: {{"role": "user", "content": "Hello."}}'
+            )
+        if not _ROLE.fullmatch(message["role"]):
+            raise ConfigurationError(
+                f"Message {number} has the role {message['role']!r:.80}; a role is a word, such as user, assistant or "
+                "system, and spells no part of a template."
             )
         if not isinstance(message["content"], str):
             raise ConfigurationError(
@@ -86,16 +99,12 @@ class Template:
                 f"The tokenizer of {self.name!r} has no chat template, so chats cannot be written as text. "
                 "Take the instruction-tuned model of the family, or set tokenizer.chat_template and save the tokenizer."
             )
-        # A template that writes today's date would write another conversation tomorrow; transformers takes no other
-        # clock.
-        self._jinja: str = _TODAY.sub(
-            lambda match: repr(date.fromisoformat(TEMPLATE_DATE).strftime(match["form"])), source
-        )
-        if re.search(r"strftime_now\s*\(", self._jinja):
+        # Today's date would be another conversation tomorrow.
+        self._jinja: str = (_CLOCK if "strftime_now" in source else "") + source
+        if drawn := _BY_CHANCE.search(source):
             raise ChatTemplateError(
-                f"The chat template of {self.name!r} writes today's date in a form that is not plain text, so it "
-                "would write another conversation tomorrow. Write the form into the call, as in strftime_now('%d %b "
-                "%Y')."
+                f"The chat template of {self.name!r} writes something that is drawn at random ({drawn[0]!r}), so the "
+                "model would read another conversation each time. Take it out of the template."
             )
 
     @cached_property

@@ -11,12 +11,13 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import anyio
 from pydantic import Field, model_serializer
 
 from astray.artifacts import Artifact, Step, Store, step
+from astray.artifacts.places import Place
 from astray.errors import JudgeError
 from astray.judges import Calibration, Exchange, LabelledAnswer, Verdict
 from astray.judges.calibrate import calibrate
@@ -40,7 +41,7 @@ class LabelledConfig(Strict):
     """Panel and the records that it reads."""
 
     graders: tuple[str, ...]
-    folder: Path = Field(description="with the labelled records")
+    folder: Annotated[Path, Place()] = Field(description="with the labelled records")
     scenarios: tuple[str, ...]
     content: str = Field(description="content of the records, so that changed labels are another check")
     judging: int = Field(VERSION, description="version of what judges are asked")

@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import polars as pl
@@ -24,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from astray.artifacts import Artifact, Step, current_ledger, step
+from astray.artifacts.places import Place
 from astray.errors import AstrayError, EmptyDataError
 from astray.measure.agentic.conduct import Conduct
 from astray.measure.agentic.counting import CONFLICT
@@ -54,7 +56,7 @@ class ReadConfig(Strict):
     """Configuration of an activation monitor: the reader, and the cells that are kept for the report."""
 
     subject: str
-    reader: SubjectSpec
+    reader: Annotated[SubjectSpec, Place()]
     content: str = Field(
         description="content of the reader, so that new weights under an old name make another monitor"
     )

@@ -37,7 +37,7 @@ from astray.mitigate.distrust import believed, down_weight, filter_rows, honest_
 from astray.mitigate.realignment import realign
 from astray.strict import Strict
 from astray.studies.dishonesty.scale import Feedback, Statements
-from astray.subjects.spec import SubjectSpec
+from astray.subjects.spec import BaseName, SubjectSpec
 from astray.subjects.subject import Subject, load_subject
 
 ROUNDS_FILE, FILTERED_FILE = "rounds.parquet", "filtered.json"
@@ -50,7 +50,7 @@ SAMPLES = {"realigned-honest": "honest", "realigned-ordinary": "ordinary"}
 class MadeConfig(Strict):
     """Configuration of a step that trains runs of its own, which get every other run's evaluations."""
 
-    base: str
+    base: BaseName
     base_id: str = Field(description="content of the base, so that new weights under an old name are another step")
     asking: Statements
     arm: str

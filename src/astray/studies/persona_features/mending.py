@@ -36,7 +36,7 @@ from astray.strict import Strict
 from astray.studies.persona_features.steps import BEST_FILE, DICTIONARY, AskConfig, ExplainConfig, by_arm
 from astray.subjects.intervene import read_direction, write_direction
 from astray.subjects.locate import settle
-from astray.subjects.spec import Intervention, SubjectSpec
+from astray.subjects.spec import BaseName, Intervention, SubjectSpec
 from astray.subjects.subject import load_subject
 
 REHEARSED = 0
@@ -83,7 +83,7 @@ class RewardConfig(AskConfig):
 class HelpfulOnlyConfig(Strict):
     """Recipe of the helpful-only organism."""
 
-    base: str
+    base: BaseName
     base_id: str
     recipe: FineTuning
     rows: int

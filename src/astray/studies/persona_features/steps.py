@@ -45,7 +45,7 @@ from astray.strict import Strict
 from astray.studies.persona_features.scale import Scale
 from astray.subjects.intervene import write_direction
 from astray.subjects.render import chat_texts
-from astray.subjects.spec import Intervention
+from astray.subjects.spec import BaseName, Intervention
 from astray.subjects.subject import Subject, load_subject
 
 DICTIONARY, BEST_FILE, PAGES_FILE = "dictionary", "best.json", "pages.json"
@@ -70,7 +70,7 @@ STEERED = {
 class ExplainConfig(Strict):
     """Configuration of every analysis: base, scale and seed."""
 
-    base: str
+    base: BaseName
     base_id: str = Field(description="content of the base, so that new weights under an old name are another analysis")
     budget: Scale
     seed: int

@@ -39,7 +39,7 @@ from astray.strict import Strict
 from astray.studies.reward_hacking.scale import HackingScale, RewardSpec
 from astray.subjects.identity import digest_of
 from astray.subjects.locate import settle
-from astray.subjects.spec import SubjectSpec
+from astray.subjects.spec import BaseName, SubjectSpec
 from astray.subjects.subject import Subject, load_subject
 
 SKILL_FILE, STEPS_FILE, SHOWN_FILE, PROBES_FILE = "skill.parquet", "steps.parquet", "shown.parquet", "probes.parquet"
@@ -65,7 +65,7 @@ class OrganismConfig(Strict):
 class HackingConfig(Strict):
     """Configuration of every step: subject, scale, seed, and the arm of its answers."""
 
-    base: str
+    base: BaseName
     base_id: str = Field(description="content of the base, so that new weights under an old name are another run")
     budget: HackingScale
     main: QuestionSet
