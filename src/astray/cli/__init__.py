@@ -4,6 +4,7 @@ decided here.
 Heavy libraries are imported inside the verbs, so `astray --help` is quick.
 """
 
+import signal
 import sys
 
 import click
@@ -57,6 +58,8 @@ for command in COMMANDS:
 def main() -> None:
     """Run the command line: results go to stdout, and an error that Astray raised on purpose is a message on stderr,
     not a traceback."""
+    # A shell without job control starts `astray ... &` with SIGINT ignored: `kill -INT` would be lost without a word.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         app.main(prog_name="astray", standalone_mode=False)
     except AstrayError as error:
