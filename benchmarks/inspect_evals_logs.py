@@ -13,6 +13,7 @@ ends in anything but a count or a message.
 import hashlib
 import os
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -135,9 +136,9 @@ def stereotype(number: int) -> Row:
 
 
 CASES = (
-    Case("agent_threat_bench.agent_threat_bench_memory_poison", options={"hit": "0", "key": "security"}),
-    Case("agent_threat_bench.agent_threat_bench_autonomy_hijack", options={"hit": "0", "key": "security"}),
-    Case("agent_threat_bench.agent_threat_bench_data_exfil", options={"hit": "0", "key": "utility"}),
+    Case("agent_threat_bench.agent_threat_bench_memory_poison", options={"hit": "I", "key": "security"}),
+    Case("agent_threat_bench.agent_threat_bench_autonomy_hijack", options={"hit": "I", "key": "security"}),
+    Case("agent_threat_bench.agent_threat_bench_data_exfil", options={"hit": "I", "key": "utility"}),
     Case(
         "agentic_misalignment.agentic_misalignment",
         arguments={"grader_model": "GRADER"},
@@ -186,13 +187,14 @@ CASES = (
         "stereoset.stereoset",
         "McGill-NLP/stereoset",
         stereotype,
-        options={"hit": "stereotype", "score": "stereoset_scorer"},
+        options={"hit": "1", "score": "stereoset_scorer", "key": "stereotype"},
     ),
     Case(
         "simpleqa.simpleqa_verified",
         "codelion/SimpleQA-Verified",
         lambda n: {"problem": asked(n), "answer": "red", "original_index": n},
         {"scorer": "original"},
+        {"hit": "1", "key": "incorrect"},
     ),
     Case(
         "aime2024.aime2024",
@@ -215,7 +217,8 @@ class Scripted(ModelAPI):
         if self.model_name == "grader":
             text = f"GRADE: {'CI'[drawn % 2]}" if "GRADE" in prompt else f"<answer>{('yes', 'no')[drawn % 2]}</answer>"
         else:
-            text = f"ANSWER: {'ABC'[drawn % 3]}" if re.search("ANSWER:|Answer:", prompt) else ("Yes", "3")[drawn % 2]
+            choice = re.search(r"ANSWER: \$LETTER", prompt)
+            text = f"ANSWER: {'ABC'[drawn % 3]}" if choice else ("Yes", "ANSWER: 3", "unanswerable")[drawn % 3]
         output = ModelOutput.from_content(self.model_name, text)
         output.usage = ModelUsage(input_tokens=len(prompt), output_tokens=len(text))
         return output
@@ -249,6 +252,8 @@ def main(folder: Path) -> None:
         return datasets.Dataset.from_list([dict(rows[path](number)) for number in NUMBERS])
 
     datasets.load_dataset = load_dataset
+    datasets.disable_progress_bars()
+    print("| task | scorer | without options | with | counted |\n|---|---|---|---|---|")
     model, grader = get_model("scripted-evals/subject"), get_model("scripted-evals/grader")
     for case in CASES:
         task = case.make(grader)
@@ -258,9 +263,14 @@ def main(folder: Path) -> None:
         if log.status != "success":
             print(f"| {case.task} | {log.status}: {log.error.message if log.error else ''} |", flush=True)
             continue
-        name = case.task.rpartition(".")[2]
-        scores = ", ".join(scorer.name.rpartition("/")[2] for scorer in log.eval.scorers or [])
-        print(f"| {name} | {scores} | {count(log.location, {})} | {case.options} {count(log.location, case.options)} |")
+        cells = (
+            case.task.rpartition(".")[2],
+            ", ".join(scorer.name.rpartition("/")[2] for scorer in log.eval.scorers or []),
+            count(log.location, {}).replace(f" of {Path(log.location).name}", "").replace(Path(log.location).name, "the log"),
+            " ".join(f"--{name} {shlex.quote(value)}" for name, value in case.options.items()),
+            count(log.location, case.options),
+        )
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
