@@ -266,7 +266,9 @@ def main(folder: Path) -> None:
         cells = (
             case.task.rpartition(".")[2],
             ", ".join(scorer.name.rpartition("/")[2] for scorer in log.eval.scorers or []),
-            count(log.location, {}).replace(f" of {Path(log.location).name}", "").replace(Path(log.location).name, "the log"),
+            count(log.location, {})
+            .replace(f" of {Path(log.location).name}", "")
+            .replace(Path(log.location).name, "the log"),
             " ".join(f"--{name} {shlex.quote(value)}" for name, value in case.options.items()),
             count(log.location, case.options),
         )

@@ -155,7 +155,9 @@ class Rule:
             if not any(_same(value, each) for each in known):
                 raise UnknownNameError(f"value of {what} (--{name})", value, known)
         _check_spelling([*hit, *among, *failed], values, what)
-        if unsaid := [each for each in values if each.strip().casefold() in _NO_SCORE and each not in (*hit, *among, *failed)]:
+        if unsaid := [
+            each for each in values if each.strip().casefold() in _NO_SCORE and each not in (*hit, *among, *failed)
+        ]:
             notes.append(
                 f"Counted as scores: {', '.join(map(repr, unsaid))}. If that means that there is none, say --failed "
                 f"{shlex.quote(unsaid[0])}."

@@ -203,7 +203,9 @@ def check_one(scored: pl.DataFrame, choices: Choices, where: str) -> None:
                 f"{', '.join(there[:8])}{' ...' if len(there) > 8 else ''}. Give the files of one, --by {name} for a "
                 f"rate of each,{runs} or those of one as FILES and of another with --against."
             )
-    unnumbered = scored.filter(pl.col("sample").is_null() & pl.col("item").is_not_null() & pl.col("value").is_not_null())
+    unnumbered = scored.filter(
+        pl.col("sample").is_null() & pl.col("item").is_not_null() & pl.col("value").is_not_null()
+    )
     keys = [*GIVEN, "item", *(column_of(name) for name in choices.by if name not in GIVEN)]
     judges = unnumbered.group_by(keys, maintain_order=True).agg(pl.col("judge").unique().sort())
     if not (several := judges.filter(pl.col("judge").list.len() > 1)).is_empty():

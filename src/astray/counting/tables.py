@@ -77,11 +77,7 @@ def scores_of_table(path: Path, choices: Choices, *, with_answers: bool) -> tupl
         if set(IDENTITY) <= first[1].keys()
         else []
     )
-    names = list(
-        dict.fromkeys(
-            [*found.values(), *numbered, *(name for name in choices.columns if name not in GIVEN)]
-        )
-    )
+    names = list(dict.fromkeys([*found.values(), *numbered, *(name for name in choices.columns if name not in GIVEN)]))
     if not (with_answers or choices.key) and (quick := read_columns(path, KINDS, EXAMPLE, names)) is not None:
         texts = {name: _not_blank(quick[name]) for name in names}
         question = texts.get(found.get("question", ""))
@@ -147,7 +143,9 @@ def _metrics(row: Mapping[str, Any], where: str) -> list[str]:
     """Return the metrics that a row of lm-evaluation-harness lists; older versions list none."""
     metrics = row.get("metrics") or []
     if not isinstance(metrics, list) or not all(isinstance(each, str) for each in metrics):
-        raise DataFormatError(f"{where}, metrics is {str(metrics)[:60]!r}, and has to be a list of names such as ['acc'].")
+        raise DataFormatError(
+            f"{where}, metrics is {str(metrics)[:60]!r}, and has to be a list of names such as ['acc']."
+        )
     return metrics
 
 
