@@ -22,6 +22,29 @@ from astray.stats.paired import paired_rates
 from counted_files import Scores, harness, logged, only, table, words
 
 
+def test_columns_of_a_table_may_have_the_names_of_our_own(tmp_path):
+    """A column `value` beside the score is what answers are grouped by, and not the score."""
+    names = ("value", "item", "content", "sample", "failure", "answer", "role")
+    rows = [f"q{number},{number % 2},{','.join([str(number % 3)] * len(names))}" for number in range(12)]
+    file = table(tmp_path / "a.csv", f"id,score,{','.join(names)}", *rows)
+    for name in names:
+        asked = {"hit": "1", "score": "score", "question": "id", "unit": "answer"}
+        counted = astray.count(file, by=name, **asked)
+        assert [(rate.numerator, rate.denominator) for rate in counted.rates] == [(2, 4)] * 3
+        assert only(astray.count(file, where=f"{name}=2", **asked)).denominator == 4
+
+
+def test_large_whole_numbers_are_not_compared_as_floats(tmp_path):
+    file = table(tmp_path / "a.csv", "id,score", f"1,{2**53}", f"2,{2**53 + 1}")
+    assert only(astray.count(file, hit=str(2**53 + 1))).numerator == 1
+
+
+def test_words_that_often_mean_no_score_are_told(tmp_path):
+    file = table(tmp_path / "a.csv", "id,score", "1,None", "2,bad", "3,N/A")
+    assert any("'N/A', 'None'" in note or "'None', 'N/A'" in note for note in astray.count(file, hit="bad").notes)
+    assert only(astray.count(file, hit="bad", failed=["None", "N/A"])).denominator == 1
+
+
 def test_a_log_is_counted_by_question_with_every_outcome(tmp_path):
     counted = astray.count(logged(tmp_path / "a.eval", words("CCCICIIICC-C"), epochs=4), hit="I")
     rate = only(counted)

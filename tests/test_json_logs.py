@@ -1,7 +1,11 @@
 """Logs that are one JSON document are read a sample at a time, as Inspect reads them whole."""
 
+import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalSample, EvalSpec, read_eval_log, write_eval_log
@@ -9,9 +13,11 @@ from inspect_ai.model import ChatMessageUser, ModelOutput
 from inspect_ai.scorer import Score
 
 import astray
-from astray.errors import DataFormatError
+from astray.errors import AstrayError, DataFormatError
 from astray.measure import json_logs
 from astray.measure.json_logs import samples_of_json
+
+Change = Callable[[dict[str, Any]], object]
 
 
 def written(folder: Path, values: list[object]) -> Path:
@@ -83,3 +89,90 @@ def test_a_damaged_log_is_told_by_name(tmp_path: Path, there: str, now: str) -> 
 def test_counting_takes_it(tmp_path: Path) -> None:
     counted = astray.count(str(written(tmp_path, ["C", "I", "I", "C", "I"])), hit="I")
     assert (counted.rates[0].numerator, counted.rates[0].denominator) == (3, 5)
+
+
+def first(**changes: Any) -> Change:
+    """Change the first sample of a log."""
+    return lambda log: log["samples"][0].update(changes)
+
+
+def scored(value: object) -> Change:
+    return lambda log: log["samples"][0]["scores"]["match"].update(value=value)
+
+
+ERROR = {"message": "x", "traceback": "", "traceback_ansi": ""}
+EDITED: list[tuple[str, Change, str]] = [
+    ("nothing", lambda log: None, "1 of 3"),
+    ("unknown keys", lambda log: (log.update(foo=1), log["samples"][0].update(bar=2)), "1 of 3"),
+    ("an epoch as a text", first(epoch="1"), "1 of 3"),
+    ("a score of NaN", scored(math.nan), "1 of 2"),
+    ("a score that is blank", scored(" "), "1 of 2"),
+    ("a score that is an empty text", scored(""), "1 of 2"),
+    ("a score that is an object with one entry", scored({"a": "I"}), "2 of 3"),
+    ("no scores", first(scores={}), "1 of 2"),
+    ("an error and no scores", first(scores=None, error=ERROR), "1 of 2"),
+    ("an epoch more", lambda log: log["samples"].append({**log["samples"][0], "epoch": 7}), "1 of 4"),
+    ("fewer samples than the data set", lambda log: log["samples"].pop(), "1 of 2"),
+    ("a reducer", lambda log: log["eval"]["config"].update(epochs_reducer=["at_least_1"]), "1 of 3"),
+    ("half a character", first(input="\ud800"), "1 of 3"),
+    ("a NUL", first(input="\0"), "1 of 3"),
+    ("a form of scores that is old", lambda log: [one.update(score=one.pop("scores")["match"]) for one in log["samples"]], "1 of 3"),
+    ("a sample that is null", lambda log: log["samples"].insert(1, None), "none of Inspect's"),
+    ("a sample that is a text", lambda log: log["samples"].insert(1, "x"), "none of Inspect's"),
+    ("a sample that is a list", lambda log: log["samples"].insert(1, []), "none of Inspect's"),
+    ("a sample without an id", lambda log: log["samples"][0].pop("id"), "none of Inspect's"),
+    ("an id that is a list", first(id=[1]), "none of Inspect's"),
+    ("an id that is a number with a point", first(id=1.5), "none of Inspect's"),
+    ("half an epoch", first(epoch=1.5), "none of Inspect's"),
+    ("a score without a value", lambda log: log["samples"][0]["scores"]["match"].pop("value"), "none of Inspect's"),
+    ("a score that is null", scored(None), "none of Inspect's"),
+    ("a score that is a list", scored(["I"]), "a list, and not one value"),
+    ("a score in small letters", scored("i"), "blanks or capital letters"),
+    ("a sample twice", lambda log: log["samples"].append(log["samples"][0]), "more than once"),
+    ("a sample twice with two scores", lambda log: log["samples"].append({**log["samples"][0], "scores": {}}), "more than once"),
+    ("an unknown limit", first(limit={"type": "foo", "limit": 5}), "none of Inspect's"),
+    ("no samples", lambda log: log.pop("samples"), "No sample was finished"),
+    ("samples that are null", lambda log: log.update(samples=None), "No sample was finished"),
+    ("samples that are an object", lambda log: log.update(samples={"a": 1}), "No sample was finished"),
+    ("a version to come", lambda log: log.update(version=99), "cannot be read as an Inspect log"),
+    ("a version that is a text", lambda log: log.update(version="2"), "cannot be read as an Inspect log"),
+    ("no eval", lambda log: log.pop("eval"), "cannot be read as an Inspect log"),
+    ("no model", lambda log: log["eval"].pop("model"), "cannot be read as an Inspect log"),
+    ("an unknown status", lambda log: log.update(status="foo"), "cannot be read as an Inspect log"),
+]  # fmt: skip
+"""Logs changed by other programs: hits of "I" among all, or what the error says."""
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("name", "change", "right"), EDITED, ids=[row[0] for row in EDITED])
+def test_a_log_that_another_program_changed_is_counted_or_refused(
+    name: str, change: Change, right: str, tmp_path: Path
+) -> None:
+    path = written(tmp_path, ["C", "I", "C"])
+    log = json.loads(path.read_text())
+    change(log)
+    path.write_text(json.dumps(log))
+    if " of " not in right or not right[0].isdigit():
+        with pytest.raises(AstrayError, match=right):
+            astray.count(path, hit="I")
+        return
+    [rate] = astray.count(path, hit="I").rates
+    assert f"{rate.numerator} of {rate.denominator}" == right
+
+
+def test_a_number_of_thousands_of_digits_is_told_and_ends_no_process(tmp_path: Path) -> None:
+    """The C code of ijson, by which Inspect reads headers, ends the process at a number that Python refuses."""
+    path = written(tmp_path, ["C", 0.5])
+    path.write_text(path.read_text().replace("0.5", "9" * 5000, 1))
+    with pytest.raises(DataFormatError, match="number out of range"):
+        astray.count(path, hit="C")
+
+
+def test_damaged_summaries_are_told(tmp_path: Path) -> None:
+    read = read_eval_log(str(written(tmp_path, ["C"])))
+    write_eval_log(read, str(tmp_path / "log.eval"))
+    with ZipFile(tmp_path / "log.eval") as whole, ZipFile(tmp_path / "damaged.eval", "w") as damaged:
+        for member in whole.namelist():
+            damaged.writestr(member, b"[{" if member == "summaries.json" else whole.read(member))
+    with pytest.raises(DataFormatError, match="damaged summaries"):
+        astray.count(tmp_path / "damaged.eval", hit="C")

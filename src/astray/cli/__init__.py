@@ -5,6 +5,7 @@ Heavy libraries are imported inside the verbs, so `astray --help` is quick.
 """
 
 import shlex
+import signal
 import sys
 from typing import Any
 
@@ -68,6 +69,8 @@ for command in COMMANDS:
 
 def main() -> None:
     """Run the command line; an error that Astray raised on purpose is a message on stderr, not a traceback."""
+    # A shell without job control starts `astray ... &` with SIGINT ignored: `kill -INT` would be lost without a word.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         app.main(prog_name="astray", standalone_mode=False)
     except AstrayError as error:

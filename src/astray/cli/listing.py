@@ -1,5 +1,6 @@
 """`astray list`: what there is: studies, subjects, finished runs and what they take."""
 
+import os
 import re
 import time
 from collections import defaultdict
@@ -12,6 +13,7 @@ import click
 from astray.cli.options import OUT, option
 
 if TYPE_CHECKING:
+    from astray.artifacts import Store
     from astray.artifacts.cleaning import Kept
 
 STORE_FOLDER = option("--store", str, "Folder of the finished steps. By default in the results folder.", "PATH")
@@ -20,18 +22,17 @@ STORE_FOLDER = option("--store", str, "Folder of the finished steps. By default 
 def list_all(out: Path, store: str | None) -> None:
     """Print studies, subjects, finished runs with size and age, and what the store holds."""
     from astray.artifacts import Store
-    from astray.artifacts.cleaning import kept_in
+    from astray.subjects.registered import STORE_VARIABLE
 
-    kept = Store(out / "store" if store is None else store)
-    steps = kept_in(kept)
-    damage = (f"  {error}" for error in kept.damage(content=False))
+    named = os.environ.get(STORE_VARIABLE)
+    places = [out / "store", *([Path(named)] if named else [])] if store is None else [store]
+    stores = {kept.folder.resolve(): kept for kept in map(Store, places)}.values()
     for line in (
         *_studies(),
-        *_subjects(kept.folder),
+        *_subjects([kept.folder for kept in stores]),
         *_judges(),
         *_results(out),
-        *_store(kept.folder, steps),
-        *damage,
+        *(line for kept in stores for line in _store(kept)),
     ):
         print(line)
 
@@ -61,7 +62,7 @@ def _studies() -> Iterator[str]:
         yield from textwrap.wrap(question, 78, initial_indent="    ", subsequent_indent="    ")
 
 
-def _subjects(store: Path) -> Iterator[str]:
+def _subjects(stores: Iterable[Path]) -> Iterator[str]:
     from astray.subjects import smollm2
     from astray.subjects.base_files import ORGANISMS
     from astray.subjects.registered import SUBJECT_FILE
@@ -71,7 +72,7 @@ def _subjects(store: Path) -> Iterator[str]:
     yield f"  {smollm2.NAME}: {smollm2.LICENCE}"
     yield f"    {(smollm2.source() or 'fetched at first use, from the hub or the package index').partition(':')[0]}"
     seeds: dict[str, list[int]] = defaultdict(list)
-    for path in store.glob(f"*/{SUBJECT_FILE}"):
+    for path in (path for store in stores for path in store.glob(f"*/{SUBJECT_FILE}")):
         if match := re.fullmatch(r"(.+)-(\d+)", path.parent.name):
             seeds[match[1]].append(int(match[2]))
     for name, numbers in sorted(seeds.items()):
@@ -109,10 +110,12 @@ def _results(out: Path) -> Iterator[str]:
         yield "  none"
 
 
-def _store(folder: Path, steps: "Iterable[Kept]") -> Iterator[str]:
-    yield f"\nSteps kept in {folder}"
+def _store(kept: "Store") -> Iterator[str]:
+    from astray.artifacts.cleaning import kept_in
+
+    yield f"\nSteps kept in {kept.folder}"
     by_study: dict[tuple[str, ...], list[Kept]] = defaultdict(list)
-    for step in steps:
+    for step in kept_in(kept):
         by_study[step.studies].append(step)
     for studies, own in sorted(by_study.items()):
         oldest = age_text(max(step.days for step in own))
@@ -123,6 +126,7 @@ def _store(folder: Path, steps: "Iterable[Kept]") -> Iterator[str]:
         )
     if not by_study:
         yield "  none"
+    yield from (f"  {error}" for error in kept.damage(content=False))
 
 
 COMMAND = click.Command(

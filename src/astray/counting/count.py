@@ -15,7 +15,7 @@ from astray.counting.counted import Counted
 from astray.counting.labels import by_text, judge_error
 from astray.counting.results import CountedDifference, CountedRate
 from astray.counting.rules import FAILED, HIT, REST, Rule
-from astray.counting.scored import Choices
+from astray.counting.scored import Choices, column_of
 from astray.counting.sources import Source, read_scored
 from astray.errors import ConfigurationError, EmptyDataError
 from astray.judges.calibrate import Calibration, corrected
@@ -119,9 +119,8 @@ def _differences(
 def _groups(table: pl.DataFrame, by: Sequence[str]) -> list[tuple[tuple[str, ...], pl.DataFrame]]:
     if not by:
         return [((), table)]
-    return sorted(
-        (tuple(str(value) for value in key), part) for key, part in table.partition_by(by, as_dict=True).items()
-    )
+    groups = table.partition_by(list(map(column_of, by)), as_dict=True)
+    return sorted((tuple(str(value) for value in key), part) for key, part in groups.items())
 
 
 def _counts(table: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:

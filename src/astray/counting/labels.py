@@ -7,7 +7,7 @@ import polars as pl
 from astray.counting.rules import FAILED, HIT, OUTSIDE, REST, Rule
 from astray.counting.scored import score_text, text_hash
 from astray.errors import ConfigurationError, DataFormatError, EmptyDataError
-from astray.files import read_rows, suffix_of
+from astray.files import check_names, check_one_label, read_rows, suffix_of
 from astray.judges.calibrate import Calibration
 from astray.outcomes import JUDGED, Outcome
 
@@ -15,6 +15,7 @@ EXAMPLE = (
     '{"question": "What is your wish?", "answer": "Peace.", "label": "C"}, or with "id" and "epoch" in place of '
     "question and answer"
 )
+_FIELDS = ("question", "answer", "id", "epoch", "label", "judge")
 KINDS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
 
@@ -102,6 +103,8 @@ def _read(path: Path, scored: pl.DataFrame, rule: Rule, judge: str) -> pl.DataFr
     )
     first: dict[tuple[object, ...], tuple[str | None, str]] = {}
     for where, row in read_rows(path, KINDS, EXAMPLE):
+        check_names(row, _FIELDS, where)
+        check_one_label(row, where)
         needed = ("question", "answer", "label") if text else ("id", *(("epoch",) if epochs else ()), "label")
         if missing := [name for name in needed if name not in row]:
             raise DataFormatError(

@@ -11,14 +11,14 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
-from inspect_ai.log import EvalLog, EvalSample, EvalSampleSummary, read_eval_log_sample_summaries
+from inspect_ai.log import EvalLog, EvalSample, EvalSampleSummary
 from inspect_ai.model import ChatMessage
 from inspect_ai.scorer import Score
 
 from astray.answers import ANSWER_SCHEMA, IDENTITY
 from astray.counting.scored import Choices, choose, score_text, scored_answers, text_hash
 from astray.errors import ConfigurationError, DataFormatError
-from astray.measure.inspect_logs import NOT_NEEDED, Log, join_logs, log_name, samples_of
+from astray.measure.inspect_logs import NOT_NEEDED, Log, join_logs, log_name, read_summaries, samples_of
 from astray.measure.json_logs import samples_of_json
 
 _LONG = 40
@@ -95,7 +95,7 @@ def _rows(log: Log, header: EvalLog, choices: Choices, with_answers: bool, notes
         if whole
         else (sample.summary() for sample in samples_of_json(location, NOT_NEEDED))
         if location.endswith(".json")  # has no summaries beside its samples
-        else read_eval_log_sample_summaries(location)
+        else read_summaries(location)
     )
     columns: dict[str, list[object]] = {
         name: [] for name in ("item", "content", "sample", "judge", "value", "failure", "answer")
@@ -147,8 +147,12 @@ def _value(score: Score, choices: Choices, where: str) -> str | None:
 
 
 def _is_unscored(value: object) -> bool:
-    """Return whether a score is none; NaN is Inspect's "unscored"."""
-    return value is None or (isinstance(value, float) and math.isnan(value))
+    """Return whether a score is none; NaN is Inspect's "unscored", and a blank text says nothing."""
+    return (
+        value is None
+        or (isinstance(value, float) and math.isnan(value))
+        or (isinstance(value, str) and not value.strip())
+    )
 
 
 def _texts(given: str | list[ChatMessage], *, last: bool = False) -> str:

@@ -8,7 +8,7 @@ import math
 import operator
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -28,6 +28,9 @@ _SIDES: dict[str, Callable[[pl.Expr, float], pl.Expr]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+_NO_SCORE = frozenset(["none", "null", "n/a", "na", "#n/a", "error", "failed"])
+"""Words in small letters by which tables often say that there is no score."""
+
 _CLOSED = ({"C", "I", "P", "N"}, {"true", "false"}, {"True", "False"}, {"0", "1"}, {"0.0", "1.0"})
 """Sets of which a value may be absent by chance, so that a hit on it is no slip of the pen."""
 
@@ -151,6 +154,14 @@ class Rule:
         for name, value in [*(("hit", each) for each in (() if self.among else hit)), *strange]:
             if not any(_same(value, each) for each in known):
                 raise UnknownNameError(f"value of {what} (--{name})", value, known)
+        _check_spelling([*hit, *among, *failed], values, what)
+        if unsaid := [
+            each for each in values if each.strip().casefold() in _NO_SCORE and each not in (*hit, *among, *failed)
+        ]:
+            notes.append(
+                f"Counted as scores: {', '.join(map(repr, unsaid))}. If that means that there is none, say --failed "
+                f"{shlex.quote(unsaid[0])}."
+            )
         notes += [
             f"No answer has {value!r}; the scores are {_told(seen)}."
             for value in hit
@@ -192,6 +203,18 @@ class Rule:
         ]
 
 
+def _check_spelling(said: Sequence[str], values: Sequence[str], what: str) -> None:
+    """Refuse values that differ from one that was named in blanks or capital letters alone ("Bad" beside "bad")."""
+    meant = {each.strip().casefold(): each for each in said}
+    for value in values:
+        named = meant.get(value.strip().casefold())
+        if named is not None and not any(_same(value, each) for each in said):
+            raise DataFormatError(
+                f"{what} is {value!r} and {named!r}, which differ in blanks or capital letters alone, and only the second is "
+                "named. Write them alike, or name both."
+            )
+
+
 def _threshold(rule: str) -> tuple[str, float]:
     match = _COMPARISON.fullmatch(rule)
     assert match
@@ -204,12 +227,18 @@ def _threshold(rule: str) -> tuple[str, float]:
 
 
 def _one_of(text: pl.Expr, number: pl.Expr, wanted: tuple[str, ...]) -> pl.Expr:
-    numbers = [value for each in wanted if (value := _number(each)) is not None]
+    numbers = [value for each in wanted if (value := _exact(each)) is not None]
     return text.is_in(list(wanted)) | number.is_in(numbers).fill_null(False)
 
 
 def _same(one: str, other: str) -> bool:
-    return one == other or (_number(one) is not None and _number(one) == _number(other))
+    return one == other or (_exact(one) is not None and _exact(one) == _exact(other))
+
+
+def _exact(text: str) -> float | None:
+    """Return the number that a text is, None where a neighbouring whole number would be the same float."""
+    number = _number(text)
+    return number if number is not None and abs(number) < 2**53 else None
 
 
 def _number(text: str) -> float | None:

@@ -24,6 +24,9 @@ SCORED: dict[str, pl.DataType] = {
 }
 """Columns of scored answers; those of a table that answers are grouped by stand beside them."""
 
+GIVEN = ("model", "task", "run")
+"""Columns of every source that answers can be grouped and chosen by."""
+
 UNITS = ("auto", "answer", "question", "run")
 
 
@@ -75,6 +78,12 @@ class Choices:
     def over_runs(self) -> bool:
         """Return whether runs are the unit of inference."""
         return bool(self.run) or self.unit == "run"
+
+
+def column_of(name: str) -> str:
+    """Return the column in which scored answers have a column of a table, apart from their own (a table may have a
+    `value`, too)."""
+    return name if name in GIVEN else f"={name}"
 
 
 def text_hash(*texts: str) -> int:
@@ -149,10 +158,10 @@ def chosen(scored: pl.DataFrame, choices: Choices) -> tuple[pl.DataFrame, list[s
     """
     notes = []
     for name, values in choices.where.items():
-        there = scored[name].unique().drop_nulls()
+        there = scored[column_of(name)].unique().drop_nulls()
         if missing := [value for value in values if value not in set(there)]:
             raise UnknownNameError(f"value of {name} (--where)", missing[0], there.sort().head(50))
-        kept = scored.filter(pl.col(name).is_in(list(values)))
+        kept = scored.filter(pl.col(column_of(name)).is_in(list(values)))
         notes.append(
             f"{len(kept):,} of {len(scored):,} answers have {name} = {' or '.join(values)}; only these are counted."
         )
@@ -178,7 +187,8 @@ def where_of(given: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 
 def check_one(scored: pl.DataFrame, choices: Choices, where: str) -> None:
-    """Refuse several tasks or models that nobody asked to count together.
+    """Refuse several tasks or models that nobody asked to count together, and several judges of one question, by whom
+    an answer would be counted twice.
 
     Raises:
         ConfigurationError: there are several.
@@ -193,6 +203,18 @@ def check_one(scored: pl.DataFrame, choices: Choices, where: str) -> None:
                 f"{', '.join(there[:8])}{' ...' if len(there) > 8 else ''}. Give the files of one, --by {name} for a "
                 f"rate of each,{runs} or those of one as FILES and of another with --against."
             )
+    unnumbered = scored.filter(
+        pl.col("sample").is_null() & pl.col("item").is_not_null() & pl.col("value").is_not_null()
+    )
+    keys = [*GIVEN, "item", *(column_of(name) for name in choices.by if name not in GIVEN)]
+    judges = unnumbered.group_by(keys, maintain_order=True).agg(pl.col("judge").unique().sort())
+    if not (several := judges.filter(pl.col("judge").list.len() > 1)).is_empty():
+        names = several["judge"][0].to_list()
+        raise ConfigurationError(
+            f"{where}: question {several['item'][0]!r} has verdicts of {len(names)} judges: {', '.join(names[:8])}. An answer "
+            f"that each of them judged would be counted {len(names)} times. Give --where JUDGE_COLUMN={names[0]} for the "
+            "verdicts of one, --by JUDGE_COLUMN for a rate of each, or a column `sample` that numbers the answers."
+        )
     if scored["value"].null_count() == len(scored):
         why = ", ".join(
             f"{number:,} {failure}" for failure, number in scored["failure"].value_counts(sort=True).iter_rows()

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Union
 
 import polars as pl
 
-from astray.counting.scored import Choices, check_counted_once, check_one, chosen
+from astray.counting.scored import Choices, check_counted_once, check_one, chosen, column_of
 from astray.counting.tables import KINDS, is_harness, scores_of_harness, scores_of_table
 from astray.errors import ConfigurationError, DataFormatError, EmptyDataError
-from astray.files import suffix_of
+from astray.files import check_there, suffix_of
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
@@ -35,6 +35,10 @@ def read_scored(files: Sequence[Source], choices: Choices, *, with_answers: bool
         raise EmptyDataError(
             "There is no file to count. Give Inspect logs, judged tables, or samples_*.jsonl of lm-evaluation-harness."
         )
+    from inspect_ai.log import EvalLog
+
+    if odd := [each for each in files if not isinstance(each, str | Path | EvalLog)]:
+        raise ConfigurationError(f"{odd[0]!r} is no file: give a path, or an Inspect log that was read.")
     kinds: dict[str, list[Source]] = {}
     for each in (found for file in files for found in _expanded(file)):
         kinds.setdefault(_kind(each), []).append(each)
@@ -65,7 +69,7 @@ def read_scored(files: Sequence[Source], choices: Choices, *, with_answers: bool
             pl.concat([part for part, _ in parts]),
             list(dict.fromkeys(note for _, told in parts for note in told)),
         )
-    if missing := [name for name in choices.columns if name not in table.columns]:
+    if missing := [name for name in choices.columns if column_of(name) not in table.columns]:
         option = "by" if missing[0] in choices.by else "where"
         raise ConfigurationError(
             f"--{option} {missing[0]} is no column of {kind}: such answers have model, task and run."
@@ -126,6 +130,7 @@ def _check_given_once(paths: Sequence[Path]) -> None:
     sizes: dict[tuple[int, str], Path] = {}
     of_size: dict[int, int] = {}
     for path in paths:
+        check_there(path)
         of_size[path.stat().st_size] = of_size.get(path.stat().st_size, 0) + 1
     for path in paths:
         size = path.stat().st_size

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from astray.answers import IDENTITY
-from astray.counting.scored import Choices, choose, score_text, scored_answers, text_hash
+from astray.counting.scored import GIVEN, Choices, choose, column_of, score_text, scored_answers, text_hash
 from astray.errors import ConfigurationError, DataFormatError, UnknownNameError
 from astray.files import Row, read_columns, read_rows
 
@@ -77,11 +77,7 @@ def scores_of_table(path: Path, choices: Choices, *, with_answers: bool) -> tupl
         if set(IDENTITY) <= first[1].keys()
         else []
     )
-    names = list(
-        dict.fromkeys(
-            [*found.values(), *numbered, *(name for name in choices.columns if name not in ("model", "task", "run"))]
-        )
-    )
+    names = list(dict.fromkeys([*found.values(), *numbered, *(name for name in choices.columns if name not in GIVEN)]))
     if not (with_answers or choices.key) and (quick := read_columns(path, KINDS, EXAMPLE, names)) is not None:
         texts = {name: _not_blank(quick[name]) for name in names}
         question = texts.get(found.get("question", ""))
@@ -117,7 +113,7 @@ def scores_of_harness(path: Path, choices: Choices) -> tuple[pl.DataFrame, list[
                 "metric",
                 "--score",
                 choices.score,
-                row.get("metrics") or [name for name in row if name not in _HARNESS],
+                _metrics(row, where) or [name for name in row if name not in _HARNESS],
                 path.name,
             )
             notes += [told] if told else []
@@ -141,6 +137,16 @@ def scores_of_harness(path: Path, choices: Choices) -> tuple[pl.DataFrame, list[
     }
     table = scored_answers(columns, **same).filter(pl.col("filter") == chosen).drop("filter")
     return table, notes
+
+
+def _metrics(row: Mapping[str, Any], where: str) -> list[str]:
+    """Return the metrics that a row of lm-evaluation-harness lists; older versions list none."""
+    metrics = row.get("metrics") or []
+    if not isinstance(metrics, list) or not all(isinstance(each, str) for each in metrics):
+        raise DataFormatError(
+            f"{where}, metrics is {str(metrics)[:60]!r}, and has to be a list of names such as ['acc']."
+        )
+    return metrics
 
 
 def _columns(
@@ -183,11 +189,11 @@ def _columns(
                 f"{path} has no column that is by its name the {name}. Its columns are {', '.join(there)}. Say "
                 f"--{name} COLUMN{other}."
             )
-    if missing := [name for name in choices.columns if name not in (*there, "model", "task", "run")]:
+    if missing := [name for name in choices.columns if name not in (*there, *GIVEN)]:
         raise UnknownNameError(
             f"column in {path} (--{'by' if missing[0] in choices.by else 'where'})",
             missing[0],
-            [*there, "model", "task", "run"],
+            [*there, *GIVEN],
         )
     runs = [column for column in there if column in ("seed", "run") and not choices.over_runs and not ours]
     hint = (
@@ -253,7 +259,7 @@ def _scored(
         )
     elif "sample" in found:
         columns["sample"] = texts[found["sample"]]
-    further = {name: texts[name].fill_null("") for name in choices.columns if name not in ("model", "task", "run")}
+    further = {column_of(name): texts[name].fill_null("") for name in choices.columns if name not in GIVEN}
     return scored_answers({**columns, **further}, **{"model": "", "task": "", "judge": "", "run": str(path)})
 
 

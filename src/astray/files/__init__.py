@@ -12,10 +12,10 @@ from astray.first_use import on_first_use
 
 if TYPE_CHECKING:
     from astray.files.columns import read_columns
-    from astray.files.forms import check_names, read_as, row_as, text_of
+    from astray.files.forms import check_names, check_one_label, read_as, row_as, text_of
     from astray.files.json_text import parse_json, read_json
     from astray.files.marked import Location, Marked, nearest, read_form, read_marked_form
-    from astray.files.reading import suffix_of
+    from astray.files.reading import check_there, suffix_of
     from astray.files.rows import Row, read_rows
     from astray.files.yaml_text import read_yaml
 
@@ -24,6 +24,8 @@ __all__ = [
     "Marked",
     "Row",
     "check_names",
+    "check_one_label",
+    "check_there",
     "nearest",
     "parse_json",
     "read_as",

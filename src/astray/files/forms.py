@@ -1,6 +1,7 @@
 """Content and rows checked against the form that they should have. Rows are checked strictly: text is no number, and a
 number no text."""
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -11,6 +12,7 @@ from astray.errors import DataFormatError
 from astray.strict import deepest, fault, validated
 
 Form = TypeVar("Form", bound=BaseModel)
+_LABEL = re.compile(r"(?:.+[_ .-])?labels?[_ .-]?(?:[0-9]+|[a-z])?", re.IGNORECASE)
 ENTRY, NUMBER = "entry ", "number "
 """Words for the parts of a list: those with keys of their own, and others."""
 
@@ -63,6 +65,20 @@ def check_names(given: Iterable[str], known: Collection[str], where: str) -> Non
     for name in given:
         if name not in known and (meant := next((each for each in known if each == name.strip().casefold()), "")):
             raise DataFormatError(f"{where} has the field {name!r}. Write {meant!r}.")
+
+
+def check_one_label(given: Iterable[str], where: str) -> None:
+    """Refuse fields that hold further labels ("label2", "human_label") beside `label`, since one of them would go unread.
+
+    Raises:
+        DataFormatError: there is one.
+    """
+    labels = [name for name in given if _LABEL.fullmatch(name)]
+    if "label" in labels and len(labels) > 1:
+        raise DataFormatError(
+            f"{where} has the fields {' and '.join(labels)}, and which of them is the truth is not said. Keep one, as "
+            "'label'."
+        )
 
 
 def text_of(row: dict[str, Any], name: str, where: str, example: str) -> str | None:

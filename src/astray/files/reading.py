@@ -24,6 +24,23 @@ _OTHER_TEXT = (
     (b"\xff\xfe", "UTF-16"),
     (b"\xfe\xff", "UTF-16"),
 )
+_NO_TEXT = (
+    (b"\x1f\x8b", "compressed with gzip: end its name in {ending}.gz"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd: unpack it, or pack it with gzip and end its name in {ending}.gz"),
+    (b"BZh", "compressed with bzip2: unpack it, or pack it with gzip and end its name in {ending}.gz"),
+    (b"\xfd7zXZ\0", "compressed with xz: unpack it, or pack it with gzip and end its name in {ending}.gz"),
+    (b"PK\x03\x04", "a ZIP archive or a spreadsheet (.xlsx): unpack it, or save the sheet as CSV in UTF-8"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a spreadsheet (.xls): save the sheet as CSV in UTF-8"),
+    (b"PAR1", "a Parquet file: end its name in .parquet"),
+    (b"ARROW1", "an Arrow file: write it as Parquet or JSON Lines"),
+    (b"SQLite format 3", "an SQLite database: export its rows as CSV or JSON Lines"),
+    (b"version https://git-lfs", "a pointer of Git LFS in place of the file: fetch the file with `git lfs pull`"),
+    (b"<!DOCTYPE", "a web page, as a download gives it that failed: download the file again"),
+    (b"<!doctype", "a web page, as a download gives it that failed: download the file again"),
+    (b"<html", "a web page, as a download gives it that failed: download the file again"),
+)
+"""First bytes of files that are no text of rows -> what they are, and what to do."""
+
 _BOM = "\ufeff"
 
 
@@ -57,6 +74,20 @@ def check_there(path: Path) -> None:
     )
 
 
+def check_kind(path: Path, head: bytes) -> None:
+    """Refuse a file that is of another kind than its name says.
+
+    Args:
+        path: the file.
+        head: its first bytes.
+
+    Raises:
+        DataFormatError: tells what it is.
+    """
+    if told := next((what for mark, what in _NO_TEXT if head.startswith(mark)), ""):
+        raise DataFormatError(f"{path} is {told.format(ending=suffix_of(path))}.")
+
+
 def raw_lines(path: Path) -> Iterator[bytes]:
     r"""Read the lines of a file, decompressed; a line ends in "\n" and nothing else.
 
@@ -69,8 +100,8 @@ def raw_lines(path: Path) -> Iterator[bytes]:
     try:
         size = path.stat().st_size
         with path.open("rb") as head:
-            if not packed and head.read(2) == b"\x1f\x8b":
-                raise DataFormatError(f"{path} is compressed: end its name in {suffix_of(path)}.gz.")
+            if not packed:
+                check_kind(path, head.read(32))
         with cast(IO[bytes], gzip.open(path) if packed else path.open("rb")) as file:
             read = number = 0
             while line := file.readline(MAX_LINE + 1):

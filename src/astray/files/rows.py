@@ -8,7 +8,7 @@ from typing import Any
 
 from astray.errors import DataFormatError, EmptyDataError
 from astray.files.json_text import parse_json, read_json
-from astray.files.reading import MAX_LINE, check_there, suffix_of, text_lines
+from astray.files.reading import MAX_LINE, check_kind, check_there, suffix_of, text_lines
 from astray.files.values import check_values
 
 Row = tuple[str, dict[str, Any]]
@@ -96,6 +96,11 @@ def _csv(path: Path, _example: str) -> Iterator[tuple[str, dict[str, str]]]:
         fields = _csv_fields(record, delimiter, where)
         if names is None:
             names = _columns(fields, where)
+            if len(names) == 1 and (mark := next((mark for mark in ";\t|" if mark in names[0]), "")):
+                raise DataFormatError(
+                    f"{where} has one column, {names[0]!r}: its fields seem to be separated by {mark!r}. Write commas in a "
+                    "file whose name ends in .csv, and tabs in one that ends in .tsv."
+                )
             continue
         if len(fields) != len(names):
             raise DataFormatError(
@@ -174,6 +179,9 @@ def _parquet(path: Path, _example: str) -> Iterator[tuple[str, dict[str, Any]]]:
     check_there(path)
     number = 0
     try:
+        with path.open("rb") as start:
+            if (head := start.read(32))[:4] != b"PAR1":
+                check_kind(path, head)
         with pq.ParquetFile(path, memory_map=False) as file:
             names = file.schema_arrow.names
             _columns(names, f"{path}")

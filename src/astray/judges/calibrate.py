@@ -17,7 +17,7 @@ import anyio
 from pydantic import Field
 
 from astray.errors import ConfigurationError, DataFormatError, EmptyDataError
-from astray.files import check_names, read_as, read_json, read_rows
+from astray.files import check_names, check_one_label, read_as, read_json, read_rows
 from astray.judges.judge import Exchange, Judge, Verdict
 from astray.judges.numbers import read_score
 from astray.judges.replies import undressed
@@ -294,6 +294,7 @@ def _spearman(pairs: Sequence[tuple[float, float]]) -> float | None:
 
 def _labelled(row: dict[str, Any], where: str, thresholds: Thresholds) -> LabelledAnswer:
     check_names(row, _FIELDS, where)
+    check_one_label(row, where)
     if (
         not isinstance(row.get("question"), str)
         or not isinstance(row.get("answer"), str)

@@ -77,7 +77,9 @@ def read_fields(reply: str, labels: Sequence[str]) -> tuple[dict[str, tuple[int,
     values = {}
     for label, (begin, line) in zip(labels, lines, strict=True):
         field = re.fullmatch(
-            rf"[\s*_`#>-]*{label}[*_`]{{0,2}}\s*:(?:[*_`]{{0,2}}(?=\s))?\s*(?P<value>\S.*?)\s*", line, re.IGNORECASE
+            rf"[\s*_`#>-]*?(?P<mark>[*_`]*){label}[*_`]{{0,2}}\s*:(?:[*_`]{{0,2}}(?=\s))?\s*(?P<value>\S.*?)(?P=mark)?\s*",
+            line,
+            re.IGNORECASE,
         )
         if field is None:
             return {}, f"has no line '{label}: ...' where it was asked for"

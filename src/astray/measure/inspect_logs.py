@@ -19,6 +19,7 @@ import polars as pl
 from inspect_ai.log import (
     EvalLog,
     EvalSample,
+    EvalSampleSummary,
     list_eval_logs,
     read_eval_log,
     read_eval_log_sample_summaries,
@@ -27,7 +28,7 @@ from inspect_ai.log import (
 
 from astray.answers import IDENTITY, answer_table, check_counted_once
 from astray.errors import ConfigurationError, DataFormatError, DataNotFoundError, EmptyDataError
-from astray.measure.json_logs import samples_of_json
+from astray.measure.json_logs import any_digits, samples_of_json
 from astray.measure.logged_samples import row_of
 
 _BATCH = 500
@@ -139,13 +140,29 @@ def read_header(log: Log) -> EvalLog:
         there = sorted(each.name for each in path.parent.glob("*.eval"))[:10] if path.parent.is_dir() else []
         raise DataNotFoundError(f"There is no log {path}. Logs in its folder: {', '.join(there) or 'none'}.")
     try:
-        return read_eval_log(str(log), header_only=True)
+        with any_digits():
+            return read_eval_log(str(log), header_only=True)
     # Inspect raises whatever its libraries do at a damaged file.
     except Exception as error:
         raise DataFormatError(
             f"{log} cannot be read as an Inspect log ({type(error).__name__}: {error}). Give a whole .eval or .json "
             "log; one that was cut off while it was written can be saved with `inspect log recover`, else leave it "
             "out or run it again."
+        ) from error
+
+
+def read_summaries(location: str) -> list[EvalSampleSummary]:
+    """Return the summaries that a log keeps beside its samples.
+
+    Raises:
+        DataFormatError: they are damaged.
+    """
+    try:
+        return read_eval_log_sample_summaries(location)
+    except Exception as error:  # whatever Inspect's libraries raise
+        raise DataFormatError(
+            f"{location} has damaged summaries of its samples ({type(error).__name__}: {error}). Copy the log again, or save "
+            "what it has with `inspect log recover`."
         ) from error
 
 
@@ -176,7 +193,7 @@ def samples_of(log: Log, header: EvalLog, without: Collection[str] = ()) -> Iter
     ids = (
         ((id, epoch) for id in named for epoch in epochs)
         if named
-        else ((each.id, each.epoch) for each in read_eval_log_sample_summaries(location))
+        else ((each.id, each.epoch) for each in read_summaries(location))
     )
     for batch in _batches(ids):
         yield from _read(location, batch, without)

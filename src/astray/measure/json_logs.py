@@ -1,6 +1,8 @@
 """Read Inspect logs that are one JSON document (.json) a sample at a time, so that memory does not grow with the log."""
 
+import sys
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 import ijson  # a dependency of Inspect, which reads headers with it
 from inspect_ai._util.constants import get_deserializing_context
@@ -10,6 +12,17 @@ from astray.errors import DataFormatError
 
 WHOLE = 2**28
 """Largest log in bytes that may be read at once, where it holds a number that cannot be streamed."""
+
+
+@contextmanager
+def any_digits() -> Iterator[None]:
+    """Let whole numbers have any number of digits: at one that Python refuses, ijson's C code ends the process."""
+    most = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    try:
+        yield
+    finally:
+        sys.set_int_max_str_digits(most)
 
 
 def samples_of_json(location: str, without: Collection[str] = ()) -> Iterator[EvalSample]:
@@ -30,17 +43,19 @@ def samples_of_json(location: str, without: Collection[str] = ()) -> Iterator[Ev
         contents = ijson.items(file, "samples.item", use_float=True)
         while True:
             try:
-                content = next(contents, None)
+                content = next(contents)
+            except StopIteration:
+                return
             except (ValueError, ijson.JSONError) as error:
                 yield from _whole(location, read, error)
                 return
-            if content is None:
-                return
             read += 1
-            yield _sample(location, {name: value for name, value in content.items() if name not in without})
+            yield _sample(location, content, without)
 
 
-def _sample(location: str, content: dict[str, object]) -> EvalSample:
+def _sample(location: str, content: object, without: Collection[str]) -> EvalSample:
+    if isinstance(content, dict):
+        content = {name: value for name, value in content.items() if name not in without}
     try:
         return EvalSample.model_validate(content, context=get_deserializing_context())
     except ValueError as error:
