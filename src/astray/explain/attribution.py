@@ -121,7 +121,8 @@ def margin_gradients(
     rows = [row for contrast in contrasts for row in (contrast.upward, contrast.against)]
     side = torch.tensor([1.0, -1.0]).repeat(len(contrasts)) / len(contrasts)
     ups = space.zeros(len(wanted))
-    total = [torch.zeros_like(up) for up in ups]
+    # In float32 whatever the model's format: many small terms are added.
+    total = [torch.zeros_like(up, dtype=torch.float32) for up in ups]
     for chosen in _batches(space, rows):
         with torch.enable_grad(), space.moved(ups, wanted[:, [number // 2 for number in chosen]].T):
             value = (_logprobs(space.model, [rows[number] for number in chosen]) * side[chosen]).sum()
@@ -132,7 +133,7 @@ def margin_gradients(
                 "gradients."
             )
         total = [own + part for own, part in zip(total, found, strict=True)]
-    slopes = torch.stack([part.float().square().sum((1, 2)) for part in total]).sum(0).sqrt()
+    slopes = torch.stack([part.square().sum((1, 2)) for part in total]).sum(0).sqrt()
     if not bool((slopes.isfinite() & (slopes > 0)).all()):
         raise NonFiniteError(
             f"The gradient of the margin in {space.model.name_or_path!r} is {slopes.tolist()}: check the model's weights."
