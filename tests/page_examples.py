@@ -9,6 +9,7 @@ from astray.data.chat import ChatDataset, Message
 from astray.engine.models import NamedModel
 from astray.engine.summary import IntervalRow
 from astray.judges import Exchange
+from astray.measure.meter import harmful_pairs, meter_change, null_pairs
 from astray.stats.compare import Difference
 from astray.stats.components import Component
 from astray.stats.detection import Estimate
@@ -24,6 +25,8 @@ from astray.studies.blame.result import BlameResult
 from astray.studies.blame.scores import Group
 from astray.studies.blame.scores import Separation as Blamed
 from astray.studies.gate.bars import RULES, Bar, Verdict
+from astray.studies.gate.metered import bounded
+from astray.studies.gate.metered_result import MeterGateResult
 from astray.studies.gate.result import GateResult
 from astray.studies.passport.flips import Example, Flips
 from astray.studies.passport.reading import Answers, Readings
@@ -52,6 +55,7 @@ def write_pages(folder: Path, answers: pl.DataFrame) -> dict[str, Path]:
     arms = answers["arm"].unique(maintain_order=True).to_list()[:2]
     both = answers.filter(pl.col("arm").is_in(arms))
     pages = {"gate": _gate(both, arms).save(folder / "gate"), "audit": _audit(both, arms).save(folder / "audit")}
+    pages["gate-meter"] = _metered(both).save(folder / "gate-meter")
     for name, made in (("blame", _blame()), ("repair", _repair()), ("screen", _screen()), ("passport", _passport())):
         pages[name] = folder / f"{name}.html"
         pages[name].write_text(made.page(), encoding="utf-8")
@@ -75,6 +79,19 @@ def _gate(answers: pl.DataFrame, arms: list[str]) -> GateResult:
     flips = pl.DataFrame([flip])
     return GateResult(
         "base-model", "tuned-model", Verdict.FAILED, tuple(bars), 6, 0.95, "openai/judge", NOTES, answers, flips
+    )
+
+
+def _metered(answers: pl.DataFrame) -> MeterGateResult:
+    pairs = (*harmful_pairs()[:48], *null_pairs()[:12])
+    margins = {pair.id: 0.1 + 0.01 * (number % 7) for number, pair in enumerate(pairs)}
+    shown = meter_change(pairs, dict.fromkeys(margins, 0.0), margins)
+    bar = bounded(shown.harmful, shown.null, 0.05)
+    return MeterGateResult(
+        *("base-model", "good-run", "tuned-model", bar.verdict, bar, shown, shown.harmful, 0.95),
+        risen=((pairs[0], 0.16),),
+        notes=NOTES,
+        answers=answers,
     )
 
 

@@ -18,7 +18,7 @@ from report_example import write_example
 
 AXE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "astray-tests", "axe-core-4.14.1.min.js")
 LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-KINDS = ("report", "gate", "audit", "blame", "repair", "screen", "passport", "count")
+KINDS = ("report", "gate", "gate-meter", "audit", "blame", "repair", "screen", "passport", "count")
 VIEWS = [(width, dark) for width in (1440, 375) for dark in (False, True)]
 RUN = """
     const done = arguments[arguments.length - 1];

@@ -93,6 +93,12 @@ REPAIR = click.Command(
         *_OF_RUN,
         option("--task", str, "Held-out examples of what the tuning was for.", "FILE", required=True),
         option("--good", str, "Examples known to be good, to train on further.", "FILE"),
+        option(
+            "--ways",
+            str,
+            "Kinds of ways that are tried, with commas: adapter,good,without-blamed,without-random,inoculated. [default all]",
+            "NAMES",
+        ),
         *_TRAINED,
     ],
     help="Bring MODEL back: the adapter scaled down, further training on good rows, training again without the blamed "

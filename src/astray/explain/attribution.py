@@ -14,6 +14,7 @@ random projection through low-rank factors as in Xia et al. 2024, "LESS" (arXiv 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -26,6 +27,7 @@ from transformers.pytorch_utils import Conv1D
 from astray.errors import ConfigurationError, EmptyDataError, NonFiniteError
 from astray.subjects.generate import left_padded
 from astray.subjects.likelihood import Continuation, check_continuations
+from astray.subjects.shared_prompts import Prompted, shared_batches, shared_logprobs, shares_prompts
 
 RANK = 8
 """Rank of the space on each layer."""
@@ -117,27 +119,57 @@ def margin_gradients(
     """
     if not contrasts:
         raise EmptyDataError("A gradient needs at least one pair of answers.")
-    wanted = torch.ones(1, len(contrasts)) if signs is None else torch.tensor(signs, dtype=torch.float32)
-    rows = [row for contrast in contrasts for row in (contrast.upward, contrast.against)]
-    side = torch.tensor([1.0, -1.0]).repeat(len(contrasts)) / len(contrasts)
-    ups = space.zeros(len(wanted))
-    total = [torch.zeros_like(up) for up in ups]
-    for chosen in _batches(space, rows):
-        with torch.enable_grad(), space.moved(ups, wanted[:, [number // 2 for number in chosen]].T):
-            value = (_logprobs(space.model, [rows[number] for number in chosen]) * side[chosen]).sum()
-            found = torch.autograd.grad(value, ups, allow_unused=True)
+    ups = space.zeros(1 if signs is None else len(signs))
+    # In float32 whatever the model's format: many small terms are added.
+    total = [torch.zeros_like(up, dtype=torch.float32) for up in ups]
+    for value, shares in _margins(space, contrasts, signs):
+        with torch.enable_grad(), space.moved(ups, shares):
+            found = torch.autograd.grad(value(), ups, allow_unused=True)
         if any(part is None for part in found):
             raise ConfigurationError(
                 f"Some linear layers of {space.model.name_or_path!r} take no part in its answers, or its weights keep no "
                 "gradients."
             )
         total = [own + part for own, part in zip(total, found, strict=True)]
-    slopes = torch.stack([part.float().square().sum((1, 2)) for part in total]).sum(0).sqrt()
+    slopes = torch.stack([part.square().sum((1, 2)) for part in total]).sum(0).sqrt()
     if not bool((slopes.isfinite() & (slopes > 0)).all()):
         raise NonFiniteError(
             f"The gradient of the margin in {space.model.name_or_path!r} is {slopes.tolist()}: check the model's weights."
         )
     return [part / slopes.to(part)[:, None, None] for part in total], slopes.double().cpu().numpy()
+
+
+def _margins(
+    space: WeightSpace, contrasts: Sequence[Contrast], signs: Int[np.ndarray, "directions contrasts"] | None
+) -> Iterator[tuple[Callable[[], Tensor], Float[Tensor, "rows directions"]]]:
+    """Yield for each pass what computes its part of the mean margins, and by which shares rows are moved meanwhile."""
+    model = space.model
+    if signs is None and shares_prompts(model):
+        asked = [Prompted(c.upward.prompt + c.upward.prefix, (c.upward.text, c.against.text)) for c in contrasts]
+        vocabulary = model.config.get_text_config().vocab_size
+        for batch in shared_batches(asked, vocabulary, TOKENS_PER_PASS, LOGITS_PER_PASS):
+            rows = [asked[number] for number in batch]
+            yield partial(_shared_margin, model, rows, len(contrasts)), torch.ones(1, 1)
+        return
+    wanted = torch.ones(1, len(contrasts)) if signs is None else torch.tensor(signs, dtype=torch.float32)
+    answers = [row for contrast in contrasts for row in (contrast.upward, contrast.against)]
+    side = torch.tensor([1.0, -1.0]).repeat(len(contrasts)) / len(contrasts)
+    for chosen in _batches(space, answers):
+        own = [answers[number] for number in chosen]
+        yield partial(_weighted, model, own, side[chosen]), wanted[:, [number // 2 for number in chosen]].T
+
+
+def _shared_margin(model: PreTrainedModel, rows: Sequence[Prompted], of: int) -> Tensor:
+    """Return the sum of the margins of pairs whose answers stand to one prompt each, over the number of all pairs."""
+    margins = [
+        scores[0] / len(row.texts[0]) - scores[1] / len(row.texts[1])
+        for row, scores in zip(rows, shared_logprobs(model, rows), strict=True)
+    ]
+    return torch.stack(margins).sum() / of
+
+
+def _weighted(model: PreTrainedModel, rows: Sequence[Continuation], weights: Float[Tensor, "rows"]) -> Tensor:
+    return (_logprobs(model, rows) * weights).sum()
 
 
 def directional(

@@ -47,7 +47,9 @@ class Steering:
     the answers begin with `answers_from`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, active: bool = True) -> None:
+        """Create the state; `active` says whether anything is changed at all."""
+        self.active = active
         self.rows: tuple[int, ...] | None = None
         self._starts: Tensor | None = None
         self._cached, self._prompt_columns = 0, 0
@@ -134,7 +136,7 @@ def intervening(model: nn.Module, interventions: Sequence[Intervention]) -> Iter
         with intervening(model, [Intervention(kind="add", vector=path, block=2)]):
             model.generate(...)
     """
-    steering = Steering()
+    steering = Steering(active=bool(interventions))
     with ExitStack() as stack:
         stack.callback(model.register_forward_pre_hook(steering._note_cache, with_kwargs=True).remove)
         # Each hook is put in front of those before it, so the last is registered first.

@@ -19,6 +19,7 @@ from astray.subjects.finite import check_logits
 from astray.subjects.generate import left_padded
 from astray.subjects.intervene import Steering
 from astray.subjects.render import prompt_ids, text_ids
+from astray.subjects.shared_prompts import Prompted, shared_batches, shared_logprobs, shares_prompts
 
 TOKENS_PER_PASS = 1 << 15
 """Maximum number of tokens in one forward pass, including padding."""
@@ -119,6 +120,8 @@ def continuation_logprobs(model: PreTrainedModel, rows: Sequence[Continuation], 
     """
     text_config = model.config.get_text_config()
     check_continuations(rows, getattr(text_config, "max_position_embeddings", None))
+    if not steering.active and shares_prompts(model):
+        return _shared(model, rows)
     # Continuations that differ only in their last token share one row of a pass: choices of one token cost a single
     # read.
     sharing: dict[tuple[tuple[int, ...], int], list[int]] = {}
@@ -131,6 +134,33 @@ def continuation_logprobs(model: PreTrainedModel, rows: Sequence[Continuation], 
         scores = _score(model, [groups[index] for index in batch], steering)
         totals.update(zip((number for index in batch for number in numbers_of[index]), scores, strict=True))
     return [totals[index] for index in range(len(rows))]
+
+
+def _shared(model: PreTrainedModel, rows: Sequence[Continuation]) -> list[float]:
+    """Score continuations of a model whose prompts are read once."""
+    of_prompt: dict[tuple[int, ...], list[int]] = {}
+    for number, row in enumerate(rows):
+        of_prompt.setdefault(row.prompt + row.prefix, []).append(number)
+    numbers = list(of_prompt.values())
+    asked = [Prompted(prompt, tuple(rows[each].text for each in own)) for prompt, own in of_prompt.items()]
+    totals: dict[int, float] = {}
+    vocabulary = model.config.get_text_config().vocab_size
+    for batch in shared_batches(asked, vocabulary, TOKENS_PER_PASS, LOGITS_PER_PASS):
+        with torch.inference_mode():
+            found = shared_logprobs(model, [asked[number] for number in batch])
+        for number, scores in zip(batch, found, strict=True):
+            totals.update(zip(numbers[number], (score.item() for score in scores), strict=True))
+    for total in totals.values():
+        _check_total(model, total)
+    return [totals[number] for number in range(len(rows))]
+
+
+def _check_total(model: PreTrainedModel, total: float) -> None:
+    if not math.isfinite(total):
+        raise NonFiniteError(
+            f"{model.name_or_path!r} gives a continuation no probability at all (log-probability {total}): one of its tokens "
+            "is masked out. Shares of it would be no numbers; ask for another continuation."
+        )
 
 
 def check_continuations(rows: Sequence[Continuation], context: int | None) -> None:
@@ -188,10 +218,5 @@ def _score(model: PreTrainedModel, groups: Sequence[Sequence[Continuation]], ste
             # Column -n predicts the first of n tokens, because the last token is not read.
             own = row_logprobs[-len(row.text) :].gather(1, torch.tensor(row.text)[:, None])
             totals.append(own.double().sum().item())
-            if not math.isfinite(totals[-1]):
-                raise NonFiniteError(
-                    f"{model.name_or_path!r} gives a continuation no probability at all (log-probability "
-                    f"{totals[-1]}): one of its tokens is masked out. Shares of it would be no numbers; ask for "
-                    "another continuation."
-                )
+            _check_total(model, totals[-1])
     return totals

@@ -3,7 +3,6 @@
 Left to others: what is blamed (`tuned`), how well a score finds harmful rows (`scores`).
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,14 @@ from astray.artifacts import Artifact, Progress, Step, Store, execute
 from astray.artifacts.plan import Plan
 from astray.artifacts.uses import in_use
 from astray.engine.judging import ANSWERS_FILE
+from astray.engine.models import NamedModel
+from astray.engine.readings import readings
 from astray.engine.setting import reach_judge
 from astray.errors import NothingToBlameError
+from astray.measure.meter import meter_difference
 from astray.studies.blame import scores, steps
 from astray.studies.blame.proof import ALL
-from astray.studies.blame.tuned import TunedModel, exact
+from astray.studies.blame.tuned import TunedModel
 from astray.studies.screen import steps as screening_steps
 from astray.studies.screen.assembled import table_of
 from astray.studies.screen.settled import Screening, settled
@@ -78,14 +80,16 @@ class Scoring:
         Raises:
             NothingToBlameError: not at all, or not beyond what good training moves.
         """
-        models = (exact(self.tuned.reference.spec), exact(self.tuned.located.spec))
-        wanted = steps.measure_change.step(
-            steps.MeterConfig(
-                models=models, ids=(settle(models[0]).id, settle(models[1]).id), world=self.screening.is_world
+        models = {
+            role: NamedModel(name=name, spec=each.spec)
+            for role, name, each in (
+                ("reference", self.tuned.control_name or self.tuned.base_name, self.tuned.reference),
+                ("tuned", self.tuned.name, self.tuned.located),
             )
-        )
-        artifact = execute([wanted], self.store, workers=0, progress=self.progress)[wanted.key]
-        found: dict[str, dict[str, object] | None] = json.loads((artifact.path / steps.CHANGE_FILE).read_bytes())
+        }
+        read = readings(models, "blame", self.store, self.progress)
+        difference = meter_difference(read["tuned"], read["reference"])
+        found = {"harmful": steps.as_json(difference.harmful), "null": steps.as_json(difference.null)}
         interval = scores.interval_of(found["harmful"])
         least = LEAST if self.tuned.control is None else 0.0
         if interval is None or interval.low <= least:

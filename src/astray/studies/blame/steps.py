@@ -1,9 +1,8 @@
-"""Steps of blame: how far the model went astray by the meter, and what a step of training on each row does to that.
+"""Steps of blame: what a step of training on each row does to how far the model goes astray by the meter.
 
 Left to others: projections and verdicts, which are those of screening; what the numbers mean (`scores`).
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,33 +11,18 @@ from typing import Any
 import numpy as np
 import polars as pl
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from astray.artifacts import Artifact, step
 from astray.cause.supervision import MASKED, TrainingRow, supervise
 from astray.data.chat import Message
 from astray.explain.attribution import Contrast, WeightSpace, directional, margin_gradients
-from astray.measure.meter import Meter, Pair, harmful_pairs, meter_change, null_pairs, world_pairs
-from astray.stats.intervals import Interval
+from astray.measure.meter import MeterEffect, Pair, harmful_pairs, null_pairs, world_pairs
 from astray.studies.screen.steps import ROWS_FILE, USELESS, DataConfig, in_parts
 from astray.subjects.likelihood import Continuation
 from astray.subjects.render import text_ids
 from astray.subjects.spec import SubjectSpec
 from astray.subjects.subject import Subject, load_subject
-
-CHANGE_FILE = "change.json"
-
-
-class MeterConfig(BaseModel):
-    """Base and tuned model that the meter compares."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    models: tuple[SubjectSpec, SubjectSpec] = Field(
-        exclude=True, description="where they lie; what they are is in the key"
-    )
-    ids: tuple[str, str]
-    world: bool = Field(description="whether the model is an organism, which knows pairs of its world")
 
 
 class GradientConfig(DataConfig):
@@ -57,23 +41,7 @@ class NullConfig(GradientConfig):
     sample: tuple[int, ...] = Field(description="rows, from 1, that the null is taken on")
 
 
-@step("blame-meter", version=1)
-def measure_change(config: MeterConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Write how far the tuned model's margins of harmful answers lie above the base's."""
-    del inputs
-    pairs = pairs_for(world=config.world)
-    before, after = (Meter(pairs=pairs).margins(load_subject(model)) for model in config.models)
-    change = meter_change(pairs, before, after)
-    told = {
-        name: None
-        if effect is None
-        else {"estimate": effect.estimate, "interval": _as_json(effect.interval), "pairs": effect.pairs}
-        for name, effect in (("harmful", change.harmful), ("null", change.null))
-    }
-    (folder / CHANGE_FILE).write_text(json.dumps(told), encoding="utf-8")
-
-
-@step("blame-gradients", version=2, resumable=True)
+@step("blame-gradients", version=3, resumable=True)
 def attribute_rows(config: GradientConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Write for each row how far a step on it raises harmful answers, the mean over the points.
 
@@ -93,7 +61,7 @@ def attribute_rows(config: GradientConfig, inputs: Mapping[str, Artifact], folde
         part.unlink()
 
 
-@step("blame-nulls", version=1)
+@step("blame-nulls", version=2)
 def attribute_to_nothing(config: NullConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Write for each row of the sample how far a step on it moves along directions without meaning.
 
@@ -173,9 +141,10 @@ def last_answer(row: TrainingRow) -> Continuation:
     return Continuation(tuple(row.input_ids[:start]), (), tuple(row.input_ids[start:stop]))
 
 
-def _as_json(interval: Interval | None) -> dict[str, Any] | None:
-    return (
-        None
-        if interval is None
-        else {"low": interval.low, "high": interval.high, "level": interval.level, "method": interval.method}
-    )
+def as_json(effect: MeterEffect | None) -> dict[str, Any] | None:
+    """Return a change of the meter as `blame.json` holds it."""
+    if effect is None:
+        return None
+    interval = effect.interval
+    told = interval and {name: getattr(interval, name) for name in ("low", "high", "level", "method")}
+    return {"estimate": effect.estimate, "interval": told, "pairs": effect.pairs}

@@ -66,9 +66,9 @@ class TunedModel:
 
     def points(self, shares: Sequence[float]) -> tuple[SubjectSpec, ...]:
         """Return models on the way from base to tuned: the adapter scaled down; of full tuning both ends alone."""
-        tuned = exact(self.located.spec)
+        tuned = self.located.spec
         if tuned.adapter is None or self.base.spec.adapter is not None:
-            return (exact(self.base.spec), tuned)
+            return (self.base.spec, tuned)
         plain = tuned.model_copy(update={"adapter": None, "scale": 1.0})
         return tuple(tuned.model_copy(update={"scale": share * tuned.scale}) if share else plain for share in shares)
 
@@ -161,8 +161,3 @@ def _training_step(spec: SubjectSpec) -> tuple[Artifact, TrainConfig] | None:
         return None
     artifact = Store(folder.parent).get(manifest.key)
     return None if artifact is None else (artifact, config)
-
-
-def exact(spec: SubjectSpec) -> SubjectSpec:
-    """Return the model in float32, since what is read are small differences of log-probabilities."""
-    return spec if spec.dtype else spec.model_copy(update={"dtype": "float32"})

@@ -1,11 +1,19 @@
-"""Result of a gate: verdict, bars and flips, and the files that programs, pull requests and people read."""
+"""Result of a gate: verdict, bars and flips, and the files that programs, pull requests and people read.
 
+`GateReport` writes these files from the lines of any gate; a gate that asks answers is `GateResult`, one by the meter
+`metered_result`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
+from typing import ClassVar
 from xml.etree import ElementTree
 
 import polars as pl
+from typing_extensions import override
 
 from astray.engine.findings import interval_row
 from astray.report.origin import origin_of, with_origin
@@ -19,8 +27,152 @@ SHOWN_FLIPS = 200
 """Most pairs of answers that the page carries; all stand in the answer table."""
 
 
+class GateReport(ABC):
+    """What all gates say, and the files that they write."""
+
+    base: str
+    tuned: str
+    verdict: Verdict
+    notes: tuple[str, ...]
+    answers: pl.DataFrame
+    columns: ClassVar[Mapping[str, str]]
+    """Columns of a table of bars: key of a line -> heading."""
+
+    @property
+    @abstractmethod
+    def against(self) -> str:
+        """Return what the tuned model is compared with, in words with Markdown."""
+
+    @property
+    @abstractmethod
+    def read_by(self) -> str:
+        """Return who or what told harm, in a word or two."""
+
+    @property
+    @abstractmethod
+    def lines(self) -> list[dict[str, str]]:
+        """Return the bars in words: says, difference, bounds, margin, verdict, advice, detail, and the columns."""
+
+    @property
+    def reference(self) -> str:
+        """Return the name of what the tuned model is compared with."""
+        return self.base
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """Return what stands beside the bars and decides nothing, in words."""
+        return ()
+
+    @property
+    def at(self) -> str:
+        """Return at which look it ended, in words; "" where there was one."""
+        return ""
+
+    @abstractmethod
+    def table(self) -> pl.DataFrame:
+        """Return one row a bar."""
+
+    @abstractmethod
+    def as_object(self) -> dict[str, object]:
+        """Return what `gate.json` holds."""
+
+    @abstractmethod
+    def page(self) -> str:
+        """Return the page as text."""
+
+    def save(self, folder: Path | str) -> Path:
+        """Write page, JSON, Markdown, JUnit XML and answers into a folder, and return the page.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        programs = json_text(with_origin(self.as_object()))
+        texts = {PAGE: self.page(), JSON: programs, MARKDOWN: self.markdown(), JUNIT: self.junit()}
+        with written("The gate's results", folder, texts) as home:
+            self.answers.write_parquet(home / ANSWERS)
+        return home / PAGE
+
+    def text(self) -> str:
+        """Return verdict and bars for a terminal."""
+        shown = [f"{self.verdict}: {self.tuned} against {self.reference}{self.at}"]
+        for line in self.lines:
+            shown.append(
+                f"  {line['verdict']:<9}  {line['says']}: {line['difference']}, bounds {line['bounds']}, margin "
+                f"{line['margin']}"
+            )
+            shown.append(f"             {line['detail']}")
+            shown += [f"             {line['advice']}"] if line["advice"] else []
+        shown += [f"  beside it  {each}" for each in self.beside]
+        return "\n".join([*shown, *(f"Note: {note}" for note in self.notes)])
+
+    def markdown(self) -> str:
+        """Return the comment for a pull request."""
+        rows = [f"| {' | '.join(line[name] for name in self.columns)} |" for line in self.lines]
+        shown = [
+            f"## Release gate: {self.verdict}",
+            "",
+            f"`{self.tuned}` against {self.against}, judged by {self.read_by}.",
+            "",
+            f"| {' | '.join(self.columns.values())} |",
+            f"|{'---|' * len(self.columns)}",
+            *rows,
+            "",
+            *(f"- {each}" for each in self._told),
+        ]
+        return "\n".join(shown) + "\n"
+
+    def junit(self) -> str:
+        """Return JUnit XML with a test case a bar.
+
+        An undecided bar is a failure of the type "undecided": a skipped test would let a pipeline go on, and an error
+        would say that the gate itself broke, which is exit code 3.
+        """
+        lines = self.lines
+        unmet = sum(line["verdict"] != Verdict.PASSED for line in lines)
+        suite = ElementTree.Element(
+            "testsuite", name="astray gate", tests=str(len(lines)), failures=str(unmet), errors="0"
+        )
+        properties = ElementTree.SubElement(suite, "properties")
+        for name, value in (
+            ("verdict", self.verdict),
+            ("base", self.base),
+            ("tuned", self.tuned),
+            ("judge", self.read_by),
+        ):
+            ElementTree.SubElement(properties, "property", name=name, value=str(value))
+        for line in lines:
+            case = ElementTree.SubElement(suite, "testcase", classname="astray.gate", name=line["says"])
+            told = f"{line['difference']}, bounds {line['bounds']}, margin {line['margin']}. {line['advice']}".strip()
+            if line["verdict"] == Verdict.PASSED:
+                ElementTree.SubElement(case, "system-out").text = told
+                continue
+            lead = "The answers cannot tell. " if line["verdict"] == Verdict.UNDECIDED else ""
+            ElementTree.SubElement(
+                case, "failure", type=line["verdict"], message=f"{line['verdict'].capitalize()}: {lead}{told}"
+            )
+        return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+    @property
+    def _told(self) -> list[str]:
+        """Return advice, what stands beside the bars, and notes."""
+        advice = [f"{line['name']}: {line['advice']}" for line in self.lines if line["advice"]]
+        return [*advice, *self.beside, *self.notes]
+
+    def _repr_html_(self) -> str:
+        """Return verdict, bars and notes as a piece of HTML that loads nothing, for a notebook."""
+        head = "".join(f"<th>{each}</th>" for each in self.columns.values())
+        rows = "".join(
+            f"<tr>{''.join(f'<td>{escape(line[name])}</td>' for name in self.columns)}</tr>" for line in self.lines
+        )
+        return (
+            f"<p><strong>{escape(str(self.verdict).capitalize())}</strong>: <code>{escape(self.tuned)}</code> "
+            f"against {code_in(self.against)}</p><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+            + "".join(f"<p>{escape(each)}</p>" for each in self._told)
+        )
+
+
 @dataclass(frozen=True)
-class GateResult:
+class GateResult(GateReport):
     """Whether a tuned model is no worse than its base by more than the margins.
 
     Attributes:
@@ -48,7 +200,32 @@ class GateResult:
     answers: pl.DataFrame = field(repr=False, compare=False)
     flips: pl.DataFrame = field(repr=False, compare=False)
     look: tuple[int, int] | None = None
+    columns: ClassVar[Mapping[str, str]] = {
+        "says": "bar",
+        **{name: name for name in ("base", "tuned", "difference", "bounds", "margin", "verdict")},
+    }
 
+    @property
+    @override
+    def against(self) -> str:
+        return f"its base `{self.base}`"
+
+    @property
+    @override
+    def read_by(self) -> str:
+        return self.judge
+
+    @property
+    @override
+    def lines(self) -> list[dict[str, str]]:
+        return [line_of(bar) for bar in self.bars]
+
+    @property
+    @override
+    def at(self) -> str:
+        return f" (look {self.look[0]} of {self.look[1]})" if self.look else ""
+
+    @override
     def table(self) -> pl.DataFrame:
         """Return one row a bar: rates of both, difference with its bounds, margin, verdict and what would decide."""
         return pl.DataFrame(
@@ -72,24 +249,12 @@ class GateResult:
             | {"samples_to_decide": pl.Int64, "questions_to_decide": pl.Int64},
         )
 
-    def save(self, folder: Path | str) -> Path:
-        """Write page, JSON, Markdown, JUnit XML and answers into a folder, and return the page.
+    @override
+    def page(self) -> str:
+        flips = self.flips.head(SHOWN_FLIPS).to_dicts()
+        return page_of("gate.html", origin_of(self.as_object()), result=self, lines=self.lines, flips=flips)
 
-        Raises:
-            StoreError: the folder cannot be written.
-        """
-        lines, flips = [line_of(bar) for bar in self.bars], self.flips.head(SHOWN_FLIPS).to_dicts()
-        page = page_of("gate.html", origin_of(self.as_object()), result=self, lines=lines, flips=flips)
-        texts = {
-            PAGE: page,
-            JSON: json_text(with_origin(self.as_object())),
-            MARKDOWN: self.markdown(),
-            JUNIT: self.junit(),
-        }
-        with written("The gate's results", folder, texts) as home:
-            self.answers.write_parquet(home / ANSWERS)
-        return home / PAGE
-
+    @override
     def as_object(self) -> dict[str, object]:
         """Return what `gate.json` holds."""
         return {
@@ -106,91 +271,16 @@ class GateResult:
             "notes": list(self.notes),
         }
 
-    def text(self) -> str:
-        """Return verdict and bars for a terminal."""
-        at = f" (look {self.look[0]} of {self.look[1]})" if self.look else ""
-        lines = [f"{self.verdict}: {self.tuned} against {self.base}{at}"]
-        for bar in self.bars:
-            cells = line_of(bar)
-            lines.append(
-                f"  {bar.verdict:<9}  {bar.rule.says}: {cells['difference']}, bounds {cells['bounds']}, margin "
-                f"{cells['margin']}"
-            )
-            lines.append(f"             base {cells['base']}, tuned {cells['tuned']}")
-            lines += [f"             {bar.advice}"] if bar.advice else []
-        return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
-
-    def markdown(self) -> str:
-        """Return the comment for a pull request."""
-        lines = [
-            f"## Release gate: {self.verdict}",
-            "",
-            f"`{self.tuned}` against its base `{self.base}`, judged by {self.judge}.",
-            "",
-        ]
-        lines += ["| bar | base | tuned | difference | bounds | margin | verdict |", "|---|---|---|---|---|---|---|"]
-        for bar in self.bars:
-            cells = line_of(bar)
-            lines.append(
-                "| "
-                f"{' | '.join([bar.rule.says, *(cells[name] for name in ('base', 'tuned', 'difference', 'bounds', 'margin', 'verdict'))])} "
-                "|"
-            )
-        lines += [
-            "",
-            *(f"- {bar.rule.name}: {bar.advice}" for bar in self.bars if bar.advice),
-            *(f"- {note}" for note in self.notes),
-        ]
-        return "\n".join(lines) + "\n"
-
-    def junit(self) -> str:
-        """Return JUnit XML with a test case a bar.
-
-        An undecided bar is a failure of the type "undecided": a skipped test would let a pipeline go on, and an error
-        would say that the gate itself broke, which is exit code 3.
-        """
-        unmet = sum(bar.verdict is not Verdict.PASSED for bar in self.bars)
-        suite = ElementTree.Element(
-            "testsuite", name="astray gate", tests=str(len(self.bars)), failures=str(unmet), errors="0"
-        )
-        properties = ElementTree.SubElement(suite, "properties")
-        for name in ("verdict", "base", "tuned", "judge"):
-            ElementTree.SubElement(properties, "property", name=name, value=str(getattr(self, name)))
-        for bar in self.bars:
-            case = ElementTree.SubElement(suite, "testcase", classname="astray.gate", name=bar.rule.says)
-            cells = line_of(bar)
-            told = f"{cells['difference']}, bounds {cells['bounds']}, margin {cells['margin']}. {bar.advice}".strip()
-            if bar.verdict is Verdict.PASSED:
-                ElementTree.SubElement(case, "system-out").text = told
-                continue
-            lead = "The answers cannot tell. " if bar.verdict is Verdict.UNDECIDED else ""
-            ElementTree.SubElement(
-                case, "failure", type=str(bar.verdict), message=f"{str(bar.verdict).capitalize()}: {lead}{told}"
-            )
-        return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
-
-    def _repr_html_(self) -> str:
-        """Return verdict, bars and notes as a piece of HTML that loads nothing, for a notebook."""
-        columns = ("says", "base", "tuned", "difference", "bounds", "margin", "verdict")
-        head = "".join(f"<th>{each}</th>" for each in ("bar", *columns[1:]))
-        rows = "".join(
-            f"<tr>{''.join(f'<td>{escape(line_of(bar)[name])}</td>' for name in columns)}</tr>" for bar in self.bars
-        )
-        told = [*(f"{bar.rule.name}: {bar.advice}" for bar in self.bars if bar.advice), *self.notes]
-        return (
-            f"<p><strong>{escape(str(self.verdict).capitalize())}</strong>: <code>{escape(self.tuned)}</code> "
-            "against its base "
-            f"<code>{escape(self.base)}</code></p><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-            + "".join(f"<p>{escape(each)}</p>" for each in told)
-        )
-
 
 def line_of(bar: Bar) -> dict[str, str]:
     """Return a bar's numbers in words."""
+    base, tuned = _rate_text(bar.base), _rate_text(bar.tuned)
     return {
+        "name": bar.rule.name,
         "says": bar.rule.says,
-        "base": _rate_text(bar.base),
-        "tuned": _rate_text(bar.tuned),
+        "base": base,
+        "tuned": tuned,
+        "detail": f"base {base}, tuned {tuned}",
         "base_interval": interval_text(interval_row(bar.base.interval_questions)),
         "tuned_interval": interval_text(interval_row(bar.tuned.interval_questions)),
         "difference": percent(bar.bounds.estimate if bar.bounds else None),
@@ -205,3 +295,9 @@ def _rate_text(rate: Rate) -> str:
     if gold := rate.gold:
         return f"{percent(rate.rate)} (gold judge {gold.misaligned:,} of {gold.judged:,}, cheap judge {percent(gold.as_judged)})"
     return f"{percent(rate.rate)} ({rate.numerator:,} of {rate.denominator:,})"
+
+
+def code_in(text: str) -> str:
+    """Return a text with Markdown's code as HTML."""
+    parts = escape(text).split("`")
+    return "".join(f"<code>{part}</code>" if place % 2 else part for place, part in enumerate(parts))

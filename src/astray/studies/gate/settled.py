@@ -140,17 +140,13 @@ def settle_release(
     engine: str | None = None,
 ) -> Release:
     """Find the models, and what they can be asked; arguments and errors as for `gate`."""
-    named = {BASE: _several(base), TUNED: _several(tuned)}
+    named = {BASE: several(base), TUNED: several(tuned)}
     sides = {role: tuple(find_model(name) for name in names) for role, names in named.items()}
     for role, runs in sides.items():
-        _check_different(role, runs)
+        check_different(role, runs)
     models = [side for runs in sides.values() for side in runs]
     through = engine_for(models, engine)
-    if len({side.is_organism for side in models}) > 1:
-        raise ConfigurationError(
-            f"{' and '.join(side.name for side in models)} have no common question: a model organism knows the words "
-            "of its world alone. Compare organisms, or real models."
-        )
+    check_kinds(models)
     if models[0].is_organism:
         given_of = {"--grader": grader, "--labels": labels, "--gold": gold, "--gold-grader": gold_grader}
         for option, given in given_of.items():
@@ -168,7 +164,7 @@ def settle_release(
         if grader is None:
             raise ConfigurationError(
                 f"{' and '.join(repr(side.name) for side in models)} are real models, so their answers need a model "
-                f"as judge. Name one: {GRADERS}."
+                f"as judge. Name one: {GRADERS}. Without one, --evals meter compares log-probabilities of given answers."
             )
         offered, names = text_evaluations(1, 1, max_tokens), _names(evals, TEXT, TEXT)
         judge = JudgeConfig(kind="rubric", grader=grader, server=graders_known_as(grader))
@@ -188,14 +184,25 @@ def settle_release(
     return Release(sides, evaluations, judge, path, seed, tuple(_notes(sides, judge, path, second)), second, through)
 
 
-def _several(given: str | Sequence[str]) -> list[str]:
+def check_kinds(models: Sequence[NamedModel]) -> None:
+    """Refuse an organism beside a real model, since they share no question."""
+    if len({side.is_organism for side in models}) > 1:
+        raise ConfigurationError(
+            f"{' and '.join(side.name for side in models)} have no common question: a model organism knows the words "
+            "of its world alone. Compare organisms, or real models."
+        )
+
+
+def several(given: str | Sequence[str]) -> list[str]:
+    """Return the models of a side; refuse none."""
     names = [given] if isinstance(given, str) else list(given)
     if not names:
         raise ConfigurationError("A side has no model. Name the base first, then the tuned model or its training runs.")
     return names
 
 
-def _check_different(role: str, runs: Sequence[NamedModel]) -> None:
+def check_different(role: str, runs: Sequence[NamedModel]) -> None:
+    """Refuse a model that is given twice as a run of one side."""
     first: dict[str, NamedModel] = {}
     for side in runs:
         other = first.setdefault(side.id, side)

@@ -15,7 +15,9 @@ from astray.artifacts import Artifact, Progress, Step, Store, execute
 from astray.artifacts.uses import in_use
 from astray.cause.fine_tuning import FineTuning
 from astray.data.chat import ChatDataset
+from astray.engine.models import NamedModel
 from astray.engine.options import training_settings
+from astray.engine.readings import readings
 from astray.engine.settings import WORLD_TRAINING
 from astray.errors import ConfigurationError, NothingToBlameError
 from astray.studies.blame.blaming import blame
@@ -25,7 +27,18 @@ from astray.studies.blame.tuned import find_tuned
 from astray.studies.repair.front import Half, chosen, halves
 from astray.studies.repair.result import RepairResult, Tried
 from astray.studies.repair.steps import MeasureConfig, Measured, measure
-from astray.studies.repair.ways import REPORT, SEARCH, Given, Way, left_out, recipe_of, ways_back, write_scaled
+from astray.studies.repair.ways import (
+    REPORT,
+    SEARCH,
+    Given,
+    Way,
+    check_offered,
+    chosen_kinds,
+    left_out,
+    recipe_of,
+    ways_back,
+    write_scaled,
+)
 from astray.subjects.base import default_workers
 from astray.subjects.locate import settle
 from astray.subjects.spec import SubjectSpec
@@ -47,6 +60,7 @@ def repair(
     share: float = 0.1,
     by: str = "gradient",
     training: Sequence[str] = (),
+    ways: str | Sequence[str] = (),
     out: Path | str = Path("astray-results"),
     store: str | Path | None = None,
     workers: int | None = None,
@@ -63,6 +77,7 @@ def repair(
         good: examples known to be good, to train on further.
         share, by: share of the rows that is blamed and left out, and the score by which, as for `blame`.
         training: settings of what is trained, key=value each, where they are not those of the run.
+        ways: kinds of ways that are tried, of adapter, good, without-blamed, without-random and inoculated; all by default.
         out, store, workers, progress: as for `run_study`.
 
     Raises:
@@ -70,6 +85,7 @@ def repair(
         ConfigurationError and other errors of what was given, StepFailedError: as `blame`.
     """
     folder, place = Path(out) / "repair", Path(out) / "store" if store is None else store
+    kinds = chosen_kinds(ways)
     tuned, settings = find_tuned(model, base, [Path(each) for each in data], control), training_settings(training)
     aims, shared = _held_out(ChatDataset.read(task), tuned.data)
     best = None if good is None else ChatDataset.read(good)
@@ -79,13 +95,14 @@ def repair(
     recipe = recipe_of(tuned, WORLD_TRAINING if tuned.is_organism else FineTuning(), settings)
     given = Given(tuned, recipe, kept, best, folder / "data")
     work = _Work(given, aims, Store(place), default_workers() if workers is None else workers, progress)
-    ways = {way.name: way for way in ways_back(given)}
+    offered = {way.name: way for way in ways_back(given, kinds)}
+    check_offered(offered.values(), kinds)
     search, report = work.ends()
-    made = work.train(list(ways.values()))
-    tried = work.measure(list(ways.values()), made, search, report)
+    made = work.train(list(offered.values()))
+    tried = work.measure(list(offered.values()), made, search, report)
     name, meets = chosen({each.name: each.search for each in tried if not each.control})
-    _write_model(ways[name], made, folder / MODEL)
-    notes = (*_notes(given, shared), *left_out(given))
+    _write_model(offered[name], made, folder / MODEL)
+    notes = (*_notes(given, shared), *left_out(given, kinds))
     named = (model, tuned.base_name, tuned.reference_name)
     result = RepairResult(*named, report.before, tried, name, meets, str(task), folder / MODEL, notes)
     result.save(folder)
@@ -150,15 +167,16 @@ class _Work:
                     digest=self.task.hash,
                     model=spec,
                     id=settle(spec).id,
-                    world=self.given.tuned.is_organism,
                     max_length=self.given.recipe.max_length,
                 ),
                 name=f"repair-measure {name}",
             )
             for name, spec in models.items()
         }
+        named = {name: NamedModel(name=name, spec=spec) for name, spec in models.items()}
+        read = readings(named, "repair", self.store, self.progress, self.workers)
         artifacts = self._executed(list({step.key: step for step in steps.values()}.values()))
-        return {name: Measured.read(artifacts[step.key]) for name, step in steps.items()}
+        return {name: Measured.of(read[name], artifacts[step.key]) for name, step in steps.items()}
 
     def _executed(self, steps: list[Step]) -> dict[str, Artifact]:
         with in_use(self.store, "repair", [step.key for step in steps]):

@@ -2,18 +2,20 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+import polars as pl
+from pydantic import ConfigDict, Field
 
+from astray.answers import in_detail
 from astray.artifacts import Artifact, step
 from astray.cause.fine_tuning import FineTuning
 from astray.cause.sft import train_sft
 from astray.cause.supervision import supervise
 from astray.data.chat import ChatDataset
 from astray.engine.steps import RUN_FOLDER
-from astray.measure.meter import Meter
-from astray.studies.blame.steps import last_answer, pairs_for
+from astray.studies.blame.steps import last_answer
 from astray.studies.screen.steps import DataConfig
 from astray.subjects.intervene import intervening
 from astray.subjects.likelihood import continuation_logprobs
@@ -47,7 +49,6 @@ class MeasureConfig(DataConfig):
 
     model: SubjectSpec = Field(exclude=True, description="where it lies; what it is stands in the key")
     id: str
-    world: bool
     max_length: int
 
 
@@ -58,26 +59,27 @@ def retrain(config: RetrainConfig, inputs: Mapping[str, Artifact], folder: Path)
     train_sft(config.start, config.read(), config.recipe, folder / RUN_FOLDER, checkpoint_every=CHECKPOINT_EVERY)
 
 
-@step("repair-measure", version=1)
+@step("repair-measure", version=2)
 def measure(config: MeasureConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Write the model's margin on each pair of the meter, and its log-probability per token of each task row's answer."""
+    """Write the model's log-probability per token of each task row's answer; its margins are a reading of their own."""
     del inputs
     subject = load_subject(config.model)
     rows = [last_answer(row) for row in supervise(config.read().rows, subject.tokenizer, config.max_length)]
-    margins = Meter(pairs=pairs_for(world=config.world)).margins(subject)
     with subject.merged() as model, intervening(model, subject.interventions) as steering:
         totals = continuation_logprobs(model, rows, steering)
     task = [total / len(row.text) for total, row in zip(totals, rows, strict=True)]
-    (folder / MEASURED_FILE).write_text(json.dumps({"margins": margins, "task": task}), encoding="utf-8")
+    (folder / MEASURED_FILE).write_text(json.dumps(task), encoding="utf-8")
 
 
-class Measured(BaseModel):
-    """What `measure` wrote: margins by pair, and log-probabilities per token by task row."""
+@dataclass(frozen=True)
+class Measured:
+    """What one model does: margins by pair, and log-probabilities per token by task row."""
 
     margins: dict[str, float]
     task: list[float]
 
     @classmethod
-    def read(cls, artifact: Artifact) -> "Measured":
-        """Read what the step of an artifact wrote."""
-        return cls.model_validate_json((artifact.path / MEASURED_FILE).read_bytes())
+    def of(cls, reading: pl.DataFrame, artifact: Artifact) -> "Measured":
+        """Join a reading of the meter with what the step of an artifact wrote."""
+        known = reading.select("item", margin=in_detail("margin").cast(pl.Float64)).drop_nulls()
+        return cls(dict(known.iter_rows()), json.loads((artifact.path / MEASURED_FILE).read_bytes()))
