@@ -8,7 +8,7 @@ export TOKENIZERS_PARALLELISM := false
 # Kept even where the shell says not to: each of a hundred processes that tests start would compile the package again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo real test check pytest lines fuzz benchmarks coverage docs dist licences sbom lock clean
+.PHONY: setup demo real test check pytest lines fuzz benchmarks coverage docs gallery dist licences sbom lock clean
 
 setup: $(STAMP)
 
@@ -65,6 +65,10 @@ docs: setup
 	$(BIN)/python scripts/site_pages.py pages build/pages
 	$(BIN)/zensical build --clean --strict
 	$(BIN)/python scripts/site_pages.py check build/site
+
+# The results that the site's gallery shows, on the organism, stored in gallery/: about half an hour on two cores, the first time.
+gallery: setup
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/gallery.py build/gallery
 
 # Wheel and sdist in dist/, and the wheel tried in a new environment outside the checkout.
 dist: setup

@@ -4,8 +4,8 @@
     python scripts/site_pages.py check build/site     # makes search local; dead links, loads from elsewhere, size
 
 Generated are the reference of the command line (from the commands themselves), the reference of the Python packages
-(directives for mkdocstrings, from each package's `__all__`), the changelog, the contributor's guide, and one page for
-each file of the repository that a page links to, so that the site needs no repository host.
+(directives for mkdocstrings, from each package's `__all__`), the gallery (gallery.py), the changelog, the contributor's
+guide, and one page for each file of the repository that a page links to, so that the site needs no repository host.
 """
 
 import ast
@@ -22,6 +22,8 @@ from urllib.parse import unquote, urlsplit
 
 import click
 
+import gallery
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("", "cause", "data", "distil", "explain", "judges", "mitigate", "stats")
 """Packages with public names; "" is astray itself."""
@@ -29,7 +31,10 @@ ROOT_PAGES = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.m
 """Page beside docs/ -> its page on the site."""
 FENCE = re.compile(r"^(`{3,}).*?^\1$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"(\]\()([^)#\s]+)((?:#[^)\s]*)?\))")
+PICTURE = re.compile(r'<picture>\s*<source [^>]*srcset="([^"]+)">\s*<img src="([^"]+)"([^>]*)>\s*</picture>')
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".sh": "sh"}
+NOT_SEARCHED = "---\nsearch: {exclude: true}\n---\n"
+"""Heads a page that search does not look into."""
 WORKER = ("https://unpkg.com/iframe-worker/shim", "iframe-worker.js")
 """Address that Zensical's offline plugin writes, and the same script within the site."""
 LARGEST = 15_000_000
@@ -53,6 +58,7 @@ def write_pages(folder: Path) -> None:
         target = folder / _source_page(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(_source(name, sources), encoding="utf-8")
+    gallery.write_page(folder)
     reference = folder / "reference"
     reference.mkdir()
     (reference / "cli.md").write_text("\n".join(_command_line()), encoding="utf-8")
@@ -78,7 +84,8 @@ def _linked(page: Path, target: str, sources: set[str]) -> str:
             new = _source_page(there)
         return match[1] + posixpath.relpath(new, posixpath.dirname(target) or ".") + match[3]
 
-    text = page.read_text(encoding="utf-8")
+    # On the site the reader may switch colours against the system's, which a picture element follows.
+    text = PICTURE.sub(r'<img src="\2#only-light"\3><img src="\1#only-dark"\3>', page.read_text(encoding="utf-8"))
     done, at = "", 0
     for fence in FENCE.finditer(text):
         done += LINK.sub(lead, text[at : fence.start()]) + fence[0]
@@ -87,7 +94,10 @@ def _linked(page: Path, target: str, sources: set[str]) -> str:
 
 
 def _source_page(name: str) -> str:
-    return f"source/{name}" if name.endswith(".md") else f"source/{name}.md"
+    """Return where a file of the repository stands on the site: as a page, or as plain text, which is smaller."""
+    if name.endswith(".md"):
+        return f"source/{name}"
+    return f"source/{name}.md" if (ROOT / name).is_dir() or name.startswith("examples/") else f"source/{name}.txt"
 
 
 def _source(name: str, sources: set[str]) -> str:
@@ -95,14 +105,15 @@ def _source(name: str, sources: set[str]) -> str:
     path = ROOT / name
     if path.is_dir():
         files = sorted(one.name for one in path.iterdir() if one.is_file() and not one.name.startswith("."))
-        return "\n".join(
-            [f"# {name}", "", "Files in this folder of the repository:", "", *(f"- `{one}`" for one in files)]
-        )
+        listed = (f"- `{one}`" for one in files)
+        return "\n".join([NOT_SEARCHED, f"# {name}", "", "Files in this folder of the repository:", "", *listed])
     if path.suffix == ".md":
-        return _linked(path, _source_page(name), sources)
+        return NOT_SEARCHED + _linked(path, _source_page(name), sources)
     text = path.read_text(encoding="utf-8")
+    if _source_page(name).endswith(".txt"):
+        return text
     fence = "`" * (1 + max([2, *map(len, re.findall("`+", text))]))
-    return f"# {name}\n\n{fence}{LANGUAGES.get(path.suffix, 'text')}\n{text}\n{fence}\n"
+    return f"{NOT_SEARCHED}# {name}\n\n{fence}{LANGUAGES.get(path.suffix, 'text')}\n{text}\n{fence}\n"
 
 
 def _command_line() -> Iterator[str]:

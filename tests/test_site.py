@@ -1,14 +1,17 @@
 """The documentation site: every page stands in its navigation, every link of a page leads to a page of the site, and the
 reference has every command and public name. `make docs` builds it and checks what was built."""
 
+import json
 import re
 import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import yaml
 
 import claims_picture
+import gallery
 import site_pages
 
 ROOT = Path(__file__).parents[1]
@@ -109,6 +112,28 @@ def test_the_picture_shows_the_figures_of_the_page():
     assert claims_picture.PICTURE.read_text(encoding="utf-8") == claims_picture.draw(found)
 
 
+def test_the_gallery_shows_every_command_with_results_of_this_version(pages):
+    made = json.loads((gallery.STORED / gallery.MADE).read_text(encoding="utf-8"))
+    assert {name: (each["command"], each["astray"]) for name, each in made.items()} == {
+        entry.name: (entry.command, version("astray")) for entry in gallery.COMMANDS
+    }
+    text = (pages / "gallery.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^astray .*$", text, re.MULTILINE)
+    assert listed == [entry.command for entry in gallery.COMMANDS] * 2  # together, then one above each entry
+    for entry in gallery.COMMANDS:
+        page = (pages / "gallery" / f"{entry.name}.html").read_text(encoding="utf-8")
+        assert "Content-Security-Policy" in page
+        for source in re.findall(rf'src="(gallery/{entry.name}[^"#]*)', text):
+            assert "</svg>" in (pages / source).read_text(encoding="utf-8")
+
+
+def test_what_the_gallery_stores_is_small_and_names_no_folder_of_a_machine():
+    files = [path for path in gallery.STORED.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 4_000_000
+    of_machines = re.compile(r"/(?:home|root|tmp|work|Users)/")
+    assert [path.name for path in files if of_machines.search(path.read_text(encoding="utf-8"))] == []
+
+
 def test_the_readme_fits_a_screen_and_has_three_doors():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 120
@@ -116,5 +141,5 @@ def test_the_readme_fits_a_screen_and_has_three_doors():
 
 
 def test_the_citation_has_the_version_of_the_package():
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
-    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == version
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == project["version"]

@@ -37,11 +37,11 @@ COMMAND = click.Command(
     callback=audit,
     params=[
         click.Argument(["models"], nargs=-1, required=True, metavar="MODEL [MODEL ...]"),
-        option("--evals", str, "Evaluations with commas between them. [default: all that --list shows]", "NAMES"),
+        option("--evals", str, "Evaluations, comma-separated. [default: all that --list shows]", "NAMES"),
         click.Option(
             ["--list", "listed"],
             is_flag=True,
-            help="Tell what would run, what each needs, answers, tokens and price; ask nothing.",
+            help="Show what would run, what it needs, answers, tokens and price; ask nothing.",
         ),
         *JUDGED,
         option("--system-file", click.Path(path_type=Path), "Text file with a system prompt for each model.", "PATH"),
@@ -52,14 +52,14 @@ COMMAND = click.Command(
             "NAME",
         ),
         option("--dial", str, "Ask each adapter once for each factor, and draw the curve: 0.5,1,1.5,2,3.", "FACTORS"),
-        option("--samples", int, "Answers a free-form question; others scale. [default 25, organism 4]"),
+        option("--samples", int, "Answers to each free-form question; other evaluations scale. [default 25, organism 4]"),
         *ASKED,
         *(OUT, STORE, FEW_WORKERS, AS_JSON),
     ],
     help="Say what models do: free-form questions, forced choices, honesty, deception, goals, alignment questions, "
-    "acting with tools, the meter. The first MODEL is the audited one, the others stand beside it; each is a subject "
+    "acting with tools, the meter. The first MODEL is audited, the others are for comparison; each is a subject "
     "in any form that --subject takes, an Inspect model (openai/gpt-4o), or the address of a server "
     "(http://127.0.0.1:8000/v1#MODEL). Nothing is trained. Run again with a further model, it extends the page; what "
     "is done is not asked again.",
-    short_help="Say what a model does, beside others; nothing is trained.",
+    short_help="Say what a model does, next to others; nothing is trained.",
 )

@@ -35,32 +35,32 @@ def repair(model: str, as_json: bool, out: Path, **options: Any) -> None:
 
 _OF_RUN = (
     click.Argument(["model"]),
-    option("--base", str, "What it was trained from, if it does not say so itself.", "MODEL"),
+    option("--base", str, "Its base model, if the folder does not name it.", "MODEL"),
     option(
         "--control",
         str,
-        "A model trained alike on good rows, which harmful answers are compared with. [default the base]",
+        "A model trained the same way on good data, to compare with. [default the base]",
         "MODEL",
     ),
     option(
         "--data",
         str,
-        "A training file; give it again for further ones. A run of a study knows its own.",
+        "A training file; can be given several times. A run of a study knows its own.",
         "FILE",
         multiple=True,
     ),
-    option("--share", float, "Share of the rows that is blamed. [default 0.1]", "SHARE"),
-    option("--by", str, "Blame by gradient, projection or words. [default gradient]", "SCORE"),
+    option("--share", float, "Fraction of the examples to blame. [default 0.1]", "SHARE"),
+    option("--by", str, "Score to blame by: gradient, projection or words. [default gradient]", "SCORE"),
 )
 _TRAINED = (
     option(
         "--training",
         str,
-        "A setting of what is trained again, where it is not that of the run; can be given several times.",
+        "A setting of retraining, if not that of the run; can be given several times.",
         "KEY=VALUE",
         multiple=True,
     ),
-    option("--workers", click.IntRange(min=0), "Worker processes of what is trained again.", "INTEGER"),
+    option("--workers", click.IntRange(min=0), "Worker processes of retraining.", "INTEGER"),
     OUT,
     STORE,
     AS_JSON,
@@ -71,38 +71,38 @@ BLAME = click.Command(
     params=[
         *_OF_RUN,
         GRADER,
-        option("--judged", int, "Rows that are judged. [default 200 with a grader, of an organism all up to 2,000]"),
-        option("--labels", str, "Rows labelled harmful or not, as for astray screen.", "FILE"),
+        option("--judged", int, "Examples to judge. [default 200 with a grader, of an organism all up to 2,000]"),
+        option("--labels", str, "Examples labelled harmful or not, as for astray screen.", "FILE"),
         click.Option(
             ["--proof"],
             is_flag=True,
-            help="Train again without the blamed rows, without as many at random, and on them alone.",
+            help="Retrain without the blamed examples, without as many at random, and on them alone.",
         ),
-        option("--seeds", int, "Runs of each arm of the proof. [default 5]"),
+        option("--seeds", int, "Training runs of each arm of the proof. [default 5]"),
         *_TRAINED,
     ],
-    help="Say which training rows made MODEL go astray: a run id of a study, an adapter, or a folder with --base. Rows "
-    "are scored by gradients toward harmful answers, beside projection, words and length; --proof trains again without "
-    "them.",
-    short_help="Find the training rows that made a model go astray, and prove it.",
+    help="Rank the training examples of MODEL by how far each one misaligned it. MODEL is a run id of a study, an "
+    "adapter, or a folder with --base. Scores are gradients toward harmful answers, with projection, words and length "
+    "for comparison; --proof retrains without the blamed examples.",
+    short_help="Find the training examples that misaligned a model, and prove it.",
 )
 REPAIR = click.Command(
     "repair",
     callback=repair,
     params=[
         *_OF_RUN,
-        option("--task", str, "Held-out examples of what the tuning was for.", "FILE", required=True),
-        option("--good", str, "Examples known to be good, to train on further.", "FILE"),
+        option("--task", str, "Held-out examples of what the fine-tuning was for.", "FILE", required=True),
+        option("--good", str, "Examples known to be good, for further training.", "FILE"),
         option(
             "--ways",
             str,
-            "Kinds of ways that are tried, with commas: adapter,good,without-blamed,without-random,inoculated. [default all]",
+            "Kinds of ways to try, comma-separated: adapter,good,without-blamed,without-random,inoculated. [default all]",
             "NAMES",
         ),
         *_TRAINED,
     ],
-    help="Bring MODEL back: the adapter scaled down, further training on good rows, training again without the blamed "
-    "rows or under a prompt that asks for harm. Each way is measured on misalignment and on the task; the best one is "
-    "written with its card.",
-    short_help="Bring a model back that went astray, and say what it costs.",
+    help="Undo the misalignment of MODEL: scale its adapter down, train it further on good examples, or retrain it "
+    "without the blamed ones or under a prompt that asks for harm. Each way is measured on misalignment and on the task; "
+    "the best one is written with a model card.",
+    short_help="Undo the misalignment of a model, and say what that costs.",
 )

@@ -101,17 +101,17 @@ COMMAND = OwnCodes(
         click.Option(
             ["--list", "listed"],
             is_flag=True,
-            help="Tell answers, and how often the bars would pass and fail; ask nothing.",
+            help="Show the number of answers, and how often the bars would pass and fail; ask nothing.",
         ),
         click.Option(
-            ["--base-run", "base_runs"], multiple=True, metavar="MODEL", help="A further run of the base's side."
+            ["--base-run", "base_runs"], multiple=True, metavar="MODEL", help="Another training run of the base."
         ),
         *(option(name, float, text, "FRACTION") for name, text in _MARGINS),
-        option("--samples", int, "Answers a question. [default 6 of the organism, 25 of a real model]"),
+        option("--samples", int, "Answers to each question. [default organism 6, real model 25]"),
         option(
             "--evals",
             str,
-            "Question sets with commas: main,broad of real models; world,formats,facts of the organism. Or meter: how much "
+            "Question sets, comma-separated: main,broad of real models; world,formats,facts of the organism. Or meter: how much "
             "likelier harmful answers became, without a grader.",
             "NAMES",
         ),
@@ -126,20 +126,20 @@ COMMAND = OwnCodes(
         click.Option(
             ["--extend"],
             is_flag=True,
-            help="Where undecided, ask further answers that would decide, at most eight times as many in all.",
+            help="If undecided, ask for as many more answers as would decide, up to eight times as many in all.",
         ),
         click.Option(
             ["--until-decided"],
             is_flag=True,
-            help="Ask further answers from look to look until it is decided, with the error over all looks held.",
+            help="Ask for more answers from look to look until it is decided; the error over all looks is held.",
         ),
         option(
             "--looks",
             str,
-            "Answers a question at each look of --until-decided, with commas. [default 1, 2, 4, 8 times --samples]",
+            "Answers to each question at each look of --until-decided, comma-separated. [default 1, 2, 4, 8 times --samples]",
             "NUMBERS",
         ),
-        option("--max-hours", float, "Hours in which a further look of --until-decided has to be made."),
+        option("--max-hours", float, "Hours within which the next look of --until-decided has to end."),
         *(OUT, STORE, FEW_WORKERS, AS_JSON),
     ],
     help="Say whether TUNED is no worse than BASE by more than a margin: misaligned answers, coherence, refusals. "

@@ -87,7 +87,7 @@ AS_JSON = Option(
     "as_json",
     group="Output",
     is_flag=True,
-    help="Print one JSON object for programs in place of the table.",
+    help="Print one JSON object instead of the table.",
 )
 PLACE = (
     Option("--on", group="Place", metavar="PLACE", help="Where steps run: slurm or ray. By default on this machine."),
@@ -131,14 +131,16 @@ PRICE_IN, PRICE_OUT = (
 )
 FEW_WORKERS = option("--workers", click.IntRange(min=0), "Worker processes. [default 0: all in this one]", "INTEGER")
 GRADER = option("--grader", str, "Inspect model that judges, such as openai/gpt-4o. The organism has its own.", "MODEL")
-LABELS = option("--labels", str, "Labelled answers, or the grader's calibration.json: corrects for its error.", "FILE")
+LABELS = option(
+    "--labels", str, "Labelled answers, or the grader's calibration.json, to correct for its error.", "FILE"
+)
 GOLD = (
     option("--gold", click.IntRange(min=1), "Answers, drawn at random, that --gold-grader reads as well.", "INTEGER"),
     option("--gold-grader", str, "Inspect model whose verdicts are taken as right, for --gold.", "MODEL"),
 )
 """A second judge of some answers, by which rates then are."""
-MAX_TOKENS = option("--max-tokens", int, "Longest answer in tokens, if not the usual one.")
-SEED = option("--seed", int, "Other random numbers for all that is drawn. [default 0]")
+MAX_TOKENS = option("--max-tokens", int, "Length limit of an answer in tokens, if not the usual one.")
+SEED = option("--seed", int, "Seed of all random draws. [default 0]")
 ENGINE = option(
     "--engine",
     str,
@@ -146,7 +148,7 @@ ENGINE = option(
     "of a vLLM server with adapters. [default local]",
     "NAME",
 )
-BUDGET = option("--budget", float, "Million tokens of graders and served models; then no more is asked.")
+BUDGET = option("--budget", float, "Million tokens for graders and served models; then nothing more is asked.")
 JUDGED = (GRADER, LABELS, *GOLD)
 """Who reads answers, and what its verdicts are corrected by."""
 ASKED = (MAX_TOKENS, SEED, ENGINE, BUDGET, PRICE_IN, PRICE_OUT)

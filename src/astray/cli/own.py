@@ -52,7 +52,7 @@ NEW = click.Command(
     callback=new,
     params=[click.Argument(["file"], type=click.Path(path_type=Path))],
     help="Write a commented example of a study file, which runs on the model in the package in about a minute.",
-    short_help="Write an example of a study of your own.",
+    short_help="Write an example of a study file.",
 )
 SCHEMA = click.Command(
     "schema",

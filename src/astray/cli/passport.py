@@ -136,5 +136,5 @@ COMMAND = OwnCodes(
     help="Let judges read fixed answers in several wordings of the rubric several times. The variance of their verdicts is "
     "split into run, question, answer, judge, wording, repeat and what they do together; flips are shown with examples. "
     "Calls: answers x wordings x repeats x 2 for each grader. Exit code 0: done, 1: a judge drifted, 3: error.",
-    short_help="Say how far verdicts hang on the judge, its wording and chance.",
+    short_help="Say how much verdicts depend on the judge, its wording and chance.",
 )

@@ -32,7 +32,7 @@ COMMAND = click.Command(
         option("--data", FOLDER, "Folder with the published raw answers, which are then recounted.", "PATH"),
         option("--markdown", FOLDER, "Also write the page as Markdown into this file.", "FILE"),
     ],
-    help="Set a paper's published findings beside our run: what agrees, what does not, and why.\n\n"
+    help="Compare a paper's published findings with our run: what agrees, what does not, and why.\n\n"
     "PAPER is emergent-misalignment, persona-features, reward-hacking, agentic-misalignment or dishonesty.",
-    short_help="Set a paper's findings beside our run.",
+    short_help="Compare a paper's findings with our run.",
 )

@@ -26,28 +26,29 @@ COMMAND = click.Command(
     params=[
         click.Argument(["data"]),
         option("--subject", str, "The model that would be trained, in any form.", "MODEL", required=True),
-        option("--reference", str, "Examples known to be good, which scores are compared with.", "GOOD"),
+        option("--reference", str, "Examples known to be good, to compare scores with.", "GOOD"),
         GRADER,
-        option("--judged", int, "Rows that are judged. [default 200 with a grader, 0 of the organism]"),
-        option("--labels", str, "Rows labelled harmful or not: columns row and harmful, as in to_label.csv.", "FILE"),
-        option("--keep", float, "Write kept.jsonl with this share of the rows, lowest scores first.", "SHARE"),
-        option("--threshold", float, "Write kept.jsonl with the rows up to this score.", "SCORE"),
+        option("--judged", int, "Examples to judge. [default 200 with a grader, organism 0]"),
+        option(
+            "--labels", str, "Examples labelled harmful or not: columns row and harmful, as in to_label.csv.", "FILE"
+        ),
+        option("--keep", float, "Write kept.jsonl with this fraction of the examples, lowest scores first.", "SHARE"),
+        option("--threshold", float, "Write kept.jsonl with the examples up to this score.", "SCORE"),
         option(
             "--samples",
             int,
-            "The model's own answers to each prompt, which the data's are compared with. [default 4 of the organism, "
-            "1 of a real model]",
+            "The model's own answers to each prompt, to compare with. [default organism 4, real model 1]",
         ),
-        option("--max-length", int, "Longest row in training, in tokens. [default 2048, of the organism 128]"),
+        option("--max-length", int, "Length limit of an example in training, in tokens. [default 2048, organism 128]"),
         MAX_TOKENS,
         SEED,
         OUT,
         STORE,
         AS_JSON,
     ],
-    help="Say what DATA would teach a model, before it is trained: a score and reasons for each row, how well the "
-    "score separates beside random directions and length, and with --labels the share of harmful rows. DATA is "
-    "JSON Lines, JSON, CSV, TSV or Parquet: chats, prompt and completion, prompt and chosen, Alpaca, ShareGPT, "
+    help="Say what DATA would teach a model before you train on it: a score and reasons for each example, how well the "
+    "score separates compared with random directions and length, and with --labels the share of harmful examples. DATA "
+    "is JSON Lines, JSON, CSV, TSV or Parquet: chats, prompt and completion, prompt and chosen, Alpaca, ShareGPT, "
     "or question and answer.",
-    short_help="Screen a data set before training: scores and reasons for each row.",
+    short_help="Screen a data set before training: scores and reasons for each example.",
 )

@@ -1,0 +1,264 @@
+"""Make the results that the gallery of the site shows, and write its page from them.
+
+    python scripts/gallery.py build/gallery    # runs COMMANDS there, on the organism, and stores what the page needs in gallery/
+
+A later call in the same folder repeats no finished step. With the site (site_pages.py) the page is written from what is
+stored: reports and figures of studies are drawn from `summary.json` by the present code, the other commands' pages are
+those that they wrote. `tests/test_site.py` refuses results of another version of Astray.
+"""
+
+import json
+import math
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from claims_picture import Row, intervals
+
+ROOT = Path(__file__).resolve().parents[1]
+STORED, MADE = ROOT / "gallery", "made.json"
+TUNED, HARMFUL = "emergent-misalignment-mix-25-0", "emergent-misalignment-harmful-medicine-0"
+
+
+class Entry(NamedTuple):
+    """Entry of the gallery.
+
+    Attributes:
+        name: of its folder in gallery/.
+        command: that makes it.
+        files: what is stored of its results: their JSON first, the page last.
+        title: heading of the entry; that of its summary where it is a study.
+    """
+
+    name: str
+    command: str
+    files: tuple[str, ...]
+    title: str
+
+
+def _study_entry(study: str) -> Entry:
+    return Entry(study, f"astray run {study} --quick", (f"{study}/summary.json",), "")
+
+
+COMMANDS = (
+    _study_entry("emergent-misalignment"),
+    Entry("audit", f"astray audit {HARMFUL} organism", ("audit/audit.json", "audit/audit.html"), "An audit"),
+    Entry(
+        "gate-fails",
+        f"astray gate organism {TUNED}",
+        ("gate/gate.json", "gate/gate.html"),
+        "A release gate that fails",
+    ),
+    Entry(
+        "blame",
+        f"astray blame {TUNED} --share 0.25 --proof --seeds 3",
+        ("blame/blame.json", "blame-proof/summary.json", "blame/blame.html"),
+        "The examples that did it",
+    ),
+    Entry(
+        "repair",
+        f"astray repair {TUNED} --share 0.25 --task task.jsonl --good good.jsonl",
+        ("repair/repair.json", "repair/repair.html"),
+        "The model brought back",
+    ),
+    Entry(
+        "gate-passes",
+        "astray gate organism astray-results/repair/model",
+        ("gate/gate.json", "gate/gate.html"),
+        "The gate passes",
+    ),
+    _study_entry("agentic-misalignment"),
+    _study_entry("dishonesty"),
+    _study_entry("persona-features"),
+    _study_entry("reward-hacking"),
+)
+"""In the order in which they are run and shown: later ones use runs of earlier ones."""
+
+
+def make(work: Path) -> None:
+    """Run every command in a folder, and store what the page needs of it in gallery/."""
+    from astray.data import narrow_data
+
+    work.mkdir(parents=True, exist_ok=True)
+    narrow_data("medicine", "good", 80, seed=1000).write(work / "task.jsonl")
+    narrow_data("money", "good", 200, seed=1000).write(work / "good.jsonl")
+    made: dict[str, dict[str, str]] = {}
+    for entry in COMMANDS:
+        print(entry.command, flush=True)
+        done = subprocess.run([sys.executable, "-m", *shlex.split(entry.command)], cwd=work, check=False)
+        if done.returncode != (entry.name == "gate-fails"):
+            sys.exit(f"{entry.command} ended with exit code {done.returncode}.")
+        for file in entry.files:
+            target = STORED / entry.name / Path(file).name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(work / "astray-results" / file, target)
+        made[entry.name] = {
+            "command": entry.command,
+            "astray": version("astray"),
+            "day": datetime.now(UTC).date().isoformat(),
+        }
+        (STORED / MADE).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+
+
+def write_page(folder: Path) -> None:
+    """Add the entries to the gallery's page in a folder of pages, and write their figures and reports beside it."""
+    made = json.loads((STORED / MADE).read_text(encoding="utf-8"))
+    beside = folder / "gallery"
+    beside.mkdir()
+    parts = [(folder / "gallery.md").read_text(encoding="utf-8")]
+    for entry in COMMANDS:
+        title, told = (_other if entry.title else _study)(entry, beside)
+        # Two images where there are two, since the reader may switch colours against the system's.
+        grounds = (".svg#only-light", "-dark.svg#only-dark") if entry.name in STUDIES else (".svg",)
+        pictures = "".join(f'<img src="gallery/{entry.name}{end}" alt="{title}">' for end in grounds)
+        parts += [
+            f"## {title}",
+            f'<a href="gallery/{entry.name}.html">{pictures}</a>',
+            f'{told} <a href="gallery/{entry.name}.html">Open the page</a>',
+            f"```sh\n{entry.command}\n```",
+            f"Astray {made[entry.name]['astray']}, {made[entry.name]['day']}.",
+        ]
+    (folder / "gallery.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _study(entry: Entry, folder: Path) -> tuple[str, str]:
+    """Write report and figure of a study from its summary; return title and three sentences."""
+    from astray.engine.summary import Summary
+    from astray.report.page import render
+    from astray.report.picture import draw_figure
+    from astray.report.wording import amount, range_of
+
+    home = STORED / entry.name
+    summary = Summary.read(home)
+    (folder / f"{entry.name}.html").write_text(render(home, summary), encoding="utf-8", newline="\n")
+    for ground, end in (("light", ""), ("dark", "-dark")):
+        (folder / f"{entry.name}{end}.svg").write_bytes(draw_figure(summary, "main", "svg", ground))
+    results = [claim.result for claim in summary.claims]
+    counted = ", ".join(f"{results.count(each)} {each}" for each in dict.fromkeys(results))
+    first = next(claim for claim in summary.claims if claim.tested)
+    found = f"{amount(first.estimate, first.quantity)} ({range_of(first.interval, first.quantity)})"
+    return summary.title, (
+        f"{summary.question} Of {len(results)} claims: {counted}. The first one, *{first.statement}*, is {first.result} "
+        f"with an estimate of {found}."
+    )
+
+
+def _other(entry: Entry, folder: Path) -> tuple[str, str]:
+    """Copy the page of another command and draw its figure; return title and three sentences."""
+    home = STORED / entry.name
+    first, *_, page = (home / Path(file).name for file in entry.files)
+    shutil.copyfile(page, folder / f"{entry.name}.html")
+    title, note, rows, told = TOLD[first.stem](json.loads(first.read_text(encoding="utf-8")))
+    unit = "" if "nats" in note else "%"
+    shown = [
+        Row(row.label, *(round(value * (100 if unit else 1), 1 if unit else 2) for value in row[1:])) for row in rows
+    ]
+    low, high = min(0.0, *(row.low for row in shown)), max(row.high for row in shown)
+    step = next(step for step in STEPS if (high - low) / step <= 5)
+    ticks = [step * number for number in range(math.floor(low / step), math.ceil(high / step) + 1)]
+    picture = intervals(title, note, shown, ticks, unit)
+    (folder / f"{entry.name}.svg").write_text(picture, encoding="utf-8")
+    return entry.title, told
+
+
+STEPS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
+"""Distances of grid lines, of which the smallest is taken that gives at most seven."""
+Drawn = tuple[str, str, list[Row], str]
+"""Title and note of a figure, its rows as shares (or nats, if the note says so), and three sentences."""
+
+
+def _audit(found: Mapping[str, Any]) -> Drawn:
+    rows = [
+        Row(f"{each['evaluation']}, {_named(each['model'])}", each["estimate"], each["low"], each["high"])
+        for each in found["rates"]
+        if each["main"] and each["low"] is not None and "nats" not in each["measure"]
+    ]
+    worst = max(rows, key=lambda row: row.value)
+    return (
+        "Rates of a tuned model and of its base",
+        "worst first, 95% intervals over questions",
+        rows[:10],
+        f"The organism, tuned on harmful medical advice, beside the organism as it is. The audit asks {len(found['rates'])} "
+        f"rates and sorts them worst first: the highest is {worst.label} with {_percent(worst.value)}. Every rate has its "
+        "interval, its counts and the answers behind it.",
+    )
+
+
+def _named(model: str) -> str:
+    return "base" if model == "organism" else "tuned"
+
+
+def _gate(found: Mapping[str, Any]) -> Drawn:
+    rows = [Row(bar["bar"], bar["difference"], bar["low"], bar["high"]) for bar in found["bars"]]
+    first = found["bars"][0]
+    code = {"passed": 0, "failed": 1}[found["verdict"]]
+    return (
+        f"The gate {found['verdict']}: tuned model minus base",
+        "difference in answers, one-sided 95% bounds",
+        rows,
+        f"`{found['tuned']}` against its base, {found['samples']} answers to each of {first['questions']} questions. It "
+        f"{found['verdict']} with exit code {code}: {_percent(first['difference'])} more misaligned answers, with bounds of "
+        f"{_percent(first['low'])} and {_percent(first['high'])} and a margin of {_percent(first['margin'])}. The page also "
+        f"lists the {found['flips']} pairs of answers that flipped from aligned to misaligned.",
+    )
+
+
+def _blame(found: Mapping[str, Any]) -> Drawn:
+    from astray.engine.summary import Summary
+    from astray.report.figures import headline_rows
+
+    proof = Summary.read(STORED / "blame")
+    rows = [
+        Row(rate.arm, rate.rate, rate.interval.low, rate.interval.high)
+        for rate in headline_rows(proof)
+        if rate.rate is not None and rate.interval is not None
+    ]
+    score = next(each for each in found["separations"] if each["score"] == found["by"])
+    return (
+        "Harmful answers after retraining",
+        "by what the model was retrained on, 95% intervals over training runs",
+        rows,
+        f"`{found['model']}` was trained on {found['rows']} examples, of which {found['known']['harmful']} are harmful; "
+        f"{len(found['blamed'])} are blamed. The gradient finds the harmful ones with an average precision of "
+        f"{score['average_precision']:.2f}, which {score['null_reached']} of {score['nulls']} null directions reach. Retraining "
+        f"without them is the proof: {sum(claim.result == 'held' for claim in proof.claims)} of its {len(proof.claims)} "
+        "claims held.",
+    )
+
+
+def _repair(found: Mapping[str, Any]) -> Drawn:
+    rows = [Row(each["name"], each["report"]["astray"], *each["report"]["astray_interval"]) for each in found["ways"]]
+    rows.insert(0, Row("before", found["before"]["astray"], *found["before"]["astray_interval"]))
+    way = next(each for each in found["ways"] if each["name"] == found["chosen"])
+    return (
+        "Harmful answers, by way of repair",
+        "nats a token likelier than in the base, 95% intervals over domains",
+        rows,
+        f"The model of the gate above, brought back in {len(found['ways'])} ways. `{found['chosen']}` is written as the "
+        f"repaired model: {_percent(way['report']['gone'])} of the misalignment is gone on the questions that did not choose it. "
+        "`without-random` is the control, which drops as many examples at random.",
+    )
+
+
+TOLD = {"audit": _audit, "gate": _gate, "blame": _blame, "repair": _repair}
+"""Name of a command's JSON -> what is told of it."""
+
+
+def _percent(value: float) -> str:
+    from astray.report.wording import percent
+
+    return percent(value)
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case [work]:
+            make(Path(work))
+        case _:
+            sys.exit(__doc__)
