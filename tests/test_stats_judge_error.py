@@ -148,7 +148,7 @@ def log_likelihood(k: int, n: int, errors: tuple[float, float], family: str, rat
     if family == "beta-binomial" and errors == (0.0, 0.0):
         size = 1 / rates[1] - 1
         return float(betabinom.logpmf(k, n, rates[0] * size, (1 - rates[0]) * size) - binom_coefficient(k, n))
-    x = np.linspace(-45, 45, 60_001)
+    x = np.linspace(-300, 300, 200_001)
     if family == "logit-normal":
         density = norm.pdf(x, centre(*rates), rates[1])
     else:
