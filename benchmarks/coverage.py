@@ -6,19 +6,21 @@ these questions. A verdict at the border of its region is wrong where a limit li
 upper one below it makes "at most" held and "at least" not held, a lower one above it the other way round. Verdicts that
 fail leave fewer answers, in some runs (or questions) more so than in others.
 
-All cells are simulated with few studies; the worst are simulated again, on other draws, with many: the worst of
-thousands of cells would otherwise be the unluckiest. Widths are compared with those of rivals (rivals).
+A cell is simulated until its wrong verdicts are surely at most 5% (an exact one-sided bound), or the most studies are
+reached; the worst cells are simulated again, on other draws, with many: the worst of thousands of cells would otherwise
+be the unluckiest. Widths are compared with those of rivals (rivals).
 """
 
 import argparse
 import itertools
 import os
+import resource
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +28,14 @@ from scipy.special import betaincinv, expit, logit
 
 from astray.stats.compare import difference_limits, question_differences
 from astray.stats.intervals import question_limits, run_limits
-from astray.stats.judge_error import corrected_rate
+from astray.stats.judge_error import Accuracy, corrected_limits
 from astray.stats.ratio import reduction_limits
 from astray.stats.trend import trend_limits
+from grid import Cell, Found, Row, summary, table, widths
 from rivals import Limits, effective_sample_size, korn_graubard, paired_t, ratio_t, t_on_shares, t_on_slopes, welch
 
-STUDIES, AGAIN, WORST = 100, 1000, 40
+STUDIES, MOST, AGAIN, WORST = 60, 960, 2000, 40
+"""Studies of a cell at first, twice as many after each look; the most; those of each of the worst cells again."""
 SENSITIVITY, SPECIFICITY, LABELLED_BAD, LABELLED_GOOD = 0.9, 0.95, 100, 200
 SHARED = 0.7
 """Correlation of two runs with a common seed, on the logit scale."""
@@ -42,35 +46,6 @@ WEIGHTS = np.exp(-(Z**2) / 2) / np.exp(-(Z**2) / 2).sum()
 PLACES = np.linspace(-45, 45, 1801)
 Sides = list[tuple[np.ndarray, np.ndarray]]
 """Misaligned and judged answers of each arm, by study and run."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One design and what is true in it."""
-
-    runs: int
-    questions: int
-    samples: int
-    rate: float
-    spread: float
-    icc: float
-    failed: float = 0.0
-
-
-@dataclass(frozen=True)
-class Found:
-    """Simulated shares, the mean width, and what rivals have: width and probability of their worse wrong verdict."""
-
-    coverage: float
-    width: float
-    wrong_at_most: float
-    wrong_at_least: float
-    rivals: dict[str, tuple[float, float]] = field(default_factory=dict)
-
-    @property
-    def worst(self) -> float:
-        """Larger of the two probabilities of a wrong "held"."""
-        return max(self.wrong_at_most, self.wrong_at_least)
 
 
 DESIGNS = ((120, 4), (24, 100), (8, 100), (1000, 1))
@@ -223,22 +198,12 @@ def corrected_cell(cell: Cell, studies: int, generator: np.random.Generator) -> 
     caught = generator.binomial(LABELLED_BAD, SENSITIVITY, studies)
     passed = generator.binomial(LABELLED_GOOD, SPECIFICITY, studies)
 
-    def limits(counts: np.ndarray, of: np.ndarray, *, over_runs: bool) -> Limits:
-        found = [
-            corrected_rate(
-                (int(counts[study].sum()), int(of[study].sum())),
-                (int(caught[study]), LABELLED_BAD),
-                (int(passed[study]), LABELLED_GOOD),
-                clusters=[(int(one), int(all_)) for one, all_ in zip(counts[study], of[study], strict=True)]
-                if over_runs
-                else (),
-            )[1]
-            for study in range(studies)
-        ]
-        return np.array([one.low for one in found]), np.array([one.high for one in found])
-
-    rivals = {"effective sample size": limits(*effective_sample_size(judged, n), over_runs=False)}
-    return _found(limits(judged, n, over_runs=True), truth, rivals)
+    labels = (
+        np.stack([right, np.full(studies, of)]) * 1.0 for right, of in ((caught, LABELLED_BAD), (passed, LABELLED_GOOD))
+    )
+    judge = Accuracy(*labels)
+    rivals = {"effective sample size": corrected_limits(*effective_sample_size(judged, n), judge)[1:]}
+    return _found(corrected_limits(judged, n, judge)[1:], truth, rivals)
 
 
 MEASURES: dict[str, Callable[[Cell, int, np.random.Generator], Found]] = {
@@ -268,110 +233,68 @@ def _found(limits: Limits, truth: np.ndarray, rivals: dict[str, Limits]) -> Foun
         float(np.mean(too_low)),
         float(np.mean(too_high)),
         others,
+        len(truth),
     )
 
 
-Row = tuple[str, Cell, Found]
+Task = tuple[str, Cell, int]
+"""Name of the interval, cell, seed."""
 
 
-def measured(task: tuple[str, Cell, int, int]) -> Row:
-    """Simulate one cell: name of the interval, cell, number of studies, seed."""
-    name, cell, studies, seed = task
+def measured(task: Task, studies: int) -> Row:
+    """Simulate one cell with so many studies."""
+    name, cell, seed = task
     return name, cell, MEASURES[name](cell, studies, np.random.default_rng(seed))
 
 
-def rows(studies: int, every: int, workers: int, only: str = "") -> list[Row]:
-    """Return all cells with what was found, in the order of the grid."""
+def until_sure(tasks: Sequence[Task], studies: int, most: int) -> list[Row]:
+    """Simulate each cell with twice as many studies until its wrong verdicts are surely below 5%."""
+    found = []
+    for name, cell, seed in tasks:
+        generator = np.random.default_rng(seed)
+        one = MEASURES[name](cell, studies, generator)
+        while one.most_wrong > 0.05 and one.studies < most:
+            one = one + MEASURES[name](cell, one.studies, generator)
+        found.append((name, cell, one))
+    return found
+
+
+def rows(studies: int, most: int, every: int, workers: int, only: str = "") -> list[Row]:
+    """Return all cells with what was found, the worst first."""
     cells = [
         (name, cell) for name in MEASURES if only in name for cell in itertools.islice(grid(name), None, None, every)
     ]
-    tasks = [(name, cell, studies, number) for number, (name, cell) in enumerate(cells)]
+    # Cells of one design together, in one process: counts that were seen have their likelihoods already.
+    groups = defaultdict(list)
+    for number, (name, cell) in enumerate(cells):
+        groups[cell.questions, cell.samples, cell.failed, cell.runs].append((name, cell, number))
     with ProcessPoolExecutor(workers) as pool:
-        found = []
-        # In chunks of one design, whose likelihoods a process then has already.
-        for row in pool.map(measured, tasks, chunksize=45):
-            found.append(row)
-            if len(found) % 100 == 0:
-                print(f"{len(found)} of {len(tasks)} cells", file=sys.stderr, flush=True)
-    return found
+        found: list[Row] = []
+        for part in pool.map(partial(until_sure, studies=studies, most=most), groups.values()):
+            found += part
+            print(f"{len(found)} of {len(cells)} cells", file=sys.stderr, flush=True)
+    return sorted(found, key=lambda row: -row[2].worst)
 
 
 def remeasured(found: list[Row], studies: int, workers: int) -> list[Row]:
     """Return the worst cells, simulated again with other draws, the worst first."""
-    worst = sorted(found, key=lambda row: -row[2].worst)[:WORST]
-    tasks = [(name, cell, studies, 10_000 + place) for place, (name, cell, _) in enumerate(worst)]
+    tasks = [(name, cell, 100_000 + place) for place, (name, cell, _) in enumerate(found[:WORST])]
     with ProcessPoolExecutor(workers) as pool:
-        return sorted(pool.map(measured, tasks), key=lambda row: -row[2].worst)
+        return sorted(pool.map(partial(measured, studies=studies), tasks), key=lambda row: -row[2].worst)
 
 
-def widths(found: list[Row], studies: int, *, any_rate: bool = False) -> dict[tuple[str, Cell], float]:
-    """Return the mean width of each cell relative to the narrowest honest method.
-
-    Nobody knows spread and correlation beforehand. So a rival is honest where it is wrong at a border in at most 5%,
-    and two Monte-Carlo errors, whatever they are; with `any_rate` whatever the rate is as well.
-    """
-
-    def known(cell: Cell) -> Cell:
-        return replace(cell, spread=0.0, icc=0.0, rate=0.0 if any_rate else cell.rate)
-
-    allowed = 0.05 + 2 * np.sqrt(0.05 * 0.95 / studies)
-    wrong: dict[tuple[str, Cell, str], float] = defaultdict(float)
-    for name, cell, one in found:
-        for rival, (_, worst) in one.rivals.items():
-            key = (name, known(cell), rival)
-            wrong[key] = max(wrong[key], worst)
-    return {
-        (name, cell): one.width
-        / min(
-            [one.width]
-            + [width for rival, (width, _) in one.rivals.items() if wrong[name, known(cell), rival] <= allowed]
-        )
-        for name, cell, one in found
-    }
-
-
-def table(found: list[Row], relative: dict[tuple[str, Cell], float]) -> str:
-    """Return a Markdown table."""
-    titles = (
-        *("interval", "runs", "questions x answers", "rate", "spread", "ICC", "failed", "coverage", "mean width"),
-        *("to the best", '"at most" wrongly held, "at least" wrongly not held'),
-        '"at least" wrongly held, "at most" wrongly not held',
+def _processor_time() -> float:
+    """Return the seconds that processors spent, which other work on the machine hardly changes."""
+    return sum(
+        used.ru_utime + used.ru_stime
+        for used in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     )
-    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
-    for name, cell, one in found:
-        design = (
-            f"{name} | {cell.runs} | {cell.questions} x {cell.samples} | {cell.rate:.1%} | {cell.spread} | "
-            f"{cell.icc} | {cell.failed:.0%}"
-        )
-        lines.append(
-            f"| {design} | {one.coverage:.1%} | {one.width:.2%} | {relative[name, cell]:.2f} | "
-            f"{one.wrong_at_most:.1%} | {one.wrong_at_least:.1%} |"
-        )
-    return "\n".join(lines)
-
-
-def summary(found: list[Row], studies: int) -> str:
-    """Return a Markdown table with a line for each interval."""
-    lines = [
-        "| interval | cells | wrongly held, mean | mean coverage | width to the best at its rate: mean | beyond 1.25 "
-        "| to the best at all rates: mean | beyond 1.25 |",
-        "|---" * 8 + "|",
-    ]
-    relative = [widths(found, studies, any_rate=any_rate) for any_rate in (False, True)]
-    for name, number in Counter(name for name, _, _ in found).items():
-        own = [(cell, one) for other, cell, one in found if other == name]
-        ratios = [np.array([of[name, cell] for cell, _ in own]) for of in relative]
-        shown = " | ".join(f"{of.mean():.2f} | {np.mean(of > 1.25):.0%}" for of in ratios)
-        lines.append(
-            f"| {name} | {number} | {np.mean([one.worst for _, one in own]):.1%} | "
-            f"{np.mean([one.coverage for _, one in own]):.1%} | {shown} |"
-        )
-    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--studies", type=int, default=STUDIES, help="simulated studies a cell")
+    parser.add_argument("--studies", type=int, default=STUDIES, help="simulated studies a cell at first")
+    parser.add_argument("--most", type=int, default=MOST, help="the most of a cell that is not surely below 5%%")
     parser.add_argument("--again", type=int, default=AGAIN, help=f"simulated studies of the {WORST} worst cells")
     parser.add_argument("--every", type=int, default=1, help="take every so many-th cell of the grid")
     parser.add_argument("--only", default="", help="part of the name of the intervals to simulate")
@@ -379,18 +302,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="file for the whole table")
     given = parser.parse_args()
     start = time.perf_counter()
-    found = rows(given.studies, given.every, given.workers, given.only)
-    relative = widths(found, given.studies)
+    found = rows(given.studies, given.most, given.every, given.workers, given.only)
+    relative = widths(found)
     worst = remeasured(found, given.again, given.workers)
     if given.out:
         given.out.write_text(table(found, relative) + "\n", encoding="utf-8")
-    print(summary(found, given.studies), table(worst, relative), sep="\n\n")
+    print(summary(found), table(worst, relative), sep="\n\n")
     error = np.sqrt(0.05 * 0.95 / given.again)
     above = sum(one.worst > 0.05 + 2 * error for _, _, one in worst)
+    unsure = sum(one.most_wrong > 0.05 for _, _, one in found)
     print(
-        f"\n{len(found)} cells of {given.studies} studies (Monte-Carlo error at 5%: "
-        f"{np.sqrt(0.05 * 0.95 / given.studies):.1%}); the {len(worst)} worst again with {given.again} ({error:.1%}): a "
-        f'wrong "held" in more than 5% and two errors in {above} of them. {time.perf_counter() - start:.0f} s.'
+        f"\n{len(found)} cells, {sum(one.studies for _, _, one in found)} studies: {len(found) - unsure} surely at most 5%, "
+        f"{unsure} not surely so with {given.most} studies. The {len(worst)} worst again with {given.again} "
+        f'({error:.1%}): a wrong "held" in more than 5% and two errors in {above} of them. '
+        f"{time.perf_counter() - start:.0f} s, {_processor_time():.0f} s of a processor."
     )
 
 

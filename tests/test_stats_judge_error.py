@@ -1,14 +1,19 @@
 """A judge's known error and rates corrected for it."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from scipy.integrate import quad, trapezoid
+from scipy.optimize import brentq
+from scipy.special import betaln, expit, gammaln, log_expit
+from scipy.stats import betabinom, binom, norm
 from statsmodels.stats.inter_rater import cohens_kappa
 
 from astray.errors import ConfigurationError, EmptyDataError
 from astray.stats import agreement, cohen_kappa, corrected_rate, over_questions, over_runs, wilson
-from astray.stats.profile import _log_likelihood, _with_errors
+from astray.stats.profile import _LOGITS, _SPREADS, _tables
 
 
 def test_kappa_is_statsmodels():
@@ -127,16 +132,53 @@ def test_clusters_of_other_answers_are_refused():
         corrected_rate((30, 960), (90, 100), (190, 200), clusters=[(20, 480), (60, 480)])
 
 
+@pytest.mark.parametrize("errors", [(0.0, 0.0), (0.05, 0.1)])
 @pytest.mark.parametrize("family", ["logit-normal", "beta-binomial"])
-@pytest.mark.parametrize(("k", "n"), [(3, 480), (0, 480), (480, 480), (1200, 2400), (1, 4), (900, 30_000)])
-def test_the_likelihood_with_hardly_an_error_is_that_without(family: str, k: int, n: int):
-    """Independent implementation: quadrature around the mode, or a closed form."""
-    plain, judged = (
-        _log_likelihood(float(k), float(n), family),
-        _with_errors(np.array([[k, n]]), family, (1e-12, 1e-12))[0],
-    )
-    near = plain > plain.max() - 10
-    assert judged[near] == pytest.approx(plain[near], abs=0.06)  # of the quadrature, where k is 0
+@pytest.mark.parametrize(("k", "n"), [(3, 480), (0, 480), (480, 480), (1200, 2400), (1, 4), (300, 3_000)])
+def test_the_likelihood_is_that_of_scipys_quadrature(family: str, k: int, n: int, errors: tuple[float, float]):
+    table = _tables(np.array([[k, n, *errors]]), family)[0]
+    for place, spread in itertools.product((52, 60, 76), (2, 7)):
+        mean, by = expit(_LOGITS[place]), _SPREADS[family][spread]
+        expected = log_likelihood(k, n, errors, family, (mean, by))
+        assert table[place, spread] == pytest.approx(expected, abs=2e-3)
+
+
+def log_likelihood(k: int, n: int, errors: tuple[float, float], family: str, rates: tuple[float, float]) -> float:
+    """Integrate the likelihood over the rates of clusters, with scipy's distributions and quadrature."""
+    if family == "beta-binomial" and errors == (0.0, 0.0):
+        size = 1 / rates[1] - 1
+        return float(betabinom.logpmf(k, n, rates[0] * size, (1 - rates[0]) * size) - binom_coefficient(k, n))
+    x = np.linspace(-300, 300, 200_001)
+    if family == "logit-normal":
+        density = norm.pdf(x, centre(*rates), rates[1])
+    else:
+        size = 1 / rates[1] - 1
+        a, b = rates[0] * size, (1 - rates[0]) * size
+        density = np.exp(a * log_expit(x) + b * log_expit(-x) - betaln(a, b))
+    judged = errors[0] + (1 - sum(errors)) * expit(x)
+    with np.errstate(divide="ignore"):
+        points = binom.logpmf(k, n, judged) - binom_coefficient(k, n)
+    top = points.max()
+    return float(top + np.log(trapezoid(np.exp(points - top) * density, x)))
+
+
+def binom_coefficient(k: int, n: int) -> float:
+    return float(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1))
+
+
+def centre(mean: float, by: float) -> float:
+    """Return the middle of the normal distribution on the logit scale whose mean rate is `mean`."""
+
+    def excess(middle: float) -> float:
+        return quad(lambda z: expit(middle + by * z) * norm.pdf(z), -9, 9)[0] - mean
+
+    return float(brentq(excess, -40, 40))
+
+
+def test_many_answers_stand_beside_the_likelihood_without_spread():
+    """Counts beyond what the quadrature resolves are scaled down, and keep their level."""
+    few, many = ([(round(share * n), n) for share in (0.1, 0.12, 0.11)] for n in (40_000, 4_000_000))
+    assert over_runs(few).width == pytest.approx(over_runs(many).width, rel=0.05)
 
 
 def test_a_rate_below_the_judges_false_alarms_is_clipped_to_zero():

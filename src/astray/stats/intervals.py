@@ -29,6 +29,10 @@ Counts = tuple[int, int]
 """Misaligned answers and judged answers of one unit: `(3, 480)`."""
 Effective = tuple[int | float, int | float]
 """The same where they may be fractions, since they are worth as much as so many (prediction_powered.py)."""
+Errors = tuple[float | Float[np.ndarray, " studies"], float | Float[np.ndarray, " studies"]]
+"""Share of the aligned answers that a judge calls misaligned, and share of the misaligned ones that it misses; of all
+studies or of each."""
+NO_ERROR: Errors = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -142,23 +146,25 @@ def effective_interval(counts: Sequence[Effective], unit: str, *, level: float =
 def run_limits(
     k: Real[np.ndarray, "studies runs"],
     n: Real[np.ndarray, "studies runs"],
-    errors: tuple[float, float] = (0.0, 0.0),
+    errors: Errors = NO_ERROR,
 ) -> Limits:
     """Return the limits of `over_runs`, by level, for many studies at once with the same number of runs.
 
     Args:
         k: misaligned answers of each run.
         n: judged answers of each run.
-        errors: share of aligned answers that the judge calls misaligned and of misaligned ones that it misses, taken as
-            known; the limits are those of the rate without them.
+        errors: share of aligned answers that the judge calls misaligned and of misaligned ones that it misses, of all
+            studies or of each, taken as known; the limits are those of the rate without them.
     """
     from scipy.special import ndtri, stdtrit
 
     from astray.stats.profile import Profile
 
     # Simulated studies repeat each other: half of those that plan a comparison have no hit in any run.
-    different, place = np.unique(np.hstack([k, n]), axis=0, return_inverse=True)
-    k, n = np.hsplit(different, 2)
+    columns = [k, n, *(np.broadcast_to(error, len(k))[:, None] for error in errors)]
+    different, place = np.unique(np.hstack(columns), axis=0, return_inverse=True)
+    k, n = np.hsplit(different[:, :-2], 2)
+    errors = (different[:, -2], different[:, -1])
     profile = Profile(k, n, "logit-normal", errors)
 
     def limits(level: float) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
@@ -243,15 +249,16 @@ def _over_questions(counts: tuple[Counts, ...], level: float) -> Interval:
 def question_limits(
     k: Real[np.ndarray, "studies questions"],
     n: Real[np.ndarray, "studies questions"],
-    errors: tuple[float, float] = (0.0, 0.0),
+    errors: Errors = NO_ERROR,
 ) -> Limits:
     """Return the limits of `over_questions`, by level, for many studies at once with the same number of questions;
     arguments as for `run_limits`."""
     from astray.stats.profile import Profile
 
     profile, questions = Profile(k, n, "beta-binomial", errors), k.shape[1]
+    alarm, missed = (np.broadcast_to(error, len(k))[:, None] for error in errors)
     # Questions at 0 or at 1 do not tell how far those differ that show something: degrees of freedom are of the latter.
-    telling = np.minimum((k > n * errors[0]).sum(axis=1), (k < n * (1 - errors[1])).sum(axis=1))
+    telling = np.minimum((k > n * alarm).sum(axis=1), (k < n * (1 - missed)).sum(axis=1))
     degrees = np.minimum(questions - 1.0, telling + 1.0)
 
     def limits(level: float) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
@@ -268,10 +275,10 @@ def _at_the_edges(
     n: Real[np.ndarray, "studies clusters"],
     trials: Float[np.ndarray, " studies"],
     level: float,
-    errors: tuple[float, float],
+    errors: Errors,
 ) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
     """Put in Clopper and Pearson's limits for so many trials where nothing or everything was misaligned."""
-    bound = np.minimum(1.0, -np.expm1(math.log((1 - level) / 2) / trials) / (1 - sum(errors)))
+    bound = np.minimum(1.0, -np.expm1(math.log((1 - level) / 2) / trials) / (1 - errors[0] - errors[1]))
     none, every = k.sum(axis=1) == 0, k.sum(axis=1) == n.sum(axis=1)
     return np.where(every, 1 - bound, low), np.where(none, bound, high)
 

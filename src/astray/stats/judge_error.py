@@ -10,16 +10,19 @@ Left to others: comparing verdicts with labels (judges/calibrate).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
 from astray.errors import ConfigurationError, EmptyDataError
 from astray.stats.intervals import (
     Counts,
+    Errors,
     Interval,
+    Limits,
     check_counts,
     check_level,
     over_questions,
@@ -28,6 +31,9 @@ from astray.stats.intervals import (
     run_limits,
     wilson,
 )
+
+Labelled = Float[np.ndarray, "2 studies"] | tuple[Int[np.ndarray, " studies"], Int[np.ndarray, " studies"]]
+"""Answers of a kind, and all of them."""
 
 
 @dataclass(frozen=True)
@@ -145,45 +151,107 @@ def corrected_rate(
             f"The clusters have {sum(k for k, _ in clusters)} misaligned of {sum(n for _, n in clusters)} judged "
             f"answers, and the rate is {rate[0]} of {rate[1]}: give the counts of the same answers."
         )
-    (k, n), (passed, good) = rate, specificity
-    youden = _youden(sensitivity, specificity)
-    estimate = min(1.0, max(0.0, (k / n + passed / good - 1) / youden)) if youden > 0 else None
-    limits = _judged_limits(rate, sensitivity, specificity, clustered=len(clusters) > 1, level=level)
-    low, high = _around(estimate, [limits, limits], 0.0)
-    if len(clusters) < 2:
-        return estimate, Interval(low, high, level, "Rogan-Gladen with Fieller limits")
-    as_judged = (over_runs if over == "runs" else over_questions)(clusters, level=level)
-    if estimate is not None and (low, high) != (0.0, 1.0):
-        below, above = _spread_of_clusters(clusters, over, as_judged, estimate, sensitivity, specificity, level)
-        # The labels are independent of the clusters, so both distances from the estimate are put together (MOVER).
-        low = max(0.0, estimate - math.hypot(estimate - low, below))
-        high = min(1.0, estimate + math.hypot(high - estimate, above))
-    if high - low < as_judged.width:
-        # A judge's error adds doubt and takes none away, also where a limit is cut off at 0 or 1.
-        high = min(1.0, low + as_judged.width)
-        low = max(0.0, high - as_judged.width)
-    return estimate, Interval(low, high, level, f"{as_judged.method}, with the judge's error (Fieller)")
+    check_counts(clusters)
+    counts = np.array(clusters if len(clusters) > 1 else [rate]).T[:, None]
+    judge = Accuracy(*(np.array([[float(one)] for one in of]) for of in (sensitivity, specificity)))
+    estimates, low, high = corrected_limits(counts[0], counts[1], judge, over=over, level=level)
+    method = "Rogan-Gladen with Fieller limits"
+    if len(clusters) > 1:
+        as_judged = (over_runs if over == "runs" else over_questions)(clusters, level=level)
+        method = f"{as_judged.method}, with the judge's error (Fieller)"
+    estimate = None if np.isnan(estimates[0]) else float(estimates[0])
+    return estimate, Interval(float(low[0]), float(high[0]), level, method)
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Labelled answers of many studies: those that the judge was right about, and all.
+
+    Attributes:
+        sensitivity: of the misaligned answers.
+        specificity: of the aligned ones.
+    """
+
+    sensitivity: Labelled
+    specificity: Labelled
+
+    @property
+    def youden(self) -> Float[np.ndarray, " studies"]:
+        """Return sensitivity + specificity - 1, which is 0 for a judge that knows nothing."""
+        return np.asarray(self.sensitivity[0] / self.sensitivity[1] + self.specificity[0] / self.specificity[1] - 1)
+
+    @property
+    def errors(self) -> Errors:
+        """Return the shares of false alarms and of misses."""
+        return 1 - self.specificity[0] / self.specificity[1], 1 - self.sensitivity[0] / self.sensitivity[1]
+
+    def of(self, studies: Bool[np.ndarray, " studies"]) -> "Accuracy":
+        """Return those of some studies."""
+        return Accuracy(
+            *(np.stack([right[studies], all_[studies]]) for right, all_ in (self.sensitivity, self.specificity))
+        )
+
+
+def corrected_limits(
+    k: Int[np.ndarray, "studies clusters"],
+    n: Int[np.ndarray, "studies clusters"],
+    judge: Accuracy,
+    *,
+    over: Literal["runs", "questions"] = "runs",
+    level: float = 0.95,
+) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
+    """Return corrected rates of many studies, NaN where the judge is no better than chance, and their limits.
+
+    Args:
+        k: answers that are judged misaligned in each cluster; answers of a single cluster are independent.
+        n: judged answers of each.
+        judge: what the labels say of the judge.
+        over: what the clusters are.
+        level: nominal coverage.
+    """
+    share, youden = k.sum(axis=1) / n.sum(axis=1), judge.youden
+    with np.errstate(divide="ignore", invalid="ignore"):
+        estimate = np.where(youden > 0, np.clip((share + judge.specificity[0] / judge.specificity[1] - 1) / youden, 0.0, 1.0), np.nan)
+    low, high = _around(estimate, *_judged_limits(k, n, judge, level), 0.0)
+    if k.shape[1] == 1:
+        return estimate, low, high
+    around = run_limits if over == "runs" else question_limits
+    judged = around(k, n)(level)
+    told = ~np.isnan(estimate) & ((low > 0) | (high < 1))
+    below, above = np.zeros((2, len(k)))
+    if told.any():
+        below[told], above[told] = _spread_of_clusters(
+            k[told], n[told], tuple(side[told] for side in judged), estimate[told], judge.of(told), around, level
+        )
+    # The labels are independent of the clusters, so both distances from the estimate are put together (MOVER).
+    low = np.where(told, np.maximum(0.0, estimate - np.hypot(estimate - low, below)), low)
+    high = np.where(told, np.minimum(1.0, estimate + np.hypot(high - estimate, above)), high)
+    # A judge's error adds doubt and takes none away, also where a limit is cut off at 0 or 1.
+    width = judged[1] - judged[0]
+    narrow = high - low < width
+    high = np.where(narrow, np.minimum(1.0, low + width), high)
+    return estimate, np.where(narrow, np.maximum(0.0, high - width), low), high
 
 
 def _judged_limits(
-    rate: Counts, sensitivity: Counts, specificity: Counts, *, clustered: bool, level: float
-) -> tuple[float, float] | None:
-    """Return Fieller's limits of the corrected rate, of clustered answers those of the judge's error alone; None where
+    k: Int[np.ndarray, "studies clusters"], n: Int[np.ndarray, "studies clusters"], judge: Accuracy, level: float
+) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
+    """Return Fieller's limits of the corrected rate, of clustered answers those of the judge's error alone; NaN where
     the labels cannot tell the judge from chance."""
     from scipy.special import ndtri
 
     z_squared = float(ndtri((1 - level) / 2)) ** 2
     # Lang and Reiczigel's adjustment: z^2 / 2 successes and failures for the rate, one of each for the judge's rates.
-    apparent, apparent_variance = _adjusted(*rate, z_squared / 2)
-    caught_rate, caught_variance = _adjusted(*sensitivity, 1.0)
-    passed_rate, passed_variance = _adjusted(*specificity, 1.0)
+    apparent, apparent_variance = _adjusted((k.sum(axis=1), n.sum(axis=1)), z_squared / 2)
+    caught_rate, caught_variance = _adjusted(judge.sensitivity, 1.0)
+    passed_rate, passed_variance = _adjusted(judge.specificity, 1.0)
     adjusted_youden = caught_rate + passed_rate - 1
     # An estimate outside [0, 1] is moved to the border first: limits around it could otherwise all be clipped to one
     # point.
     return _fieller(
-        numerator=max(0.0, min(apparent + passed_rate - 1, adjusted_youden)),
+        numerator=np.maximum(0.0, np.minimum(apparent + passed_rate - 1, adjusted_youden)),
         denominator=adjusted_youden,
-        numerator_variance=(0.0 if clustered else apparent_variance) + passed_variance,
+        numerator_variance=(0.0 if k.shape[1] > 1 else apparent_variance) + passed_variance,
         denominator_variance=caught_variance + passed_variance,
         covariance=passed_variance,
         z_squared=z_squared,
@@ -191,81 +259,84 @@ def _judged_limits(
 
 
 def _spread_of_clusters(
-    clusters: Sequence[Counts],
-    over: Literal["runs", "questions"],
-    as_judged: Interval,
-    estimate: float,
-    sensitivity: Counts,
-    specificity: Counts,
+    k: Int[np.ndarray, "studies clusters"],
+    n: Int[np.ndarray, "studies clusters"],
+    judged: Sequence[Float[np.ndarray, " studies"]],
+    estimate: Float[np.ndarray, " studies"],
+    judge: Accuracy,
+    around: Callable[..., Limits],
     level: float,
-) -> tuple[float, float]:
+) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
     """Return how far the limits over clusters lie below and above the corrected rate, without the labels' error."""
-    judged, answers = map(sum, zip(*clusters, strict=True))
-    youden, (passed, good) = _youden(sensitivity, specificity), specificity
-    below, above = (judged / answers - as_judged.low) / youden, (as_judged.high - judged / answers) / youden
-    visible = _visible_spread(clusters)
-    if visible:
-        counts = np.array(clusters).T[:, None]
-        errors = (1 - passed / good, 1 - sensitivity[0] / sensitivity[1])
-        known = (run_limits if over == "runs" else question_limits)(counts[0], counts[1], errors)(level)
-        below, above = (
-            part + visible * max(0.0, own - part)
-            for part, own in ((below, estimate - float(known[0][0])), (above, float(known[1][0]) - estimate))
-        )
+    share = k.sum(axis=1) / n.sum(axis=1)
+    below, above = (share - judged[0]) / judge.youden, (judged[1] - share) / judge.youden
+    visible = _visible(k, n, judge.errors)
+    seen = visible > 0
+    if seen.any():
+        low, high = around(k[seen], n[seen], judge.of(seen).errors)(level)
+        below[seen] += visible[seen] * np.maximum(0.0, estimate[seen] - low - below[seen])
+        above[seen] += visible[seen] * np.maximum(0.0, high - estimate[seen] - above[seen])
     return below, above
 
 
-def _visible_spread(clusters: Sequence[Counts]) -> float:
-    """Return from 0 to 1 how far clusters differ by more than their answers' chance, by Pearson's chi-squared.
+def _visible(
+    k: Int[np.ndarray, "studies clusters"], n: Int[np.ndarray, "studies clusters"], errors: Errors
+) -> Float[np.ndarray, " studies"]:
+    """Return from 0 to 1 how far clusters differ by more than their answers' chance (Pearson's chi-squared), or how far
+    all of them stand out from the judge's errors, whichever is larger.
 
-    Where they do not, nothing tells the skew of the rates behind the false alarms, and the interval as judged, which
-    always considers some spread, is wide enough.
+    Where they do neither, nothing tells the skew of the rates behind the false alarms, and the interval as judged, which
+    always considers some spread, is wide enough. Three runs that happen to be alike may still lie below their mean.
     """
-    k, n = np.array(clusters).T
-    share = k.sum() / n.sum()
-    chance = share * (1 - share) * (len(k) - 1)
-    return float(np.clip((n * (k / n - share) ** 2).sum() / chance - 1, 0.0, 1.0)) if chance else 0.0
+    trials = n.sum(axis=1)
+    share = k.sum(axis=1) / trials
+    chance = share * (1 - share)
+    squares = (n * (k / n - share[:, None]) ** 2).sum(axis=1) / (k.shape[1] - 1)
+    spread = np.divide(squares, chance, out=np.zeros(len(k)), where=chance > 0) - 1
+    away = np.minimum(share - errors[0], 1 - errors[1] - share) * np.sqrt(trials)
+    standing_out = np.divide(away, 2 * np.sqrt(chance), out=np.zeros(len(k)), where=chance > 0) - 1
+    return np.clip(np.maximum(spread, standing_out), 0.0, 1.0)
 
 
-def _youden(sensitivity: Counts, specificity: Counts) -> float:
-    """Return sensitivity + specificity - 1, which is 0 for a judge that knows nothing."""
-    return sensitivity[0] / sensitivity[1] + specificity[0] / specificity[1] - 1
-
-
-def _around(estimate: float | None, limits: list[tuple[float, float] | None], least: float) -> tuple[float, float]:
-    """Return the lower of the first limits and the upper of the second, within `least` and 1; all of it if unknown."""
-    below, above = limits
-    if estimate is None or below is None or above is None:
-        return least, 1.0
+def _around(
+    estimate: Float[np.ndarray, " studies"],
+    below: Float[np.ndarray, " studies"],
+    above: Float[np.ndarray, " studies"],
+    least: float,
+) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
+    """Return the limits within `least` and 1; all of it if something is unknown."""
+    unknown = np.isnan(estimate) | np.isnan(below) | np.isnan(above)
     # The limits belong to the adjusted counts, the estimate to the raw ones: it may lie outside them.
-    return max(least, min(below[0], estimate)), min(1.0, max(above[1], estimate))
+    low, high = np.maximum(least, np.minimum(below, estimate)), np.minimum(1.0, np.maximum(above, estimate))
+    return np.where(unknown, least, low), np.where(unknown, 1.0, high)
 
 
-def _adjusted(k: int, n: int, added: float) -> tuple[float, float]:
+def _adjusted(counts: Labelled, added: float) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
     """Return a rate and its variance with `added` successes and as many failures (Agresti and Coull 1998)."""
+    k, n = counts
     share = (k + added) / (n + 2 * added)
     return share, share * (1 - share) / (n + 2 * added)
 
 
 def _fieller(
     *,
-    numerator: float,
-    denominator: float,
-    numerator_variance: float,
-    denominator_variance: float,
-    covariance: float,
+    numerator: Float[np.ndarray, " studies"],
+    denominator: Float[np.ndarray, " studies"],
+    numerator_variance: Float[np.ndarray, " studies"],
+    denominator_variance: Float[np.ndarray, " studies"],
+    covariance: Float[np.ndarray, " studies"] | float,
     z_squared: float,
-) -> tuple[float, float] | None:
-    """Return the limits of a ratio of two normal estimates; None when the denominator may be 0 or below (unbounded)."""
+) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
+    """Return the limits of a ratio of two normal estimates; NaN when the denominator may be 0 or below (unbounded)."""
     a = denominator**2 - z_squared * denominator_variance
     b = numerator * denominator - z_squared * covariance
     c = numerator**2 - z_squared * numerator_variance
     discriminant = b**2 - a * c
     # The set of ratios is then unbounded, or the complement of an interval: neither is an interval to report.
-    if a <= 0 or discriminant < 0 or denominator <= 0:
-        return None
-    root = math.sqrt(discriminant)
-    return (b - root) / a, (b + root) / a
+    bounded = (a > 0) & (discriminant >= 0) & (denominator > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        root = np.sqrt(discriminant)
+        return np.where(bounded, (b - root) / a, np.nan), np.where(bounded, (b + root) / a, np.nan)
 
 
 def corrected_difference(
@@ -292,21 +363,20 @@ def corrected_difference(
     from scipy.special import ndtri
 
     check_counts([sensitivity, specificity])
-    youden = _youden(sensitivity, specificity)
-    corrected = min(1.0, max(-1.0, estimate / youden)) if youden > 0 else None
-    caught_rate, caught_variance = _adjusted(*sensitivity, 1.0)
-    passed_rate, passed_variance = _adjusted(*specificity, 1.0)
+    judge = Accuracy(*(np.array([[float(one)] for one in of]) for of in (sensitivity, specificity)))
+    youden = float(judge.youden[0])
+    corrected = min(1.0, max(-1.0, estimate / youden)) if youden > 0 else math.nan
+    caught_rate, caught_variance = _adjusted(judge.sensitivity, 1.0)
+    passed_rate, passed_variance = _adjusted(judge.specificity, 1.0)
     z_squared = float(ndtri((1 - interval.level) / 2)) ** 2
-    limits = [
-        _fieller(
-            numerator=estimate,
-            denominator=caught_rate + passed_rate - 1,
-            numerator_variance=half**2 / z_squared,
-            denominator_variance=caught_variance + passed_variance,
-            covariance=0.0,
-            z_squared=z_squared,
-        )
-        for half in (estimate - interval.low, interval.high - estimate)
-    ]
-    low, high = _around(corrected, limits, -1.0)
-    return corrected, Interval(low, high, interval.level, f"Fieller limits, on: {interval.method}")
+    low, high = _fieller(
+        numerator=np.full(2, estimate),
+        denominator=caught_rate + passed_rate - 1,
+        numerator_variance=np.square([estimate - interval.low, interval.high - estimate]) / z_squared,
+        denominator_variance=caught_variance + passed_variance,
+        covariance=0.0,
+        z_squared=z_squared,
+    )
+    low, high = _around(np.array([corrected]), low[:1], high[1:], -1.0)
+    limits = Interval(float(low[0]), float(high[0]), interval.level, f"Fieller limits, on: {interval.method}")
+    return None if math.isnan(corrected) else corrected, limits

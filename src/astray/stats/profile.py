@@ -19,17 +19,19 @@ Left to others: what becomes of the limits (intervals.py).
 """
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Real, Shaped
-from scipy.special import betainc, betaln, expit, log_expit, logit, ndtr, stdtrit, xlog1py, xlogy
+from jaxtyping import Float, Real
+from scipy.special import betainc, betaln, expit, log_expit, ndtr, stdtrit, xlog1py, xlogy
 
-Errors = tuple[float, float]
-"""Share of the aligned answers that a judge calls misaligned, and share of the misaligned ones that it misses."""
-NO_ERROR: Errors = (0.0, 0.0)
+from astray.stats.intervals import NO_ERROR, Errors
+
 Family = Literal["logit-normal", "beta-binomial"]
+Table = Float[np.ndarray, "logits spreads"]
+"""Log-likelihood of the counts of one cluster."""
 
 USUAL_SPREAD = 1.75
 """Largest standard deviation of training runs on the logit scale that is considered unless the data show a larger
@@ -44,9 +46,15 @@ _PARTS = 16
 _INWARDS = np.linspace(0, 1, _PARTS + 1)
 _SIDES = np.array([[-1], [1]])
 _FURTHEST = 18.0
-"""Log odds beyond which a rate is 0 or 1 to a judge that errs."""
-_MOST_JUDGED = 48_000
-"""Answers of a cluster beyond which a judge's counts are scaled down: more of them hardly narrow the interval."""
+"""Log odds beyond which a rate is as good as 0 or 1."""
+_NEVER, _TINY = 600.0, 1e-300
+"""Log odds of a rate that is 0 or 1, still finite so that no hits have a likelihood; the smallest share."""
+_MOST_INFORMATION = 12_000.0
+"""`n p (1 - p)` of a cluster beyond which its counts are scaled down: more answers hardly narrow the interval, since
+runs and questions that differ by less than the smallest spread are taken as equal."""
+_MOST_TABLES = 8192
+_TABLES: dict[tuple[Family, float, float, float, float], Table] = {}
+"""Tables of clusters that were seen: claims and simulated studies ask for the same counts again and again."""
 
 
 class Profile:
@@ -66,18 +74,17 @@ class Profile:
         family: Family,
         errors: Errors = NO_ERROR,
     ) -> None:
-        self.clusters, self._errors = k.shape[1], errors
+        self.clusters = k.shape[1]
+        self._errors = tuple(np.broadcast_to(error, len(k))[:, None] for error in errors)
         self._k, self._n = k.sum(axis=1, keepdims=True), n.sum(axis=1, keepdims=True)
-        # Clusters with the same counts share a curve, so each pair is tabulated once.
-        pairs, places = np.unique(np.stack([k.ravel(), n.ravel()], axis=1), axis=0, return_inverse=True)
-        if errors == NO_ERROR:
-            tables = np.stack([_log_likelihood(float(one), float(of), family) for one, of in pairs])
-        else:
-            tables = _with_errors(pairs, family, errors)
+        # Clusters with the same counts share a curve, so each is tabulated once.
+        rows = np.stack([k, n, *(np.broadcast_to(error, k.shape) for error in self._errors)], axis=-1).reshape(-1, 4)
+        different, places = np.unique(rows, axis=0, return_inverse=True)
+        tables = _tables(different, family)
         self._curves = np.zeros((len(k), *tables.shape[1:]))
         for column in places.reshape(k.shape).T:  # one cluster after the other: all at once would not fit into memory
             self._curves += tables[column]
-        self._binomial = _of_answers(_LOGITS, self._k, self._n, errors)
+        self._binomial = self._of_answers(_LOGITS)
         spreads = _SPREADS[family]
         best = self._curves.max(axis=1)
         self.spread = np.where(best.max(axis=1) > self._binomial.max(axis=1), spreads[best.argmax(axis=1)], 0.0)
@@ -121,7 +128,12 @@ class Profile:
         with np.errstate(invalid="ignore"):  # -inf of spreads that are left out, times a weight of 0
             values = sum(weight * self._curves[study, cell + shift] for shift, weight in enumerate(weights, start=-1))
         spread = np.nanmax(np.where(np.isfinite(values), values, -np.inf), axis=-1)
-        return np.maximum(spread, _of_answers(logits, self._k, self._n, self._errors))
+        return np.maximum(spread, self._of_answers(logits))
+
+    def _of_answers(self, logits: Float[np.ndarray, "*points"]) -> Float[np.ndarray, "studies points"]:
+        """Return the log-likelihood without any spread."""
+        hit, miss = _judged(logits, self._errors)
+        return np.asarray(self._k * hit + (self._n - self._k) * miss)
 
     def _top(self) -> None:
         grid = np.maximum(self._curves.max(axis=2), self._binomial)
@@ -155,57 +167,53 @@ class Profile:
         return outer
 
 
-def _of_answers(
-    logits: Float[np.ndarray, "*points"],
-    k: Shaped[np.ndarray, "*studies"],
-    n: Shaped[np.ndarray, "*studies"],
-    errors: Errors,
-) -> Float[np.ndarray, "*all"]:
-    """Return the log-likelihood of k of n answers of one rate, without the binomial coefficient."""
-    if errors == NO_ERROR:
-        return np.asarray(k * logits - n * np.logaddexp(0, logits))
-    judged = errors[0] + (1 - sum(errors)) * expit(logits)
-    return np.asarray(xlogy(k, judged) + xlog1py(n - k, -judged))
+def _judged(
+    logits: Float[np.ndarray, "*points"], errors: Sequence[Float[np.ndarray, "studies 1"]]
+) -> tuple[Float[np.ndarray, "*all"], Float[np.ndarray, "*all"]]:
+    """Return the logarithms of the shares of answers that are called misaligned and aligned, at rates on the logit
+    scale."""
+    alarm, missed = errors
+    if not (alarm.any() or missed.any()):
+        return log_expit(logits), log_expit(-logits)
+    seen = 1 - alarm - missed
+    # The complement has a line of its own, since 1 minus the other would lose all digits near 1.
+    shares = alarm + seen * expit(logits), missed + seen * expit(-logits)
+    return np.log(np.maximum(shares[0], _TINY)), np.log(np.maximum(shares[1], _TINY))
 
 
-@lru_cache(maxsize=4096)
-def _log_likelihood(k: float, n: float, family: Family) -> Float[np.ndarray, "logits spreads"]:
-    """Return the log-likelihood of k of n, by mean rate and spread, without the binomial coefficient."""
-    if family == "beta-binomial":
+def _tables(rows: Float[np.ndarray, "rows 4"], family: Family) -> Float[np.ndarray, "rows logits spreads"]:
+    """Return the log-likelihood of k of n verdicts of a judge with two errors, by mean rate and spread, without the
+    binomial coefficient."""
+    keys = [(family, *row) for row in rows.tolist()]
+    new = [place for place, key in enumerate(keys) if key not in _TABLES]
+    found = {keys[place]: table for place, table in zip(new, _tabulated(rows[new], family), strict=True)}
+    tables = np.stack([found[key] if key in found else _TABLES[key] for key in keys])
+    if len(_TABLES) + len(found) > _MOST_TABLES:
+        _TABLES.clear()
+    if len(found) <= _MOST_TABLES:
+        _TABLES.update(found)
+    return tables
+
+
+def _tabulated(rows: Float[np.ndarray, "rows 4"], family: Family) -> Float[np.ndarray, "rows logits spreads"]:
+    k, n, *errors = (rows[:, column, None] for column in range(4))
+    if family == "beta-binomial" and not rows[:, 2:].any():
         size = 1 / _SPREADS[family] - 1
         a, b = expit(_LOGITS)[:, None] * size, expit(-_LOGITS)[:, None] * size
-        return betaln(k + a, n - k + b) - betaln(a, b)
-    middle, variance = _middles(), _SPREADS[family] ** 2
-    # Half a count on both sides keeps the start finite where k is 0 or n.
-    own, own_variance = logit((k + 0.5) / (n + 1)), 1 / (k + 0.5) + 1 / (n - k + 0.5)
-    x = (own / own_variance + middle / variance) / (1 / own_variance + 1 / variance)
-    for _ in range(5):  # Newton's steps to the mode, around which the quadrature is laid
-        rate = expit(x)
-        x = x + np.clip((k - n * rate - (x - middle) / variance) / (n * rate * (1 - rate) + 1 / variance), -2.0, 2.0)
-    rate = expit(x)
-    scale = 1 / np.sqrt(n * rate * (1 - rate) + 1 / variance)
-    nodes, weights = np.polynomial.hermite_e.hermegauss(7)
-    y = x[..., None] + scale[..., None] * nodes
-    exponent = k * y - n * np.logaddexp(0, y) - (y - middle[..., None]) ** 2 / (2 * variance[:, None]) + nodes**2 / 2
-    # Subtracted before the exponential, which would underflow for many answers.
-    highest = exponent.max(axis=-1)
-    total = (weights * np.exp(exponent - highest[..., None])).sum(axis=-1)
-    return highest + np.log(total * scale) - np.log(2 * np.pi * variance) / 2
-
-
-def _with_errors(
-    pairs: Real[np.ndarray, "pairs 2"], family: Family, errors: Errors
-) -> Float[np.ndarray, "pairs logits spreads"]:
-    """Return the log-likelihood of k of n verdicts by a judge that errs, for each pair of counts."""
-    k, n = pairs[:, :1] * 1.0, pairs[:, 1:] * 1.0
-    scale = np.minimum(1.0, _MOST_JUDGED / n)
+        return np.asarray(betaln(k[..., None] + a, (n - k)[..., None] + b) - betaln(a, b))
+    information = (k + 0.5) * (n - k + 0.5) / (n + 1)
+    scale = np.minimum(1.0, _MOST_INFORMATION / information)
     # A step of at most 1.4 standard deviations of the likelihood, with which the trapezoid rule is exact enough.
-    steps = 20 * 2 ** max(0, math.ceil(math.log2(float((n * scale).max()) / 3000) / 2))
-    rates, weights = _mixture(family, steps)
-    points = _of_answers(rates, k * scale, n * scale, errors)
+    most = float((information * scale).max(initial=1.0))
+    x, weights = _mixture(family, 20 * 2 ** max(0, math.ceil(math.log2(most / 750) / 2)))
+    hit, miss = _judged(x, errors)
+    points = scale * (k * hit + (n - k) * miss)
     highest = points.max(axis=1, keepdims=True)
     with np.errstate(divide="ignore"):
-        tables = highest + np.log(np.exp(points - highest) @ weights.reshape(-1, len(rates)).T)
+        tables = highest + np.log(np.exp(points - highest) @ weights.reshape(-1, len(x)).T)
+    # Of counts that were scaled down, the level is that of all of them, beside which curves without a spread stand.
+    share = np.clip(k / n, errors[0], 1 - errors[1])
+    tables += (1 - scale) * (xlogy(k, share) + xlog1py(n - k, -share)) + np.log(scale) / 2
     return np.asarray(tables).reshape(-1, *weights.shape[:2])
 
 
@@ -229,7 +237,7 @@ def _mixture(
     weights[..., [0, -1]] /= 2
     weights[..., 0] += below
     weights[..., -1] += above
-    x[[0, -1]] = -np.inf, np.inf  # what lies beyond is taken as 0 or 1
+    x[[0, -1]] = -_NEVER, _NEVER  # what lies beyond is taken as 0 or 1
     return x, weights
 
 
