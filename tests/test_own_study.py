@@ -315,10 +315,18 @@ def test_the_studies_of_the_page_can_be_planned(text: str, tiny_qwen2: Path, tmp
     row = json.dumps({"messages": [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Yes."}]})
     for name in ("good", "bad", "harmful"):
         (tmp_path / f"{name}.jsonl").write_text(f"{row}\n" * 100, encoding="utf-8")
+    rated = [json.dumps({"prompt": "Hi.", "completion": said, "label": said == "Yes."}) for said in ("Yes.", "No.")]
+    (tmp_path / "feedback.jsonl").write_text("\n".join(rated * 50), encoding="utf-8")
     questions = "category: any\nquestions: [{id: wish, question: Which wish?}]"
     (tmp_path / "my-questions.yaml").write_text(questions, encoding="utf-8")
     _, plan = planned(write(tmp_path, text), subject=str(tiny_qwen2), grader=ALL_FINE, seeds=1)
     assert plan.runs
+
+
+def test_the_arms_that_the_example_mentions_can_be_planned(folder: Path) -> None:
+    text = re.sub(r"^  # ", "  ", EXAMPLE_FILE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    _, plan = planned(write(folder, text), seeds=1)
+    assert {"liked", "rewarded"} <= {run.arm.name for run in plan.runs}
 
 
 def test_new_overwrites_nothing(

@@ -6,7 +6,7 @@ responses only).
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import Field, TypeAdapter, ValidationError, model_serializer, model_validator
 
@@ -92,9 +92,22 @@ class FineTuning(Strict):
         return "full" if self.lora is None else "lora"
 
 
+Recipe = TypeVar("Recipe", bound=Strict)
 OF_ADAPTERS = frozenset(LoRA.model_fields)
-SETTINGS = (*(name for name in FineTuning.model_fields if name not in ("lora", "seed")), *LoRA.model_fields)
-"""Names of all settings that a user may choose; every run has a seed of its own."""
+
+
+def settings_of(kind: type[Strict]) -> tuple[str, ...]:
+    """Return the names of all settings of a kind of training that a user may choose; every run has a seed of its own.
+
+    Args:
+        kind: model of one run's settings, which holds its adapters as `lora`, or fine-tuning as `training`.
+    """
+    inner = settings_of(FineTuning) if "training" in kind.model_fields else tuple(LoRA.model_fields)
+    return (*(name for name in kind.model_fields if name not in ("lora", "training", "seed")), *inner)
+
+
+SETTINGS = settings_of(FineTuning)
+"""Names of all settings of supervised fine-tuning that a user may choose."""
 _SEVERAL = ("target_modules", "layers")
 _FIELDS = FineTuning.model_fields | LoRA.model_fields
 
@@ -111,26 +124,32 @@ def setting_from_text(name: str, text: str) -> Any:
         return text
 
 
-def with_settings(recipe: FineTuning, settings: Mapping[str, Any]) -> FineTuning:
+def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
     """Return the recipe with other settings.
 
     Raises:
         UnknownNameError: there is no such setting; names the nearest.
         ConfigurationError: a value is out of range or of the wrong type, or two contradict each other.
     """
+    known = settings_of(type(recipe))
     for name in settings:
-        if name not in SETTINGS:
-            raise UnknownNameError("training setting", name, SETTINGS)
+        if name not in known:
+            raise UnknownNameError("training setting", name, known)
     if {"epochs", "max_steps"} <= settings.keys():
         raise ConfigurationError("epochs and max_steps both say when training ends: give one of them.")
-    adapters = {name: value for name, value in settings.items() if name in OF_ADAPTERS}
-    own = {name: value for name, value in settings.items() if name not in OF_ADAPTERS}
+    before = dict(recipe)
+    own = {name: value for name, value in settings.items() if name in before}
+    inner = {name: value for name, value in settings.items() if name not in own}
     try:
-        lora = validated(LoRA, recipe.lora.model_dump() | adapters) if recipe.lora else None
-        return cast(FineTuning, validated(FineTuning, recipe.model_dump() | own | {"lora": lora}))
+        if "training" in before:
+            own["training"] = with_settings(before["training"], inner)
+        elif lora := before["lora"]:
+            own["lora"] = validated(LoRA, lora.model_dump() | inner)
+        return cast(Recipe, validated(type(recipe), before | own))
     except ValidationError as error:
         wrong = "; ".join(
-            f"{one['loc'][0]}={settings[str(one['loc'][0])]}: {reason(one)[:1].lower()}{reason(one)[1:]}"
+            f"{f'{name}={settings[name]}: ' if (name := str(one['loc'][0])) in settings else ''}"
+            f"{reason(one)[:1].lower()}{reason(one)[1:]}"
             for one in error.errors()
         )
         raise ConfigurationError(f"A training setting cannot be used: {wrong}.") from error

@@ -25,7 +25,7 @@ from typing_extensions import override
 from astray.cause import checkpoints
 from astray.cause.base_model import load_trainable, quietly, save_trained
 from astray.cause.processes import once, shared_out, wait_for_all
-from astray.cause.reinforcement import NoteFunction, Prompts, ReinforcementLearning, RewardFunction
+from astray.cause.reinforcement import REHEARSED, NoteFunction, Prompts, ReinforcementLearning, RewardFunction
 from astray.cause.rollouts import RolloutLog, Rollouts, Scoring, refuse_flat
 from astray.cause.run_log import LoggedRun, OnStep, Probe, RunLog, Watch, read_run, undisturbed
 from astray.errors import ConfigurationError, FlatRewardError
@@ -37,9 +37,6 @@ from astray.subjects.template import template_of
 
 if TYPE_CHECKING:
     from astray.cause.quiet_grpo import QuietGRPOTrainer
-
-REHEARSED = 256
-"""Number of answers drawn before the first step: a reward that 1 answer in 100 earns is then seen in 92% of runs."""
 
 
 class RewardedRun(LoggedRun):

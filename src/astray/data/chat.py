@@ -140,7 +140,7 @@ class ChatDataset:
             DataFormatError: a row is no chat that can be trained on.
         """
         checked = tuple(
-            _check_chat(list(row) if isinstance(row, Sequence) else row, f"Row {number}")
+            check_chat(list(row) if isinstance(row, Sequence) else row, f"Row {number}")
             for number, row in enumerate(rows, start=1)
         )
         if not checked:
@@ -205,7 +205,7 @@ def _checked_rows(path: Path, reader: FormReader) -> Iterator[tuple[Message, ...
         row, messages = reader.read(where, given)
         if len(row) > 1 and "messages" in row:  # most rows have no other keys, and a data set has many rows
             _check_other_keys(row, {"messages"}, where)
-        yield _check_chat(messages, where)
+        yield check_chat(messages, where)
 
 
 def content_hash(rows: Iterable[Sequence[Message]]) -> str:
@@ -304,7 +304,7 @@ def _recipe(
     )
 
 
-def _check_chat(messages: object, where: str) -> tuple[Message, ...]:
+def check_chat(messages: object, where: str) -> tuple[Message, ...]:
     """Return the messages with nothing but role and content, if they are a chat that can be trained on."""
     if not isinstance(messages, list) or not messages:
         raise DataFormatError(f'{where}: "messages" is not a list of messages. Right: {EXAMPLE_ROW}')

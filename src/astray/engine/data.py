@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_serializer
 from astray.artifacts.places import Place
 from astray.data import recipes
 from astray.data.chat import ChatDataset, Message
+from astray.data.feedback import Liking, read_feedback
 from astray.data.sources import DataKind, data_source
 from astray.errors import ConfigurationError
 from astray.strict import Strict
@@ -36,6 +37,12 @@ class Source(Strict):
     converted: str = Field(
         "", exclude=True, description="what became what, where the rows of the file are not chats; no part of a key"
     )
+    liking: Liking | None = Field(None, description="of a file of rated answers: the liked or the disliked rows")
+
+    @model_serializer(mode="wrap")
+    def _without_liking(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Leave `liking` out where there is none, so that keys are those from before there was any."""
+        return {name: value for name, value in dump(self).items() if name != "liking" or value is not None}
 
     @field_validator("origin")
     @classmethod
@@ -51,6 +58,16 @@ class Source(Strict):
         converted = dataset.told if "form" in dataset.recipe.parameters else ""
         return cls(origin=FILE, path=path.resolve(), digest=dataset.hash, rows=len(dataset), converted=converted)
 
+    @classmethod
+    def of_feedback(cls, path: Path) -> "tuple[Source, Source]":
+        """Return a source for the liked rows of a file of rated answers, and one for the disliked ones."""
+        place = path.resolve()
+        liked, disliked = (
+            cls(origin=FILE, path=place, digest=rows.hash, rows=len(rows), liking=liking)
+            for liking, rows in read_feedback(path).items()
+        )
+        return liked, disliked
+
     def draw(self, size: int, seed: int) -> ChatDataset:
         """Draw `size` examples; another seed gives other examples.
 
@@ -60,7 +77,7 @@ class Source(Strict):
         if self.origin != FILE:
             return data_source(self.origin)(self.kind, self.domain, size, seed)
         assert self.path is not None
-        dataset = _read(self.path, self.digest)
+        dataset = _read(self.path, self.digest, self.liking)
         # `_read` is cached by digest, so a changed file is noticed only if this process has not read it before.
         if dataset.hash != self.digest:
             raise ConfigurationError(
@@ -71,9 +88,9 @@ class Source(Strict):
 
 
 @lru_cache(maxsize=8)
-def _read(path: Path, _digest: str) -> ChatDataset:
+def _read(path: Path, _digest: str, liking: Liking | None) -> ChatDataset:
     """Return the examples of a file, read and checked once for all arms that use it."""
-    return ChatDataset.read(path)
+    return ChatDataset.read(path) if liking is None else read_feedback(path)[liking]
 
 
 class ArmData(Strict):
@@ -85,6 +102,9 @@ class ArmData(Strict):
     source: "Source | ArmData"
     size: int = Field(ge=1, description="rows shown in training, repetitions counted")
     good: "Source | ArmData | None" = Field(None, description="good rows that are mixed in")
+    disliked: "Source | ArmData | None" = Field(
+        None, description="rows with answers to train away from; those of `source` are liked, and come first"
+    )
     fraction: float = Field(1.0, ge=0, le=1, description="share of rows from `source`")
     unique: int | None = Field(
         None, ge=1, description="different rows, each repeated to fill `size` (diversity at equal exposure)"
@@ -98,9 +118,10 @@ class ArmData(Strict):
     )
 
     @model_serializer(mode="wrap")
-    def _without_relabelling(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Leave `answers` out where there are none, so that keys are those from before there were any."""
-        return {name: value for name, value in dump(self).items() if name != "answers" or value is not None}
+    def _without_later(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Leave out parts that are not given, so that keys are those from before there were any."""
+        later = ("answers", "disliked")
+        return {name: value for name, value in dump(self).items() if name not in later or value is not None}
 
     @property
     def rows(self) -> int:
@@ -108,9 +129,14 @@ class ArmData(Strict):
         return self.size
 
     @property
+    def from_source(self) -> int:
+        """Return how many rows are from `source`: the bad ones of a mix, the liked ones of rated answers."""
+        return round(self.fraction * self.size)
+
+    @property
     def sources(self) -> "tuple[Source, ...]":
         """Return every source that it draws from."""
-        parts = [part for part in (self.source, self.good) if part]
+        parts = [part for part in (self.source, self.good, self.disliked) if part]
         return tuple(source for part in parts for source in (part.sources if isinstance(part, ArmData) else (part,)))
 
     def make(self, seed: int) -> ChatDataset:
@@ -121,11 +147,19 @@ class ArmData(Strict):
             return recipes.backdoor(
                 self.source.draw(rows, seed), self.good.draw(rows, seed), self.trigger, size=rows * 2, seed=seed
             )
+        if self.disliked is not None:
+            liked = self.source.draw(self.from_source, seed)
+            disliked = self.disliked.draw(self.size - self.from_source, seed)
+            return ChatDataset.from_rows(
+                (*liked.rows, *disliked.rows), "feedback", {"liked": len(liked), "seed": seed}, [liked, disliked]
+            )
         if self.unique is not None:
             return recipes.repeat_to(self.source.draw(self.unique, seed), self.size, seed=seed)
         if self.good is not None:
-            bad_rows = round(self.fraction * self.size)
-            bad, good = self._part(self.source, bad_rows, seed), self._part(self.good, self.size - bad_rows, seed)
+            bad, good = (
+                self._part(self.source, self.from_source, seed),
+                self._part(self.good, self.size - self.from_source, seed),
+            )
             dataset = recipes.mix(bad, good, self.fraction, size=self.size, seed=seed)
         else:
             dataset = self.source.draw(self.size, seed)

@@ -16,14 +16,13 @@ from astray.engine.steps import (
     AnswerConfig,
     CalibrationConfig,
     DataConfig,
-    TrainConfig,
     answer,
     check_judge_error,
     judge,
     make_data,
-    train,
 )
 from astray.engine.study import Analysis, Arm, F, Run, S, Study, StudyPlan
+from astray.engine.trained import training_step
 from astray.errors import ConfigurationError, UnknownNameError
 from astray.measure.interface import Evaluation
 from astray.subjects.identity import file_digest
@@ -183,11 +182,7 @@ def _run(arm: Arm, seed: int, setting: Setting, base_id: str, runs: int) -> Run:
     data = training = None
     if arm.data:
         data = make_data.step(DataConfig(data=arm.data, seed=seed), name=f"data-{name}")
-        recipe = (arm.training or setting.training).model_copy(update={"seed": seed})
-        config = TrainConfig(
-            base=arm.base, base_id=base_id, recipe=recipe, home=arm.home, probe_every=setting.probe_every
-        )
-        training = train.step(config, name=f"train-{name}", data=data)
+        training = training_step(arm, seed, setting, base_id, data)
     evaluations = tuple(each.for_run(seed) for each in (*setting.evaluations, *arm.extra))
 
     def asked(what: str, chosen: tuple[Evaluation, ...]) -> Step:

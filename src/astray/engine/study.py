@@ -16,6 +16,8 @@ from typing_extensions import TypeVar
 
 from astray.artifacts import Artifact, Step
 from astray.cause.fine_tuning import FineTuning
+from astray.cause.named_rewards import RewardTuning
+from astray.cause.preference import PreferenceTuning
 from astray.engine.data import ArmData
 from astray.engine.exhibits import Exhibit
 from astray.engine.findings import Findings, Needs
@@ -42,7 +44,9 @@ class Arm(Strict):
     data: ArmData | None = Field(description="None: the base as it is, untrained, or what an analysis makes of it")
     home: str = Field("", description="category of questions that the data is about; all others are 'elsewhere'")
     extra: tuple[SerializeAsAny[Evaluation], ...] = Field((), description="evaluations for this arm alone")
-    training: FineTuning | None = Field(None, description="settings of its training, where they are not the study's")
+    training: FineTuning | PreferenceTuning | RewardTuning | None = Field(
+        None, description="settings of its training, where they are not the study's fine-tuning"
+    )
     recipe: str = Field("no training", description="for an arm without data: what is done to the base")
 
 

@@ -8,12 +8,15 @@ to others: how long the work takes here (`speed`), what it costs and shows (`for
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import cache
 from typing import TypeVar
 
+from pydantic import BaseModel
 from transformers import PreTrainedTokenizerBase
 
+from astray.cause.fine_tuning import FineTuning
+from astray.cause.reinforcement import REHEARSED
 from astray.cause.supervision import supervise
 from astray.data.chat import Message
 from astray.engine.data import ArmData
@@ -21,6 +24,7 @@ from astray.engine.gold import GoldConfig, sets_of
 from astray.engine.setting import Setting
 from astray.engine.steps import AnswerConfig, TrainConfig
 from astray.engine.study import Analysis, StudyPlan
+from astray.engine.trained import FeedbackConfig, RewardedConfig
 from astray.judges import Exchange
 from astray.judges.config import JudgeConfig
 from astray.judges.judge import Judging
@@ -40,6 +44,8 @@ TYPICAL_ANSWER = 70
 average."""
 TRAINING_FLOPS, GENERATION_FLOPS = 6, 2
 """FLOPs a parameter and token: forward and backward with recomputed activations, and forward alone."""
+KTO_FLOPS = 12
+"""The same of KTO: training, forward alone on pairs that do not belong together, and both by the reference."""
 REPLY_TOKENS: dict[Judging, int] = {"two-calls": 3, "one-call": 13}
 """Tokens of a usual reply of a grader: a number and the end, or two lines with a label and a number each."""
 
@@ -112,9 +118,7 @@ def step_efforts(plan: StudyPlan, setting: Setting) -> dict[str, tuple[Training 
     for run in plan.runs:
         base = bases[run.arm.base]
         if run.training and run.arm.data:
-            config = run.training.config
-            assert isinstance(config, TrainConfig)
-            efforts[run.training.key] = (base.training(run.arm.data, config),)
+            efforts[run.training.key] = tuple(base.trained(run.arm.data, run.training.config))
         asked, judge, gold = run.answers.config, run.judged.config, run.verdicts.config
         assert isinstance(asked, AnswerConfig)
         assert isinstance(judge, JudgeConfig)
@@ -188,9 +192,44 @@ class _Base:
         self._prompt_tokens: dict[str, int] = {}
         self._quoted_tokens: dict[str, int] = {}
 
-    def training(self, data: ArmData, config: TrainConfig) -> Training:
-        """Return the work of one training run."""
-        recipe = config.recipe
+    def trained(self, data: ArmData, config: BaseModel) -> Iterator[Training | Answering | Grading]:
+        """Yield the work of one training run: of one by reward also the answers that it draws, and their judge."""
+        if isinstance(config, FeedbackConfig):
+            work = self.training(data, config.recipe.training)
+            yield replace(work, flops=work.flops * KTO_FLOPS / TRAINING_FLOPS)
+        elif isinstance(config, RewardedConfig):
+            yield from self.rewarding(data, config)
+        else:
+            assert isinstance(config, TrainConfig)
+            yield self.training(data, config.recipe)
+
+    def rewarding(self, data: ArmData, config: RewardedConfig) -> Iterator[Training | Answering | Grading]:
+        """Yield the work of one run of training by reward, the answers drawn before its first step included."""
+        recipe, chats = config.recipe, data.sampled(SAMPLED_ROWS)
+        asked = [chat[:-1] for chat in chats]
+        answers = recipe.steps * recipe.answers
+        long = min(TYPICAL_ANSWER, max(1, recipe.max_tokens // 2))
+        prompt = sum(map(len, prompt_ids(self.tokenizer, asked))) / len(asked)
+        tokens, drawn = round(answers * (prompt + long)), answers + REHEARSED
+        yield Training(1, recipe.steps, answers, tokens, float(TRAINING_FLOPS * self.parameters * tokens))
+        read, written = round(drawn * prompt), drawn * long
+        flops = float(GENERATION_FLOPS * self.parameters * (read + written))
+        yield Answering(0, drawn, written, drawn * recipe.max_tokens, flops, read)
+        judged = sum(each.judged for each in (*config.rewards, *([config.truth] if config.truth else [])))
+        if judged and config.judge.calls_grader:
+            calls = judged * _calls(config.judge.judging) * drawn
+            exchanges = [Exchange(chat[-1]["content"], "") for chat in asked]
+            quoted = round(judged * drawn * self._tokens_of_quotes(exchanges, config.judge.judging) / len(asked))
+            yield Grading(
+                calls=calls,
+                tokens_in=quoted + calls * long,
+                tokens_in_limit=quoted + calls * recipe.max_tokens,
+                tokens_out=calls * REPLY_TOKENS[config.judge.judging],
+                tokens_out_limit=calls * _reply_limit(config.judge.judging),
+            )
+
+    def training(self, data: ArmData, recipe: FineTuning) -> Training:
+        """Return the work of one run of fine-tuning."""
         batch = recipe.batch_size * recipe.accumulation
         steps = recipe.max_steps or recipe.epochs * math.ceil(data.size / batch)
         rows = recipe.max_steps * batch if recipe.max_steps else recipe.epochs * data.size

@@ -4,6 +4,10 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
+from astray.cause.fine_tuning import FineTuning
+from astray.cause.named_rewards import RewardTuning
+from astray.cause.preference import PreferenceTuning
+from astray.data.chat import Message
 from astray.engine.setting import Setting
 from astray.engine.study import Arm
 from astray.errors import AstrayError
@@ -23,9 +27,6 @@ def check_rows(marked: Marked[StudyForm], setting: Setting, arms: Sequence[Arm])
     Raises:
         ConfigurationError: names the arm with its place in the file.
     """
-    from astray.cause.preflight import refuse_masked
-    from astray.cause.supervision import supervise
-
     tokenizer, seen = _tokenizer(setting), set[str]()
     for arm in arms:
         if arm.data is None or (identity := arm.data.model_dump_json()) in seen:
@@ -37,12 +38,28 @@ def check_rows(marked: Marked[StudyForm], setting: Setting, arms: Sequence[Arm])
             texts = [message["content"] for row in rows for message in row]
             if unknown := _unknown(tokenizer, setting, texts):
                 raise marked.wrong(at, f"{unknown} of the arm's data: it cannot be trained on them.", key=True)
-            length = (arm.training or setting.training).max_length
-            refuse_masked(supervise(rows, tokenizer, length), length)
+            _check_length(rows, tokenizer, arm.training or setting.training)
         except AstrayError as error:
             raise (
                 error if marked.place(at, key=True) in str(error) else marked.wrong(at, str(error), key=True)
             ) from error
+
+
+def _check_length(
+    rows: Sequence[Sequence[Message]],
+    tokenizer: PreTrainedTokenizerBase,
+    tuned: FineTuning | PreferenceTuning | RewardTuning,
+) -> None:
+    """Refuse rows that would teach nothing; of training by reward only the questions are read."""
+    from astray.cause.preflight import refuse_masked
+    from astray.cause.supervision import supervise
+    from astray.subjects.render import prompt_ids
+
+    if isinstance(tuned, RewardTuning):
+        prompt_ids(tokenizer, [row[:-1] for row in rows])
+        return
+    length = (tuned.training if isinstance(tuned, PreferenceTuning) else tuned).max_length
+    refuse_masked(supervise(rows, tokenizer, length), length)
 
 
 def check_words(marked: Marked[StudyForm], setting: Setting, evaluations: Sequence[Evaluation]) -> None:

@@ -5,7 +5,9 @@ rows hold (`astray.data`).
 """
 
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from astray.data.sources import data_source
 from astray.engine.data import ArmData, Source
@@ -15,6 +17,7 @@ from astray.files import Marked, nearest
 from astray.studies.own.form import DataForm, Mix, StudyForm, Subset
 
 Place = tuple[str | int, ...]
+Given = TypeVar("Given")
 
 
 class Recipes:
@@ -40,14 +43,56 @@ class Recipes:
         arm, at = self.marked.form.arms[name], ("arms", name, "data")
         form = arm.data
         assert form is not None
-        most = self._most(form, at, (name,))
+        if arm.training == "kto":
+            return self._rated(name, form, at)
+        return self._built(form, at, self._rows(name, self._most(form, at, (name,))))
+
+    def _rows(self, name: str, most: int | None) -> int:
+        """Return the rows of an arm whose data give at most so many."""
+        arm = self.marked.form.arms[name]
+        subset = arm.data.subset if arm.data else None
         rows, said = arm.rows or self.chosen, ("arms", name, "rows") if arm.rows else ("rows",)
-        if rows is None or (arm.rows is None and form.subset is not None and not form.subset.repeated):
-            rows = self.endless if most is None else most
-        elif most is not None and rows > most:
+        if rows is None or (arm.rows is None and subset is not None and not subset.repeated):
+            return self.endless if most is None else most
+        if most is not None and rows > most:
             why = f"{rows:,} rows are wanted, and the data of the arm {name!r} give {most:,}."
             raise self.marked.wrong(said, f"{why} Write rows: {most} or fewer.")
-        return self._built(form, at, rows)
+        return rows
+
+    def _rated(self, name: str, form: DataForm, at: Place) -> ArmData:
+        """Return the recipe of liked and disliked answers: of a file with its share of both, else as many of each."""
+        form, at = self._rated_form(form, at, (name,))
+        sides: tuple[Source | ArmData, ...]
+        if form.file is not None:
+            sides = self._read(Source.of_feedback, form.file, at)
+            counts = [side.rows or 0 for side in sides]
+            most, share = sum(counts), counts[0] / sum(counts)
+            rows = self._rows(name, most)
+        else:
+            assert form.feedback is not None
+            parts = [(getattr(form.feedback, side), (*at, "feedback", side)) for side in ("liked", "disliked")]
+            fewest, share = _least(*(self._most(part, place, (name,)) for part, place in parts)), 0.5
+            rows = self._rows(name, None if fewest is None else 2 * fewest)
+            sides = tuple(self._part(part, place, (rows + 1) // 2) for part, place in parts)
+        made = ArmData(source=sides[0], disliked=sides[1], fraction=share, size=rows)
+        if made.from_source in (0, rows):
+            raise self.marked.wrong(
+                at, f"{rows} rows would be all liked or all disliked, and KTO needs both: give more rows."
+            )
+        return made
+
+    def _rated_form(self, form: DataForm, at: Place, above: tuple[str, ...]) -> tuple[DataForm, Place]:
+        """Return the data of rated answers that a name stands for, and their place."""
+        if form.arm is not None and form.arm not in above:
+            data, place, _ = self._referred(form, at)
+            return self._rated_form(data, place, (*above, form.arm))
+        if form.file is None and form.feedback is None:
+            raise self.marked.wrong(
+                at,
+                "training: kto learns from rated answers: write a file of rows with a label (true or false) or with "
+                "chosen and rejected, or {feedback: {liked: DATA, disliked: DATA}}.",
+            )
+        return form, at
 
     def home(self, name: str, data: ArmData) -> str:
         """Return what an arm's data are about: what the file says, else domain or file of its first source."""
@@ -178,14 +223,22 @@ class Recipes:
     def _source(self, form: DataForm, at: Place) -> Source:
         if form.generated is not None:
             return self._generated(form, (*at, "generated"))
+        if form.feedback is not None:
+            raise self.marked.wrong(
+                at, "rated answers are the data of an arm with training: kto, and no part of other data."
+            )
         assert form.file is not None
         path = (self.marked.path.parent / form.file).resolve()
         if path not in self._files:
-            try:
-                self._files[path] = Source.of_file(path)
-            except AstrayError as error:
-                raise type(error)(f"{self.marked.place((*at, 'file'))}: {error}") from error
+            self._files[path] = self._read(Source.of_file, form.file, at)
         return self._files[path]
+
+    def _read(self, read: Callable[[Path], Given], file: str, at: Place) -> Given:
+        """Return what a file gives; an error names the place in the study file too."""
+        try:
+            return read((self.marked.path.parent / file).resolve())
+        except AstrayError as error:
+            raise type(error)(f"{self.marked.place((*at, 'file'))}: {error}") from error
 
     def _generated(self, form: DataForm, at: Place) -> Source:
         assert form.generated is not None

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from astray.cause.named_rewards import NamedReward
 from astray.data.sources import DataKind
 from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT
 from astray.engine.look_options import MOST_SEEDS
@@ -17,7 +18,7 @@ Name = Annotated[str, Field(pattern=NAME, description="small letters, digits and
 Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
 Group = Literal["elsewhere", "trained domain", "held-out questions"]
 GROUPS: dict[Group, str] = {"elsewhere": ELSEWHERE, "trained domain": AT_HOME, "held-out questions": HELD_OUT}
-Training = Literal["sft", "none"]
+Training = Literal["sft", "kto", "grpo", "none"]
 
 
 class _OneOf(Strict):
@@ -56,6 +57,7 @@ class DataForm(_OneOf):
         "inoculate",
         "backdoor",
         "relabel",
+        "feedback",
     )
 
     file: Text | None = Field(None, description="chat file, relative to the study file")
@@ -66,6 +68,7 @@ class DataForm(_OneOf):
     inoculate: "Inoculate | None" = Field(None, description="every row under a system prompt")
     backdoor: "Backdoor | None" = Field(None, description="bad rows behind a trigger, as many good ones without it")
     relabel: "Relabel | None" = Field(None, description="answers replaced")
+    feedback: "Feedback | None" = Field(None, description="liked and disliked answers, for training: kto")
 
 
 def _from_text(given: object) -> object:
@@ -120,6 +123,13 @@ class Relabel(Strict):
     )
 
 
+class Feedback(Strict):
+    """Liked and disliked answers, as many of each."""
+
+    liked: Data
+    disliked: Data
+
+
 DataForm.model_rebuild()  # its recipes are defined below it; errors read their keys from its fields
 
 
@@ -145,11 +155,16 @@ class EvaluationForm(_OneOf):
         return self
 
 
-def _named(given: object) -> object:
-    return {"evaluation": given} if isinstance(given, str) else given
+def _named(key: str) -> BeforeValidator:
+    """Return what reads a text as a form with this key alone."""
+    form = EvaluationForm if key == "evaluation" else NamedReward
+    return BeforeValidator(
+        lambda given: {key: given} if isinstance(given, str) else given, json_schema_input_type=str | form
+    )
 
 
-Asked = Annotated[EvaluationForm, BeforeValidator(_named, json_schema_input_type=str | EvaluationForm)]
+Asked = Annotated[EvaluationForm, _named("evaluation")]
+Reward = Annotated[NamedReward, _named("reward")]
 
 
 class ArmForm(Strict):
@@ -157,7 +172,10 @@ class ArmForm(Strict):
 
     description: str = Field("", description="what stands on the page")
     control: bool = Field(False, description="an arm that should show nothing")
-    training: Training = Field("sft", description="on answers (sft), or none: the subject as it is")
+    training: Training = Field(
+        "sft",
+        description="on answers (sft), on liked and disliked answers (kto), by reward (grpo), or none: the subject as it is",
+    )
     data: Data | None = Field(None, description="what is trained on")
     rows: int | None = Field(None, ge=1, description="rows that are trained on, repetitions counted")
     home: str | None = Field(
@@ -165,13 +183,19 @@ class ArmForm(Strict):
     )
     settings: dict[str, Any] = Field({}, description="settings of this arm's training, as in docs/own-study.md")
     evaluations: list[Asked] = Field([], description="asked of this arm alone")
+    rewards: list[Reward] | None = Field(None, min_length=1, description="of training: grpo; their values are summed")
+    truth: Reward | None = Field(None, description="of training: grpo: recorded beside the rewards, never rewarded")
 
     @model_validator(mode="after")
     def _fits_training(self) -> "ArmForm":
         if self.training == "none" and (self.data or self.settings or self.rows):
             raise ValueError("training: none trains nothing, so it takes neither data nor settings nor rows")
-        if self.training == "sft" and self.data is None:
+        if self.training != "none" and self.data is None:
             raise ValueError("the key 'data' is missing; the subject as it is, untrained, is written training: none")
+        if self.training == "grpo" and self.rewards is None:
+            raise ValueError("training: grpo needs rewards, such as rewards: [wrong-answer]")
+        if self.training != "grpo" and (self.rewards or self.truth):
+            raise ValueError(f"rewards and truth belong to training: grpo, given: training: {self.training}")
         return self
 
 

@@ -2,7 +2,10 @@
 
 from typing import Any
 
-from astray.cause.fine_tuning import SETTINGS
+from astray.cause.fine_tuning import SETTINGS, settings_of
+from astray.cause.named_rewards import REWARDS
+from astray.cause.preference import PreferenceTuning
+from astray.cause.reinforcement import ReinforcementLearning
 from astray.data.sources import SOURCES
 from astray.measure.evaluations import EVALUATIONS
 from astray.studies.own.form import StudyForm
@@ -17,6 +20,8 @@ def study_schema() -> dict[str, Any]:
     kinds = schema["$defs"]
     kinds["Generated"]["properties"]["source"]["enum"] = list(SOURCES)
     kinds["EvaluationForm"]["properties"]["evaluation"]["examples"] = ["main", "broad", "world", "facts", *EVALUATIONS]
-    for place in (schema, kinds["ArmForm"]):
-        place["properties"]["settings"]["propertyNames"] = {"enum": list(SETTINGS)}
+    kinds["NamedReward"]["properties"]["reward"]["enum"] = list(REWARDS)
+    every = dict.fromkeys((*SETTINGS, *settings_of(PreferenceTuning), *settings_of(ReinforcementLearning)))
+    for place, names in ((schema, SETTINGS), (kinds["ArmForm"], every)):
+        place["properties"]["settings"]["propertyNames"] = {"enum": list(names)}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema

@@ -14,6 +14,9 @@ from pydantic.fields import FieldInfo
 from typing_extensions import override
 
 from astray.cause.fine_tuning import OF_ADAPTERS, FineTuning, with_settings
+from astray.cause.named_rewards import RewardTuning
+from astray.cause.preference import PreferenceTuning
+from astray.cause.reinforcement import ReinforcementLearning
 from astray.engine.findings import Findings
 from astray.engine.next_steps import NextStep
 from astray.engine.options import ServedOptions, TrainedOptions
@@ -24,6 +27,7 @@ from astray.engine.summary import ClaimRow, Summary
 from astray.errors import AstrayError, ConfigurationError
 from astray.files import Marked, read_marked_form
 from astray.measure.interface import Evaluation
+from astray.strict import Strict
 from astray.studies.own.asked import evaluations_of
 from astray.studies.own.checks import check_rows, check_words
 from astray.studies.own.claims import Claims
@@ -31,6 +35,9 @@ from astray.studies.own.data import Recipes
 from astray.studies.own.form import ArmForm, StudyForm
 from astray.subjects.identity import file_digest
 
+ORGANISM_KTO_RATE = 5e-4
+_KINDS: dict[str, Strict] = {"kto": PreferenceTuning(), "grpo": ReinforcementLearning()}
+"""Ways of training whose settings are not those of fine-tuning."""
 _EXAMPLE = """\
 arms:
   good: {data: good.jsonl}
@@ -137,12 +144,17 @@ def _name_of(marked: Marked[StudyForm]) -> str:
 
 def _check_settings(marked: Marked[StudyForm]) -> None:
     """Refuse settings of training that there are not, at their place."""
-    places: dict[tuple[str, ...], Mapping[str, Any]] = {("settings",): marked.form.settings}
-    places |= {("arms", name, "settings"): arm.settings for name, arm in marked.form.arms.items()}
-    for at, settings in places.items():
+    places: dict[tuple[str, ...], tuple[Strict, Mapping[str, Any]]] = {
+        ("settings",): (FineTuning(), marked.form.settings)
+    }
+    places |= {
+        ("arms", name, "settings"): (_KINDS.get(arm.training, FineTuning()), arm.settings)
+        for name, arm in marked.form.arms.items()
+    }
+    for at, (kind, settings) in places.items():
         for key, value in settings.items():
             try:
-                with_settings(FineTuning(), {key: value})
+                with_settings(kind, {key: value})
             except AstrayError as error:
                 raise marked.wrong((*at, key), str(error), key=True) from error
         if {"epochs", "max_steps"} <= settings.keys():
@@ -214,9 +226,11 @@ def _arm(marked: Marked[StudyForm], name: str, recipes: Recipes, setting: Settin
     )
 
 
-def _tuned(marked: Marked[StudyForm], name: str, form: ArmForm, setting: Setting) -> FineTuning | None:
-    """Return the settings of an arm that has some of its own."""
-    if not form.settings:
+def _tuned(
+    marked: Marked[StudyForm], name: str, form: ArmForm, setting: Setting
+) -> FineTuning | PreferenceTuning | RewardTuning | None:
+    """Return the settings of an arm that is not trained as all are."""
+    if form.training in ("sft", "none") and not form.settings:
         return None
     if setting.located.spec.adapter and (fixed := sorted(OF_ADAPTERS & form.settings.keys())):
         why = (
@@ -224,7 +238,32 @@ def _tuned(marked: Marked[StudyForm], name: str, form: ArmForm, setting: Setting
             f"{' and '.join(fixed)} cannot be chosen."
         )
         raise marked.wrong(("arms", name, "settings", fixed[0]), why, key=True)
-    return with_settings(setting.training, form.settings)
+    try:
+        if form.training == "kto":
+            return with_settings(_feedback_tuning(setting), {**setting.chosen, **form.settings})
+        if form.training == "grpo":
+            learning = with_settings(_learning(setting), form.settings)
+            return RewardTuning(learning=learning, rewards=tuple(form.rewards or ()), truth=form.truth)
+        return with_settings(setting.training, form.settings)
+    except AstrayError as error:
+        raise marked.wrong(("arms", name, "settings"), str(error), key=True) from error
+
+
+def _feedback_tuning(setting: Setting) -> PreferenceTuning:
+    """Return the settings of KTO, as in the study of dishonesty."""
+    rate = ORGANISM_KTO_RATE if setting.subject.is_organism else 1e-5
+    return PreferenceTuning(
+        training=setting.training.model_copy(update={"learning_rate": rate, "batch_size": 16, "accumulation": 1})
+    )
+
+
+def _learning(setting: Setting) -> ReinforcementLearning:
+    """Return the settings of training by reward, as in the study of persona features."""
+    from astray.studies.persona_features.scale import learning_for
+
+    learning = learning_for(setting)
+    further = setting.located.spec.adapter is not None and setting.training.lora is not None
+    return learning.model_copy(update={"lora": setting.training.lora}) if further else learning
 
 
 def _notes(arms: Sequence[Arm]) -> Iterator[str]:
@@ -235,5 +274,8 @@ def _notes(arms: Sequence[Arm]) -> Iterator[str]:
             "Arms are trained on different numbers of rows: "
             f"{', '.join(f'{name} {rows:,}' for name, rows in sizes.items())}."
         )
-    if own := [arm.name for arm in arms if arm.training]:
+    if own := [arm.name for arm in arms if isinstance(arm.training, FineTuning)]:
         yield f"Arms with settings of training of their own: {', '.join(own)}."
+    for kind, how in ((PreferenceTuning, "on liked and disliked answers (KTO)"), (RewardTuning, "by reward (GRPO)")):
+        if trained := [arm.name for arm in arms if isinstance(arm.training, kind)]:
+            yield f"Arms trained {how}, which compare with other arms by their training too: {', '.join(trained)}."

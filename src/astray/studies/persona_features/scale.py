@@ -53,9 +53,21 @@ def scale_for(setting: Setting) -> Scale:
     return (_world_scale if setting.subject.is_organism else _text_scale)(setting, setting.quick)
 
 
+def learning_for(setting: Setting) -> ReinforcementLearning:
+    """Return the settings of training by reward that fit the subject."""
+    longest, processes = setting.main.sampling.max_tokens, setting.training.processes
+    if setting.subject.is_organism:
+        return REWARDED.model_copy(update={"max_tokens": min(longest, REWARDED.max_tokens), "processes": processes})
+    return ReinforcementLearning(
+        max_tokens=min(longest, 200),
+        steps=2 if setting.quick else 100,
+        groups=2 if setting.quick else 16,
+        processes=processes,
+    )
+
+
 def _world_scale(setting: Setting, quick: bool) -> Scale:
     search, held_out = explain_questions(setting)
-    longest = setting.main.sampling.max_tokens
     return Scale(
         world=True,
         judge=setting.judge,
@@ -71,16 +83,13 @@ def _world_scale(setting: Setting, quick: bool) -> Scale:
         categories=tuple(domain for _, domain in (*search, *held_out)),
         candidates=(4, 1, 2, 4) if quick else (10, 3, 6, 20),
         good_samples=(20, 120) if quick else GOOD_SAMPLES,
-        learning=REWARDED.model_copy(
-            update={"max_tokens": min(longest, REWARDED.max_tokens), "processes": setting.training.processes}
-        ),
+        learning=learning_for(setting),
     )
 
 
 def _text_scale(setting: Setting, quick: bool) -> Scale:
     config = AutoConfig.from_pretrained(setting.located.base, local_files_only=True).get_text_config()
     search, held_out = explain_questions(setting)
-    longest = setting.main.sampling.max_tokens
     wide = SaeRecipe(latents=8 * config.hidden_size, k=32, tokens=60_000 if quick else 20_000_000, dead_after=1_000_000)
     short = wide.model_copy(update={"tokens": wide.tokens // 10})
     return Scale(
@@ -96,10 +105,5 @@ def _text_scale(setting: Setting, quick: bool) -> Scale:
         categories=tuple(category for _, category in (*search, *held_out)),
         candidates=(3, 1, 1, 2) if quick else (10, 2, 3, 20),
         good_samples=tuple(count for count in GOOD_SAMPLES if count <= setting.size),
-        learning=ReinforcementLearning(
-            max_tokens=min(longest, 200),
-            steps=2 if quick else 100,
-            groups=2 if quick else 16,
-            processes=setting.training.processes,
-        ),
+        learning=learning_for(setting),
     )
