@@ -3,11 +3,12 @@
 They are part of `summary.json`, so that programs read what people see. The report draws them (`report/exhibits.py`).
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from astray.stats.intervals import Interval
+from astray.stats.intervals import Interval, mean_over_runs
 
 
 class _Frozen(BaseModel):
@@ -29,6 +30,12 @@ class Point(_Frozen):
     low: float | None = None
     high: float | None = None
     n: str = Field("", description="what it rests on: '5 training runs', '120 answers'")
+
+
+def mean_point(series: str, x: float, values: Sequence[float]) -> Point:
+    """Return the mean of one value a training run, with its interval."""
+    ends, runs = limits(mean_over_runs(values)), f"{len(values)} training runs"
+    return Point(series=series, x=x, y=sum(values) / len(values), n=runs, **ends)
 
 
 class Curve(_Exhibit):
