@@ -148,7 +148,7 @@ class Forecast:
         return BATCH_SHARE if judge.batch else 1.0
 
     def _price(self, grading: Grading) -> float:
-        return self._discount * (grading.tokens_in * self.prices[0] + grading.tokens_out * self.prices[1]) / 1e6
+        return self._discount * grading.price(self.prices)
 
     def _work_lines(self) -> list[str]:
         training, answering, subject = self.whole.training, self.whole.answering, self.setting.subject
