@@ -1,17 +1,15 @@
 """Data set of an arm: the origin of its examples and their changes. A frozen recipe, part of the step's key."""
 
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-from pydantic import Field, field_validator, model_serializer
+from pydantic import Field, field_validator
 
 from astray.data import recipes
 from astray.data.chat import ChatDataset, Message
 from astray.data.sources import DataKind, data_source
 from astray.errors import ConfigurationError
-from astray.strict import Strict
+from astray.strict import Strict, left_out
 
 FILE = "file"
 """Origin of examples that a user gives."""
@@ -96,10 +94,7 @@ class ArmData(Strict):
         None, description="relabelling: whole answers, and what stands in their place"
     )
 
-    @model_serializer(mode="wrap")
-    def _without_relabelling(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Leave `answers` out where there are none, so that keys are those from before there were any."""
-        return {name: value for name, value in dump(self).items() if name != "answers" or value is not None}
+    _keys = left_out(answers=None)
 
     @property
     def rows(self) -> int:
