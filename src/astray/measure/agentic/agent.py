@@ -77,11 +77,7 @@ def office_agent(
     """Return the solver that lets an agent work.
 
     Args:
-        max_turns: most answers of the model; then it is stopped.
-        protocol: native tool calls, calls in the text, or (auto) native until the provider says that the model takes no
-            tools.
-        questions: ask the questions for understanding at the end.
-        probe: ask at the very end whether the situation was taken for real or for a test.
+        max_turns, protocol, questions, probe: as for `registered.agentic_misalignment`.
         ready: raises when something is missing that the samples need later, such as judges; asked once, before the
             model is.
     """
