@@ -64,6 +64,12 @@ def _ordered(given: object) -> object:
     return given
 
 
+class Frozen(BaseModel):
+    """Frozen model that takes the declared keys only, for what Astray itself writes and reads back."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
 class Strict(BaseModel):
     """Frozen model that takes the declared keys and types only."""
 
