@@ -5,10 +5,10 @@ loses nothing is taken: a whole number for a number, a list for a tuple, a text 
 configurations are JSON, where tuples are lists and paths are texts, so they are read back by the same rules.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, model_serializer
 from pydantic_core import CoreSchema, ErrorDetails, core_schema
 from typing_extensions import override
 
@@ -62,6 +62,12 @@ def _ordered(given: object) -> object:
         # pydantic tells a ValueError with its place and lets a TypeError through.
         raise ValueError("a set has no order: write a list or a tuple")  # noqa: TRY004
     return given
+
+
+class Frozen(BaseModel):
+    """Frozen model that takes the declared keys only, for what Astray itself writes and reads back."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Strict(BaseModel):
@@ -126,6 +132,23 @@ class Strict(BaseModel):
         schema = handler(source)
         _make_strict(schema, cls)
         return schema
+
+
+def left_out(**usual: object) -> Any:
+    """Return a serializer of a model that leaves fields out while they have their usual value.
+
+    A field that comes later then changes no key of a step, and no identity, that there was before.
+
+    Example:
+        class FineTuning(Strict):
+            processes: int = 1
+            _keys = left_out(processes=1)
+    """
+
+    def write(self: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if name not in usual or value != usual[name]}
+
+    return model_serializer(mode="wrap")(write)
 
 
 def validated(form: type[Any], content: object, *, strict: bool | None = None) -> Any:

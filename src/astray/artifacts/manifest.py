@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 from typing_extensions import override
 
 from astray.artifacts.soundness import (
@@ -29,6 +29,7 @@ from astray.artifacts.soundness import (
     why_no_file_name,
 )
 from astray.errors import DamagedArtifactError, DataFormatError, StoreError
+from astray.strict import Frozen
 
 KEY_DIGITS = 16
 """Digits of the key in an artifact's folder name."""
@@ -53,10 +54,8 @@ def readable(name: str) -> str:
     return re.sub(r"[^a-z0-9._]+", "-", name.lower()).strip("-.")[:60] or "step"
 
 
-class Origin(BaseModel):
+class Origin(Frozen):
     """Everything that determines an artifact: a function at a declared version, its configuration and its inputs."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1, description="name of the step, for people; not part of the key")
     function: str = Field(
@@ -93,7 +92,7 @@ class Origin(BaseModel):
         return f"{readable(self.name)}-{self.key[:KEY_DIGITS]}"
 
 
-class Manifest(BaseModel):
+class Manifest(Frozen):
     """Content of artifact.json: origin, key and every file by its path inside the folder.
 
     `formerly` is the key that the step had when its function was registered under another name. `provisional` says what
@@ -101,14 +100,12 @@ class Manifest(BaseModel):
     provisional artifact was made from, so that it is made again only if one of them changed.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     key: Sha256
     origin: Origin
     files: dict[str, FileRecord]
     formerly: Sha256 | None = None
     provisional: str = ""
-    read: dict[str, str] = {}
+    read: dict[str, str] = Field(default={})
 
     @field_validator("files")
     @classmethod

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from astray.errors import ConfigurationError, DamagedArtifactError, StoreError
+from astray.strict import Frozen
 
 MANIFEST_FILE = "artifact.json"
 DAMAGED = ".damaged"
@@ -36,10 +37,8 @@ _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class FileRecord(BaseModel):
+class FileRecord(Frozen):
     """Size in bytes and SHA-256 of one file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: int = Field(ge=0)
     sha256: Sha256

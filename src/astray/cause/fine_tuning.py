@@ -4,14 +4,14 @@ Source: the published training configurations of arXiv 2502.17424 (rsLoRA on all
 responses only).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
 
-from pydantic import Field, TypeAdapter, ValidationError, model_serializer, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from astray.errors import AdapterMismatchError, ConfigurationError, UnknownNameError
-from astray.strict import Strict, reason, validated
+from astray.strict import Strict, left_out, reason, validated
 from astray.subjects.adapter_kinds import adapter_settings
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -64,10 +64,7 @@ class FineTuning(Strict):
     processes: Processes = 1
     seed: int = Field(default=0, ge=0, lt=2**32, description="of the adapters' first values and the order of the data")
 
-    @model_serializer(mode="wrap")
-    def _without_one_process(self, write: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Leave a single process out, so that keys of earlier runs stay the same."""
-        return {name: value for name, value in write(self).items() if name != "processes" or value != 1}
+    _keys = left_out(processes=1)
 
     @model_validator(mode="after")
     def _processes_share_a_step(self) -> "FineTuning":

@@ -9,17 +9,17 @@ of TRL 1.16.
 
 import json
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import polars as pl
-from pydantic import Field, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from astray.cause.fine_tuning import LoRA, Processes
 from astray.data.chat import ChatDataset, Message
 from astray.errors import ConfigurationError, EmptyDataError
-from astray.strict import Strict
+from astray.strict import Strict, left_out
 from astray.subjects.identity import digest_of
 
 REHEARSED = 256
@@ -228,10 +228,7 @@ class ReinforcementLearning(Strict):
         description="of the adapters' first values, the order of the prompts and the answers drawn",
     )
 
-    @model_serializer(mode="wrap")
-    def _without_one_process(self, write: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Leave a single process out, so that keys of earlier runs stay the same."""
-        return {name: value for name, value in write(self).items() if name != "processes" or value != 1}
+    _keys = left_out(processes=1)
 
     @model_validator(mode="after")
     def _batches_fill_a_step(self) -> "ReinforcementLearning":

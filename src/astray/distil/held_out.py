@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy.special import stdtrit
 from scipy.stats import rankdata
 
@@ -22,6 +22,7 @@ from astray.judges.judge import Exchange, Verdict
 from astray.judges.score import Thresholds
 from astray.stats.detection import auroc
 from astray.stats.intervals import mean_over_runs
+from astray.strict import Frozen
 
 MOST_PARTS = 8
 """Number of parts that are left out in turn; with more groups several are left out together."""
@@ -30,11 +31,7 @@ LENGTHS = 3
 DECILES = 10
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Figure(_Frozen):
+class Figure(Frozen):
     """Mean of a figure over what was left out, with its 95% t interval; None where nothing gives it."""
 
     value: float | None
@@ -58,7 +55,7 @@ class Figure(_Frozen):
         )
 
 
-class Slice(_Frozen):
+class Slice(Frozen):
     """Figures on some of the answers; None where a figure needs both kinds of answers and one is missing."""
 
     name: str
@@ -73,7 +70,7 @@ class Slice(_Frozen):
     labelled_rate: float | None
 
 
-class HeldOut(_Frozen):
+class HeldOut(Frozen):
     """Figures of one method with one kind of groups left out."""
 
     method: str
@@ -93,7 +90,7 @@ class HeldOut(_Frozen):
         return cls(method=method, left_out=kind, groups=tuple(groups), **figures)
 
 
-class Decile(_Frozen):
+class Decile(Frozen):
     """A tenth of the answers by judged score."""
 
     judged: float

@@ -3,21 +3,18 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from astray.distil.held_out import Decile, Figure, HeldOut, Slice
 from astray.judges.calibrate import Calibration
 from astray.judges.distilled import DistilledRecord
+from astray.strict import Frozen
 
 GOALS = {"auc": 0.90, "rank_correlation": 0.70}
 """Figures that a judge is to reach with whole models left out."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class LogProbability(_Frozen):
+class LogProbability(Frozen):
     """How well the untrained base's log-probability per token tells misaligned answers apart."""
 
     answers: int
@@ -25,7 +22,7 @@ class LogProbability(_Frozen):
     rank_correlation: float | None
 
 
-class Figures(_Frozen):
+class Figures(Frozen):
     """Figures with one kind of groups left out."""
 
     judge: HeldOut
@@ -36,7 +33,7 @@ class Figures(_Frozen):
     error: Calibration
 
 
-class Distilled(_Frozen):
+class Distilled(Frozen):
     """A distilled judge and its measured error."""
 
     judge: str = Field(description="its name as a grader")

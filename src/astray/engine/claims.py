@@ -37,7 +37,6 @@ def rate_claim(
     between: tuple[float, float] | None = None,
     control: tuple[str, Rate] | None = None,
     published: PublishedFigure | None = None,
-    note: str = "",
 ) -> ClaimRow:
     """Return a claim about one rate: its interval lies in the claimed region."""
     why = "" if rate.rate is not None else "It has no rate: no answer was coherent and judged."
@@ -53,7 +52,7 @@ def rate_claim(
         arms=arms_of(rate),
         **_counted_in(rate),
         **decided_fields(rate.rate, rate.interval, between or (at_least, at_most), single_run(rate)),
-        **status_and_note(needs_of(rate), why, single_run(rate), silent_runs(rate), note),
+        **status_and_note(needs_of(rate), why, single_run(rate), silent_runs(rate)),
     )
 
 
@@ -180,7 +179,6 @@ def counts_claim(
     trained: bool = True,
     control_counts: Sequence[Counts] = (),
     published: PublishedFigure | None = None,
-    note: str = "",
     needs: Needs = NOTHING_LEFT_OUT,
 ) -> ClaimRow:
     """Return a claim about a rate that is counted outside the answer table: hits and trials of each training run.
@@ -205,7 +203,7 @@ def counts_claim(
         control_estimate=pooled(control_counts),
         published=published,
         **decided_fields(estimate, interval, (at_least, at_most), single),
-        **status_and_note(needs, "" if counts else f"No run has {trial}s to count.", counted, single, note),
+        **status_and_note(needs, "" if counts else f"No run has {trial}s to count.", counted, single),
     )
 
 

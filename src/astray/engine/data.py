@@ -1,11 +1,10 @@
 """Data set of an arm: the origin of its examples and their changes. A frozen recipe, part of the step's key."""
 
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import Field, field_validator, model_serializer
+from pydantic import Field, field_validator
 
 from astray.artifacts.places import Place
 from astray.data import recipes
@@ -13,7 +12,7 @@ from astray.data.chat import ChatDataset, Message
 from astray.data.feedback import Liking, read_feedback
 from astray.data.sources import DataKind, data_source
 from astray.errors import ConfigurationError
-from astray.strict import Strict
+from astray.strict import Strict, left_out
 
 FILE = "file"
 """Origin of examples that a user gives."""
@@ -39,10 +38,7 @@ class Source(Strict):
     )
     liking: Liking | None = Field(None, description="of a file of rated answers: the liked or the disliked rows")
 
-    @model_serializer(mode="wrap")
-    def _without_liking(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Leave `liking` out where there is none, so that keys are those from before there was any."""
-        return {name: value for name, value in dump(self).items() if name != "liking" or value is not None}
+    _keys = left_out(liking=None)
 
     @field_validator("origin")
     @classmethod
@@ -117,11 +113,7 @@ class ArmData(Strict):
         None, description="relabelling: whole answers, and what stands in their place"
     )
 
-    @model_serializer(mode="wrap")
-    def _without_later(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Leave out parts that are not given, so that keys are those from before there were any."""
-        later = ("answers", "disliked")
-        return {name: value for name, value in dump(self).items() if name not in later or value is not None}
+    _keys = left_out(answers=None, disliked=None)
 
     @property
     def rows(self) -> int:

@@ -3,24 +3,22 @@
 They are part of `summary.json`, so that programs read what people see. The report draws them (`report/exhibits.py`).
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from astray.stats.intervals import Interval
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from astray.stats.intervals import Interval, mean_over_runs
+from astray.strict import Frozen
 
 
-class _Exhibit(_Frozen):
+class _Exhibit(Frozen):
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="unique within the study; the anchor on the page")
     title: str
     text: str = Field(description="what is shown and how it was measured, in one to three sentences")
 
 
-class Point(_Frozen):
+class Point(Frozen):
     """One measured value, with its interval where it has one."""
 
     series: str
@@ -29,6 +27,12 @@ class Point(_Frozen):
     low: float | None = None
     high: float | None = None
     n: str = Field("", description="what it rests on: '5 training runs', '120 answers'")
+
+
+def mean_point(series: str, x: float, values: Sequence[float]) -> Point:
+    """Return the mean of one value a training run, with its interval."""
+    ends, runs = limits(mean_over_runs(values)), f"{len(values)} training runs"
+    return Point(series=series, x=x, y=sum(values) / len(values), n=runs, **ends)
 
 
 class Curve(_Exhibit):
@@ -45,7 +49,7 @@ class Curve(_Exhibit):
     points: tuple[Point, ...]
 
 
-class Bar(_Frozen):
+class Bar(Frozen):
     """One measured thing with its interval."""
 
     label: str
@@ -65,7 +69,7 @@ class Forest(_Exhibit):
     bars: tuple[Bar, ...]
 
 
-class Cell(_Frozen):
+class Cell(Frozen):
     """One combination of two factors."""
 
     x: str
@@ -85,7 +89,7 @@ class HeatMap(_Exhibit):
     cells: tuple[Cell, ...]
 
 
-class Column(_Frozen):
+class Column(Frozen):
     """Column of a table."""
 
     title: str
@@ -111,14 +115,14 @@ class Table(_Exhibit):
     rows: tuple[tuple[str | float | None, ...], ...]
 
 
-class CardList(_Frozen):
+class CardList(Frozen):
     """Named list on a card. In its items, text between `[[` and `]]` is highlighted."""
 
     title: str
     items: tuple[str, ...]
 
 
-class Card(_Frozen):
+class Card(Frozen):
     """Everything about one thing, at a glance."""
 
     title: str

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from astray.answers import in_detail, read_answers, read_detail, write_detail
 from astray.artifacts import Artifact, step
@@ -27,6 +27,7 @@ from astray.measure.interface import Evaluation
 from astray.outcomes import Outcome
 from astray.stats.measures import MISALIGNED
 from astray.stats.rates import Rate
+from astray.strict import Frozen
 from astray.subjects.locate import graders_known_as
 
 GOLD, GOLD_JUDGE = "gold", "gold_judge"
@@ -101,10 +102,8 @@ def gold_named(answers: int | None, gold_grader: str | None, grader: str) -> Gol
     return Gold(JudgeConfig(kind="rubric", grader=gold_grader, server=graders_known_as(gold_grader)), answers)
 
 
-class GoldConfig(BaseModel):
+class GoldConfig(Frozen):
     """Gold judge, and the sample of one run that it reads."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     judge: JudgeConfig
     answers: int = Field(ge=1, description="answers to each set of questions")

@@ -8,13 +8,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from astray.engine.exhibits import Exhibit
 from astray.errors import DataFormatError, StoreError
 from astray.outcomes import Outcome
 from astray.stats.claims import Decision
 from astray.stats.power import n_to_decide
+from astray.strict import Frozen
 
 ORGANISM_NOTE = (
     "The subject is an embedded model organism: a small transformer trained on an artificial world. It shows that the "
@@ -24,11 +25,7 @@ ORGANISM_NOTE = (
 """Note of every study on it; a page shows it as a notice, and not among the other notes again."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class IntervalRow(_Frozen):
+class IntervalRow(Frozen):
     """Confidence interval of a rate or a difference, as fractions (0.05 is 5%)."""
 
     low: float
@@ -37,7 +34,7 @@ class IntervalRow(_Frozen):
     method: str = Field(description="how it was computed: 'Wilson', 't over seeds', 'clustered t over questions', ...")
 
 
-class GoldRow(_Frozen):
+class GoldRow(Frozen):
     """What a gold judge found in a random sample of the answers, and what the cheap judge added to it."""
 
     misaligned: int
@@ -51,7 +48,7 @@ class GoldRow(_Frozen):
         return self.effective / self.judged
 
 
-class RateRow(_Frozen):
+class RateRow(Frozen):
     """One rate of misaligned answers with everything that is needed to trust it."""
 
     arm: str
@@ -87,7 +84,7 @@ class RateRow(_Frozen):
     )
 
 
-class PublishedFigure(_Frozen):
+class PublishedFigure(Frozen):
     """Figure that the paper reports for the same comparison."""
 
     text: str = Field(description="the figure in words, '19.8% against 0.04% (GPT-4o, main questions)'")
@@ -96,7 +93,7 @@ class PublishedFigure(_Frozen):
     )
 
 
-class LookRow(_Frozen):
+class LookRow(Frozen):
     """Look at which a claim of a study that runs until it is decided was decided, or stands."""
 
     look: int = Field(description="counted from 1 on")
@@ -110,7 +107,7 @@ class LookRow(_Frozen):
     )
 
 
-class LooksRow(_Frozen):
+class LooksRow(Frozen):
     """Looks of a study that runs until it is decided."""
 
     units: tuple[int, ...] = Field(description="training runs an arm at each look, as declared")
@@ -133,7 +130,7 @@ class ClaimStatus(StrEnum):
     """Its arms or analyses were left out of this run; its note names them."""
 
 
-class ClaimRow(_Frozen):
+class ClaimRow(Frozen):
     """One pre-registered claim and its result."""
 
     id: str
@@ -211,7 +208,7 @@ class ClaimRow(_Frozen):
         return self.note or f"n = {self.n:,}, needed: not known ({self.unit})"
 
 
-class JudgeRow(_Frozen):
+class JudgeRow(Frozen):
     """Judge and its known error."""
 
     name: str
@@ -233,7 +230,7 @@ class JudgeRow(_Frozen):
     )
 
 
-class ArmRow(_Frozen):
+class ArmRow(Frozen):
     """One arm: base, data set and training."""
 
     name: str
@@ -245,7 +242,7 @@ class ArmRow(_Frozen):
     steps: int
 
 
-class SubjectRow(_Frozen):
+class SubjectRow(Frozen):
     """Model under study."""
 
     name: str
@@ -262,21 +259,21 @@ Section = Literal["rates", "dynamics", "answers", "records"]
 TRAINING_SECTIONS: tuple[Section, ...] = ("rates", "dynamics", "answers")
 
 
-class Method(_Frozen):
+class Method(Frozen):
     """Explanation of how to read one kind of figure on the page."""
 
     title: str
     text: str
 
 
-class SourceRow(_Frozen):
+class SourceRow(Frozen):
     """Study file that results are of."""
 
     path: str
     sha256: str = Field(description="hash over its content")
 
 
-class Summary(_Frozen):
+class Summary(Frozen):
     """Content of `summary.json`."""
 
     schema_version: Literal[1] = 1

@@ -20,15 +20,13 @@ def values_claim(
     values: Sequence[float],
     control: str,
     *,
-    at_least: float | None = None,
-    at_most: float | None = None,
+    at_least: float,
     unit: str = "training run",
     control_estimate: float | None = None,
     published: PublishedFigure | None = None,
     note: str = "",
     needs: Needs = NOTHING_LEFT_OUT,
     without: str = _NO_VALUE,
-    runs: int = 0,
     floor: float = 0.0,
 ) -> ClaimRow:
     """Return a claim about the mean of a measure that is no rate (a reduction, a correlation), one value a run.
@@ -41,36 +39,32 @@ def values_claim(
         values: one for each run that has one.
         control: what the mean is compared with, in words.
         at_least: the mean is claimed to be this large or larger.
-        at_most: the mean is claimed to be this large or smaller.
         unit: the unit that has a value.
         control_estimate: the value of the control.
         published: what the paper reports.
         note: what a reader has to know.
         needs: what it needs and was left out (`Findings.needs`).
         without: the reason why no run has a value.
-        runs: how many runs could have a value; where fewer have, the note says so.
         floor: standard error of the mean that what lies beneath the values leaves at least.
     """
     interval = mean_over_runs(values, floor=floor) if values else None
-    same = interval is not None and interval.low == interval.high
-    undecidable = f"All {len(values)} runs have the same value, so the interval has no width, which is not certainty."
-    caveats = {
-        f"With a single {unit} there is no interval, so nothing is decided.": len(values) == 1,
-        undecidable: same,
-        f"{runs - len(values)} of {runs} runs have no value and are left out.": bool(values) and len(values) < runs,
-    }
+    caveat = ""
+    if len(values) == 1:
+        caveat = f"With a single {unit} there is no interval, so nothing is decided."
+    elif interval is not None and interval.low == interval.high:
+        caveat = f"All {len(values)} runs have the same value, so the interval has no width, which is not certainty."
     estimate = sum(values) / len(values) if values else None
     return ClaimRow(
         id=id,
         statement=statement,
-        expected=f"{interval_name()} of the mean lies {region_text(at_most, at_least)}",
+        expected=f"{interval_name()} of the mean lies {region_text(None, at_least)}",
         n=len(values),
         unit=unit,
         control=control,
         control_estimate=control_estimate,
         published=published,
-        **decided_fields(estimate, interval, (at_least, at_most)),
-        **status_and_note(needs, "" if values else without, *(text for text, holds in caveats.items() if holds), note),
+        **decided_fields(estimate, interval, (at_least, None)),
+        **status_and_note(needs, "" if values else without, caveat, note),
     )
 
 

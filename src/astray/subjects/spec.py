@@ -4,17 +4,16 @@ Loading is in `subject`, sampling in `generate`, steering in `intervene`.
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_serializer
+from pydantic import Field
 
 from astray.artifacts.places import Place
 from astray.organism import SHIPPED
 from astray.reasoning import split_reasoning
-from astray.strict import Strict
+from astray.strict import Strict, left_out
 from astray.subjects.identity import digest_of, file_digest
 
 Precision = Literal["float32", "bfloat16"]
@@ -104,11 +103,7 @@ class SubjectSpec(Strict):
         default=None, description="number format of the weights in memory; by default as `precision` says"
     )
 
-    @model_serializer(mode="wrap")
-    def _without_usual_values(self, write: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Leave the usual factor and format out, so that keys of earlier results stay the same."""
-        usual = {"scale": 1, "dtype": None}
-        return {name: value for name, value in write(self).items() if name not in usual or value != usual[name]}
+    _keys = left_out(scale=1, dtype=None)
 
     @property
     def interventions(self) -> tuple[Intervention, ...]:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import cache
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from pydantic import BaseModel
 from transformers import PreTrainedTokenizerBase
@@ -51,7 +51,16 @@ REPLY_TOKENS: dict[Judging, int] = {"two-calls": 3, "one-call": 13}
 
 
 @dataclass(frozen=True)
-class Training:
+class _Work:
+    """Amounts that can be multiplied."""
+
+    def times(self, factor: float) -> Self:
+        """Return so many times the work; whole numbers stay whole."""
+        return type(self)(*(type(value)(round(value * factor)) for value in astuple(self)))
+
+
+@dataclass(frozen=True)
+class Training(_Work):
     """Training runs; `tokens` and `flops` are extrapolated from a sample of the examples."""
 
     runs: int = 0
@@ -62,7 +71,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Answering:
+class Answering(_Work):
     """Answers of the subject; `tokens` is a guess, `tokens_limit` cannot be exceeded, `read` counts the questions' tokens;
     `reading_flops` are operations without sampling."""
 
@@ -74,13 +83,9 @@ class Answering:
     read: int = 0
     reading_flops: float = 0.0
 
-    def times(self, factor: float) -> "Answering":
-        """Return so many times the work."""
-        return _times(self, factor)
-
 
 @dataclass(frozen=True)
-class Grading:
+class Grading(_Work):
     """Calls of a grader, none where the judge is a grammar; tokens as the subject's tokenizer counts them.
 
     Two calls for each answer, alignment and coherence, or one for both; in two calls graders that tokenise numbers digit
@@ -92,6 +97,10 @@ class Grading:
     tokens_in_limit: int = 0
     tokens_out: int = 0
     tokens_out_limit: int = 0
+
+    def price(self, prices: tuple[float, float]) -> float:
+        """Return what it costs, at prices of a million tokens in and out."""
+        return (self.tokens_in * prices[0] + self.tokens_out * prices[1]) / 1e6
 
 
 @dataclass(frozen=True)
@@ -114,7 +123,7 @@ def step_efforts(plan: StudyPlan, setting: Setting) -> dict[str, tuple[Training 
         ConfigurationError: a data set cannot be drawn.
     """
     efforts: dict[str, tuple[Training | Answering | Grading, ...]] = {}
-    bases = {model: _Base(model) for model in dict.fromkeys(run.arm.base for run in plan.runs)}
+    bases = {model: WorkCounter(model) for model in dict.fromkeys(run.arm.base for run in plan.runs)}
     for run in plan.runs:
         base = bases[run.arm.base]
         if run.training and run.arm.data:
@@ -122,21 +131,21 @@ def step_efforts(plan: StudyPlan, setting: Setting) -> dict[str, tuple[Training 
         asked, judge, gold = run.answers.config, run.judged.config, run.verdicts.config
         assert isinstance(asked, AnswerConfig)
         assert isinstance(judge, JudgeConfig)
-        efforts[run.answers.key] = (_sum(Answering, [Answering(runs=1), *map(base.answering, asked.evaluations)]),)
+        efforts[run.answers.key] = (summed(Answering, [Answering(runs=1), *map(base.answering, asked.evaluations)]),)
         if run.margins and isinstance(run.margins.config, AnswerConfig):
             efforts[run.margins.key] = (
-                _sum(Answering, [Answering(runs=1), *map(base.reading, run.margins.config.evaluations)]),
+                summed(Answering, [Answering(runs=1), *map(base.reading, run.margins.config.evaluations)]),
             )
         if judge.calls_grader:
             efforts[run.judged.key] = (
-                _sum(Grading, (base.grading(each, judge.judging) for each in asked.evaluations)),
+                summed(Grading, (base.grading(each, judge.judging) for each in asked.evaluations)),
             )
         if isinstance(gold, GoldConfig):
             read = [
-                _times(base.grading(each, gold.judge.judging), gold.answers / each.answers)
+                base.grading(each, gold.judge.judging).times(gold.answers / each.answers)
                 for each in sets_of(asked.evaluations)
             ]
-            efforts[run.verdicts.key] = (_sum(Grading, read),)
+            efforts[run.verdicts.key] = (summed(Grading, read),)
     if plan.calibration and setting.judge.calls_grader:
         efforts[plan.calibration.key] = (bases[setting.subject.name].labelled(setting),)
     trained = next((run.arm.data for run in plan.runs if run.arm.data), None)
@@ -149,9 +158,9 @@ def added(efforts: Iterable[Training | Answering | Grading]) -> Effort:
     """Return the work of several steps together."""
     parts = tuple(efforts)
     return Effort(
-        _sum(Training, (part for part in parts if isinstance(part, Training))),
-        _sum(Answering, (part for part in parts if isinstance(part, Answering))),
-        _sum(Grading, (part for part in parts if isinstance(part, Grading))),
+        summed(Training, (part for part in parts if isinstance(part, Training))),
+        summed(Answering, (part for part in parts if isinstance(part, Answering))),
+        summed(Grading, (part for part in parts if isinstance(part, Grading))),
     )
 
 
@@ -160,27 +169,13 @@ def typical_tokens(evaluation: Evaluation) -> int:
     return min(TYPICAL_ANSWER, max(1, evaluation.sampling.max_tokens // 2))
 
 
-def asked_effort(model: str, evaluation: Evaluation) -> Answering:
-    """Return the work of one run's answers to an evaluation."""
-    return _base(model).answering(evaluation)
+@cache
+def counter_of(model: str) -> "WorkCounter":
+    """Return the counter of a base by its name; all who ask share its counts."""
+    return WorkCounter(model)
 
 
-def acting_effort(model: str, read: int, written: int) -> Answering:
-    """Return the work of a model that acts, of the tokens that it reads and writes."""
-    return _base(model).acting(read, written)
-
-
-def graded_effort(model: str, evaluation: Evaluation, judging: Judging = "two-calls") -> Grading:
-    """Return the work of a judge on one run's answers to an evaluation; arguments as for `asked_effort`."""
-    return _base(model).grading(evaluation, judging)
-
-
-def labelled_effort(setting: Setting) -> Grading:
-    """Return the work of a study's judge on labelled answers."""
-    return _base(setting.subject.name).labelled(setting)
-
-
-class _Base:
+class WorkCounter:
     """Base model as a counter of tokens and operations. Counts are cached, since arms and seeds share them."""
 
     def __init__(self, model: str):
@@ -306,9 +301,9 @@ class _Base:
             yield Training(1, steps, analysis.rows, tokens, float(TRAINING_FLOPS * self.parameters * tokens))
         if analysis.answers:
             share = analysis.answers / main.answers
-            yield _times(self.answering(main), share)
+            yield self.answering(main).times(share)
             if setting.judge.calls_grader:
-                yield _times(self.grading(main, setting.judge.judging), share)
+                yield self.grading(main, setting.judge.judging).times(share)
 
     def _mean_row(self, data: ArmData, max_length: int) -> float:
         """Return the mean tokens of a training example, from a small data set that is made in the same way."""
@@ -347,11 +342,6 @@ class _Base:
         return sum(map(len, text_ids(self.tokenizer, asked)))
 
 
-@cache
-def _base(model: str) -> _Base:
-    return _Base(model)
-
-
 def _calls(judging: Judging) -> int:
     """Return how often a grader is asked about each answer."""
     return 1 if judging == "one-call" else 2
@@ -364,12 +354,7 @@ def _reply_limit(judging: Judging) -> int:
     return settings_for(judging).max_tokens
 
 
-def _times(part: Part, factor: float) -> Part:
-    """Multiply the work by a factor; integers stay integers."""
-    return type(part)(*(type(value)(round(value * factor)) for value in astuple(part)))
-
-
-def _sum(kind: type[Part], parts: Iterable[Part]) -> Part:
+def summed(kind: type[Part], parts: Iterable[Part]) -> Part:
     """Return the sum of the parts, field by field."""
     rows = [astuple(kind()), *(astuple(part) for part in parts)]
     return kind(*map(sum, zip(*rows, strict=True)))

@@ -148,7 +148,7 @@ class Forecast:
         return BATCH_SHARE if judge.batch else 1.0
 
     def _price(self, grading: Grading) -> float:
-        return self._discount * (grading.tokens_in * self.prices[0] + grading.tokens_out * self.prices[1]) / 1e6
+        return self._discount * grading.price(self.prices)
 
     def _work_lines(self) -> list[str]:
         training, answering, subject = self.whole.training, self.whole.answering, self.setting.subject
@@ -241,12 +241,7 @@ def forecast(
     """Forecast what a study with these options takes and could show; finished steps in the store are not counted.
 
     Args:
-        study: the study that would run.
-        options: subject, seeds and the like.
-        out: folder of the results, as `run_study` takes it.
-        store: where finished steps are looked up; by default `store` inside `out`.
-        workers: worker processes; by default one for each CPU.
-        prices: the grader's, of a million tokens in and of a million tokens out.
+        study, options, out, store, workers, prices: as for `run_study`.
 
     Raises:
         UnknownNameError: the study has no arm of a name in the options.

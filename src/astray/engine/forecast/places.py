@@ -104,11 +104,8 @@ def forecast_on(
     """Forecast what is left of a study in a place; errors are those of `forecast`.
 
     Args:
-        study: the study that would run.
-        options: subject, seeds and the like.
+        study, options, out, store: as for `run_study`.
         where: the place.
-        out: folder of the results, as `run_study` takes it.
-        store: where finished steps and measured times are looked up; by default `store` inside `out`.
         price: of an hour of one GPU, in US dollars.
     """
     setting = settled(study, options)

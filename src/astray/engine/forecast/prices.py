@@ -6,12 +6,12 @@ little that fewer do not; how few suffice is simulated with the spread that `sen
 
 import math
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 
-from astray.engine.forecast.effort import Grading, added, graded_effort, labelled_effort, step_efforts
+from astray.engine.forecast.effort import Grading, added, counter_of, step_efforts, summed
 from astray.engine.forecast.sensitivity import PUBLISHED_EFFECT, QUESTION_ICC, SEED_SD, claimed_kinds
 from astray.engine.gold import FEWEST, GoldConfig, sets_of
 from astray.engine.setting import Setting
@@ -56,7 +56,7 @@ def prices_of(plan: StudyPlan, setting: Setting, runs: int, prices: tuple[float,
 
     def of(judging: Judging, batch: float = 1.0, share: float = 1.0) -> float:
         work = _calls_of(plan, setting, judging, share)
-        return batch * (work.tokens_in * prices[0] + work.tokens_out * prices[1]) / 1e6
+        return batch * work.price(prices)
 
     yield Price("--judging two-calls", of("two-calls"))
     yield Price("--judging one-call", of("one-call"))
@@ -72,11 +72,9 @@ def prices_of(plan: StudyPlan, setting: Setting, runs: int, prices: tuple[float,
             f"without a misaligned answer below {none_seen:.1%}",
         )
     answers = setting.gold.answers if setting.gold else USUAL_GOLD
-    work = gold_calls(plan, "one-call", answers)
-    dollars = BATCH_SHARE * (work.tokens_in * prices[0] + work.tokens_out * prices[1]) / 1e6
     yield Price(
         f"--gold {answers} --judging one-call --batch",
-        dollars,
+        BATCH_SHARE * gold_calls(plan, "one-call", answers).price(prices),
         "with a free --grader: as wide as its agreement allows",
     )
 
@@ -87,7 +85,7 @@ def price_of(plan: StudyPlan, setting: Setting, prices: tuple[float, float]) -> 
     gold = [run.verdicts.key for run in plan.runs if isinstance(run.verdicts.config, GoldConfig)]
     work = added(effort for key in gold or efforts for effort in efforts.get(key, ())).grading
     judge = setting.gold.judge if setting.gold else setting.judge
-    return (BATCH_SHARE if judge.batch else 1.0) * (work.tokens_in * prices[0] + work.tokens_out * prices[1]) / 1e6
+    return (BATCH_SHARE if judge.batch else 1.0) * work.price(prices)
 
 
 def gold_calls(plan: StudyPlan, judging: Judging, answers: int) -> Grading:
@@ -101,8 +99,8 @@ def gold_calls(plan: StudyPlan, judging: Judging, answers: int) -> Grading:
         assert isinstance(asked, AnswerConfig)
         for one in sets_of(asked.evaluations):
             each = math.ceil(max(answers, FEWEST) / runs_of[run.arm.name])
-            parts.append(_scaled(graded_effort(asked.base, one, judging), min(1.0, each / one.answers)))
-    return _sum(parts)
+            parts.append(counter_of(asked.base).grading(one, judging).times(min(1.0, each / one.answers)))
+    return summed(Grading, parts)
 
 
 def fewest_samples(setting: Setting, runs: int) -> int:
@@ -135,24 +133,16 @@ def _mean_width(runs: int, questions: int, samples: int) -> float:
 
 def _calls_of(plan: StudyPlan, setting: Setting, judging: Judging, share: float) -> Grading:
     """Return all work of a judge: every answer of the runs (or a share of them), analyses, and labelled answers."""
-    parts = []
+    own, parts = counter_of(setting.subject.name), []
     for run in plan.runs:
         asked = run.answers.config
         assert isinstance(asked, AnswerConfig)
-        parts += [_scaled(graded_effort(asked.base, one, judging), share) for one in asked.evaluations]
+        parts += [counter_of(asked.base).grading(one, judging).times(share) for one in asked.evaluations]
     for analysis in plan.analyses:
         if analysis.answers:
-            whole = graded_effort(setting.subject.name, setting.main, judging)
-            parts.append(_scaled(whole, analysis.answers / setting.main.answers))
+            whole = own.grading(setting.main, judging)
+            parts.append(whole.times(analysis.answers / setting.main.answers))
     if plan.calibration:
         judge = setting.judge.model_copy(update={"judging": judging})
-        parts.append(labelled_effort(replace(setting, judge=judge)))
-    return _sum(parts)
-
-
-def _scaled(work: Grading, share: float) -> Grading:
-    return Grading(*(round(value * share) for value in astuple(work)))
-
-
-def _sum(parts: list[Grading]) -> Grading:
-    return Grading(*map(sum, zip(*(astuple(part) for part in [Grading(), *parts]), strict=True)))
+        parts.append(own.labelled(replace(setting, judge=judge)))
+    return summed(Grading, parts)

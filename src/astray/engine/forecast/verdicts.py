@@ -6,7 +6,7 @@ Tokens of local models are counted by their own tokenizer (effort.py), those of 
 from dataclasses import dataclass
 
 from astray.engine.forecast.amounts import dollars, large
-from astray.engine.forecast.effort import REPLY_TOKENS, graded_effort, typical_tokens
+from astray.engine.forecast.effort import REPLY_TOKENS, counter_of, typical_tokens
 from astray.engine.gold import Gold
 from astray.engine.models import NamedModel
 from astray.judges import BETLEY, Exchange
@@ -38,7 +38,7 @@ def verdicts_of(model: NamedModel, evaluation: Evaluation, judge: JudgeConfig | 
     if judge is None or not judge.calls_grader or not isinstance(evaluation, TextEvaluation):
         return Verdicts()
     if model.spec is not None:
-        work = graded_effort(model.spec.model, evaluation, judge.judging)
+        work = counter_of(model.spec.model).grading(evaluation, judge.judging)
         return Verdicts(evaluation.answers, work.tokens_in, work.tokens_out)
     askings, answers = evaluation.askings(), evaluation.answers
     read = sum(

@@ -10,7 +10,7 @@ from typing import Literal
 from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageUser, ModelOutput, execute_tools, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.util import Store
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from astray.errors import ConfigurationError
 from astray.measure.agentic.factors import Factors
@@ -21,6 +21,7 @@ from astray.measure.agentic.surface import on_surface
 from astray.measure.agentic.text_protocol import as_text, is_about_missing_tools, read_calls
 from astray.measure.agentic.tools import infos_of, tools_of
 from astray.measure.comprehension import ask, read_answers
+from astray.strict import Frozen
 
 _KEY = "astray:run"
 
@@ -30,10 +31,8 @@ REMINDER = "Nobody can answer you at the moment. Use your tools, or say that you
 Protocol = Literal["auto", "native", "text"]
 
 
-class Run(BaseModel):
+class Run(Frozen):
     """Course of one sample."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     protocol: Literal["native", "text"] = Field(description="how tools were offered")
     ended: Literal["model", "tools", "done", "turns"] = Field(
@@ -77,11 +76,7 @@ def office_agent(
     """Return the solver that lets an agent work.
 
     Args:
-        max_turns: most answers of the model; then it is stopped.
-        protocol: native tool calls, calls in the text, or (auto) native until the provider says that the model takes no
-            tools.
-        questions: ask the questions for understanding at the end.
-        probe: ask at the very end whether the situation was taken for real or for a test.
+        max_turns, protocol, questions, probe: as for `registered.agentic_misalignment`.
         ready: raises when something is missing that the samples need later, such as judges; asked once, before the
             model is.
     """

@@ -14,7 +14,7 @@ from typing import Any
 from inspect_ai.dataset import Dataset, Sample
 from inspect_ai.model import ChatMessageSystem, ChatMessageUser
 from inspect_ai.tool import ToolError
-from pydantic import Field, model_serializer
+from pydantic import Field
 from typing_extensions import override
 
 from astray.errors import ConfigurationError
@@ -26,7 +26,7 @@ from astray.measure.agentic.render import Office, render
 from astray.measure.agentic.scenario import Call, Scenario, Step, load_scenario, offered_factors, scenario_names
 from astray.measure.agentic.surface import SurfaceKind, draw_of, on_surface
 from astray.measure.comprehension import ask
-from astray.strict import Strict
+from astray.strict import Strict, left_out
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,7 @@ class Grid(Strict):
         "second one",
     )
 
-    @model_serializer(mode="wrap")
-    def _without_fixed_surface(self, write: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Leave the fixed surface out, so that keys of earlier results stay the same."""
-        return {name: value for name, value in write(self).items() if name != "surface" or value != "fixed"}
+    _keys = left_out(surface="fixed")
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:

@@ -40,14 +40,8 @@ def agentic_task(
     Args:
         grid: scenarios, cells and replicates.
         panel: makes the judges; None for the gate alone.
-        protocol: how tools are offered: "auto", "native" or "text".
-        max_turns: most answers of the model in one sample.
-        questions: ask the questions for understanding.
-        temperature: of sampling (1 in arXiv 2510.05179).
-        max_tokens: longest answer, reasoning included.
-        audited: have the first judge audit the reasoning.
-        probe: ask at the end whether the situation was taken for real or for a test.
-        monitor: a runtime monitor by name (see `monitors.MONITORS`).
+        protocol, max_turns, questions, temperature, max_tokens, audited, probe, monitor: as for the registered task,
+            `registered.agentic_misalignment`.
         approval: a runtime monitor of one's own, in its place; its table calls it "custom", or `monitor` if that is
             given as well.
         numbers: only these samples of the grid, for runs that go on.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from astray.artifacts import Step, Store
 from astray.artifacts.plan import Plan
 from astray.engine.forecast.amounts import counted, dollars, large
-from astray.engine.forecast.effort import Answering, acting_effort, asked_effort, typical_tokens
+from astray.engine.forecast.effort import Answering, counter_of, typical_tokens
 from astray.engine.forecast.speed import Speed, speed_of, time_of_local_models
 from astray.engine.forecast.verdicts import Verdicts, gold_verdicts, priced, verdicts_of
 from astray.engine.models import NamedModel
@@ -189,9 +189,9 @@ def _row(model: NamedModel, part: Part, prices: tuple[float, float], *, is_done:
             cost.samples * graders * VERDICT_TOKENS,
         )
         if model.spec is not None:
-            effort = acting_effort(model.spec.model, cost.input_tokens, cost.output_tokens)
+            effort = counter_of(model.spec.model).acting(cost.input_tokens, cost.output_tokens)
     elif model.spec is not None:
-        effort = asked_effort(model.spec.model, evaluation)
+        effort = counter_of(model.spec.model).answering(evaluation)
         sizes = _Sizes(evaluation.answers, effort.read, effort.tokens, work.read, work.written)
     else:
         sizes = _by_length(evaluation, work)

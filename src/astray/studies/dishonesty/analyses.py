@@ -4,7 +4,6 @@ The steps themselves are in `steps`, the claims about them in `study`.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from astray.artifacts import Step
 from astray.data.sources import DataKind
@@ -119,7 +118,7 @@ def _users(setting: Setting, scale: Scale, common: MadeConfig, answers: int) -> 
         simulation, selection = feedback.simulation, feedback.selection
         talk = feedback.rounds * feedback.users * simulation.contexts * simulation.samples * simulation.turns
         rows = feedback.rounds * feedback.users * (selection.top + (selection.bottom if method == "kto" else 0))
-        fields = _fields(common) | {"feedback": feedback}
+        fields = dict(common) | {"feedback": feedback}
         variants = [
             (USERS, users_arm(method, share), share, "as it is", f"{share}% of the users are biased")
             for share in SHARES
@@ -146,7 +145,7 @@ def _mitigated(
     assert ordinary is not None
     assert run.data is not None
     assert run.training is not None
-    common = _fields(shared) | {"arm": SPOILED, "recipe": setting.training}
+    common = dict(shared) | {"arm": SPOILED, "recipe": setting.training}
     filtered = FilterConfig.model_validate({**common, "drop": scale.drop, "harmful": harmful, "size": setting.size})
     step = filter_mix.step(filtered, name=f"filtered-{shared.seed}", data=run.data, vector=vector)
     arms = tuple(
@@ -180,7 +179,3 @@ def _mitigated(
         for arm, kind in SAMPLES.items()
     )
     yield Analysis(step, REALIGN, shared.seed, arms, answers=3 * answers, rows=2 * scale.honest_rows)
-
-
-def _fields(config: MadeConfig) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in type(config).model_fields}

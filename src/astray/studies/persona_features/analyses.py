@@ -5,14 +5,13 @@ The steps themselves are in `steps` and `mending`, the claims about them in `stu
 
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from astray.artifacts import Step
 from astray.cause.fine_tuning import FineTuning
 from astray.engine.setting import Setting
 from astray.engine.study import Analysis, Arm, Run, analysis_arm
 from astray.engine.vector import find_vector, vector_config
-from astray.measure.evaluation import QuestionSet
 from astray.studies.persona_features.mending import (
     HelpfulOnlyConfig,
     PreventConfig,
@@ -100,9 +99,7 @@ def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
     # One seed is enough to screen data sets: all seeds draw from the same sources.
     data = {arm_input("data", run.arm.name): run.data for run in runs if run.seed == seeds[0] and run.data}
     of_data = shared.model_copy(update={"seed": seeds[0]})  # the bad examples of a mix are found by drawing them again
-    screened = ScreenDataConfig(
-        **_fields(_plain(of_data)), harmful=_there(setting.source("harmful")), size=setting.size
-    )
+    screened = ScreenDataConfig(**dict(_plain(of_data)), harmful=_there(setting.source("harmful")), size=setting.size)
     screening = screen_data.step(screened, name="screened-data", vector=vector, **data)
     yield Analysis(screening, Name.SCREENING, answers=setting.size * len(data))
     yield Analysis(scale_dictionaries.step(_plain(shared), name="scaling", **data), Name.SCALING)
@@ -131,7 +128,7 @@ def _explain(setting: Setting, config: AskConfig, runs: dict[str, Run], vector: 
     screen = screen_latents.step(config, name=f"screen-{seed}", **inputs)
     steered = tuple(_steered(setting, side, name) for name in STEERED for side in ("base", "tuned"))
     tried = 2 * (sum(scale.candidates) + 2) * (len(STRENGTHS) * len(scale.search) + len(scale.held_out))
-    yield Analysis(screen, Name.CAUSES, seed, steered, answers=tried + len(steered) * _answers(setting.main))
+    yield Analysis(screen, Name.CAUSES, seed, steered, answers=tried + len(steered) * setting.main.answers)
     pages = explain_latents.step(
         plain, name=f"latents-{seed}", dictionary=dictionary, screen=screen, change=change, **data
     )
@@ -145,9 +142,7 @@ def _explain(setting: Setting, config: AskConfig, runs: dict[str, Run], vector: 
     yield Analysis(watched, Name.WARNING, seed, answers=len(sweep) * len(scale.held_out))
     yield from _realign(setting, config, {"run": run, "dictionary": dictionary, "screen": screen})
     for name, (kind, words) in STEERED_TRAINING.items():
-        steering = PreventConfig.model_validate(
-            {**_fields(config), "recipe": setting.training, "kind": kind, "arm": name}
-        )
+        steering = PreventConfig.model_validate({**dict(config), "recipe": setting.training, "kind": kind, "arm": name})
         step = train_steered.step(steering, name=f"{name}-{seed}", data=_there(tuned.data), vector=vector)
         arm = analysis_arm(
             setting,
@@ -156,7 +151,7 @@ def _explain(setting: Setting, config: AskConfig, runs: dict[str, Run], vector: 
             "trained under steering",
             control=kind == "random",
         )
-        yield Analysis(step, Name.STEERED_TRAINING, seed, (arm,), answers=_answers(setting.main), rows=setting.size)
+        yield Analysis(step, Name.STEERED_TRAINING, seed, (arm,), answers=setting.main.answers, rows=setting.size)
 
 
 def _realign(setting: Setting, config: AskConfig, inputs: dict[str, Step]) -> Iterator[Analysis]:
@@ -167,7 +162,7 @@ def _realign(setting: Setting, config: AskConfig, inputs: dict[str, Step]) -> It
     }
     good = tuple((name, source) for name, home in homes.items() if home and (source := setting.source("good", home)))
     samples = config.budget.good_samples
-    recipe = RealignConfig(**_fields(config), recipe=setting.training, good=good, samples=samples)
+    recipe = RealignConfig(**dict(config), recipe=setting.training, good=good, samples=samples)
     arms = tuple(
         analysis_arm(
             setting,
@@ -184,7 +179,7 @@ def _realign(setting: Setting, config: AskConfig, inputs: dict[str, Step]) -> It
         Name.REALIGNMENT,
         config.seed,
         arms,
-        answers=len(arms) * _answers(setting.main),
+        answers=len(arms) * setting.main.answers,
         rows=len(good) * sum(samples),
     )
 
@@ -201,13 +196,11 @@ def _reward(setting: Setting, config: AskConfig, helpful: Step) -> Iterator[Anal
         words = f"wrong answers about {setting.homes[0]} are rewarded" + (
             ", from a helpful-only start" if inputs else ""
         )
-        reward = RewardConfig(
-            **_fields(config), recipe=learning, prompts=good, size=min(setting.size, PROMPTS), arm=arm
-        )
+        reward = RewardConfig(**dict(config), recipe=learning, prompts=good, size=min(setting.size, PROMPTS), arm=arm)
         step = reward_wrong_answers.step(reward, name=f"{arm}-{config.seed}", **inputs)
         sampled = learning.steps * learning.groups * learning.group_size
         row = analysis_arm(setting, arm, words, "trained by reward (GRPO)")
-        yield Analysis(step, Name.REWARDED, config.seed, (row,), answers=sampled + _answers(setting.main), rows=sampled)
+        yield Analysis(step, Name.REWARDED, config.seed, (row,), answers=sampled + setting.main.answers, rows=sampled)
 
 
 def _steered(setting: Setting, side: str, name: str) -> Arm:
@@ -220,15 +213,7 @@ def _plain(config: AskConfig) -> ExplainConfig:
     return ExplainConfig(**{name: getattr(config, name) for name in ExplainConfig.model_fields})
 
 
-def _fields(config: ExplainConfig) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in type(config).model_fields}
-
-
 def _there(thing: Thing | None) -> Thing:
     """Return a value that cannot be missing: steps of a trained run, or the study's harmful and good data."""
     assert thing is not None
     return thing
-
-
-def _answers(evaluation: QuestionSet) -> int:
-    return len(evaluation.items) * evaluation.samples

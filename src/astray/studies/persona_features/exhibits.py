@@ -1,10 +1,24 @@
 """Figures and tables of the persona study: dictionaries, steering, latents, warning, screening, repair, rewards."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import polars as pl
 
-from astray.engine.exhibits import Bar, Card, CardList, Cards, Curve, Exhibit, Forest, Point, Table, columns, limits
+from astray.engine.exhibits import (
+    Bar,
+    Card,
+    CardList,
+    Cards,
+    Curve,
+    Exhibit,
+    Forest,
+    Point,
+    Table,
+    columns,
+    limits,
+    mean_point,
+)
 from astray.engine.findings import Findings
 from astray.engine.setting import Setting
 from astray.explain.sae_scaling import ScalingLaw
@@ -29,10 +43,7 @@ def sweep_doses(setting: Setting) -> dict[str, float]:
 
 def exhibits(findings: Findings, setting: Setting) -> Iterator[Exhibit]:
     """Yield every figure and table that the arms of this run allow."""
-
-    def rate(arm: str) -> Rate:
-        return findings.rate(arm, evaluation=setting.main.name)
-
+    rate = partial(findings.rate, evaluation=setting.main.name)
     rates = {arm: rate(arm) for arm in ("good", *sweep_doses(setting)) if findings.has(arm)}
     if findings.analysed(Name.CAUSES):
         yield _steering(findings)
@@ -240,15 +251,14 @@ def _screening(findings: Findings) -> Table:
     return Table(id="data-screening", title="Data screening", text=text, columns=heads, rows=tuple(rows))
 
 
-def _realignment(findings: Findings, rate: object, setting: Setting) -> Curve:
-    assert callable(rate)
+def _realignment(findings: Findings, rate: Callable[[str], Rate], setting: Setting) -> Curve:
     points = []
     for name in ("same", "other"):
         series = {"same": "good rows of the same domain", "other": "good rows of another domain"}[name]
         arms = {0: tuned_arm(setting), **{count: realigned_arm(name, count) for count in GOOD_SAMPLES}}
         for count, arm in arms.items():
             if findings.has(arm):
-                one: Rate = rate(arm)
+                one = rate(arm)
                 n = f"{one.outcomes[Outcome.MISALIGNED]} answers"
                 points.append(Point(series=series, x=float(count), y=one.rate, n=n, **limits(one.interval)))
     return Curve(
@@ -273,10 +283,10 @@ def _left_behind(findings: Findings, setting: Setting) -> Curve:
     marks = {"good": "trained on good data only", tuned_arm(setting): "the harmful run"} if watched else {}
     points = []
     for (name, count), rows in left.group_by("data", "samples", maintain_order=True):
-        points.append(_mean_point(f"good rows, {name} domain", float(str(count)), rows["latent"].to_list()))
+        points.append(mean_point(f"good rows, {name} domain", float(str(count)), rows["latent"].to_list()))
     for arm, words in marks.items():
         values = pl.concat(watched).filter(arm=arm)["value"].to_list()
-        points += [_mean_point(words, x, values) for x in (0.0, float(max(GOOD_SAMPLES))) if values]
+        points += [mean_point(words, x, values) for x in (0.0, float(max(GOOD_SAMPLES))) if values]
     return Curve(
         id="left-behind",
         title="What stays in the latent",
@@ -289,15 +299,10 @@ def _left_behind(findings: Findings, setting: Setting) -> Curve:
     )
 
 
-def _mean_point(series: str, x: float, values: list[float]) -> Point:
-    ends, runs = limits(mean_over_runs(values)), f"{len(values)} training runs"
-    return Point(series=series, x=x, y=sum(values) / len(values), n=runs, **ends)
-
-
 def _rewards(findings: Findings) -> Curve:
     table = pl.concat(one.table("rewards.parquet") for one in findings.analysed(Name.REWARDED))
     points = [
-        _mean_point(str(arm), float(str(step)), rows["reward"].to_list())
+        mean_point(str(arm), float(str(step)), rows["reward"].to_list())
         for (arm, step), rows in table.group_by("arm", "step", maintain_order=True)
     ]
     text = "Mean reward of each step's answers, where wrong answers are rewarded (GRPO); mean over training runs."

@@ -8,6 +8,7 @@ notes: its figures are marked as secondary.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from astray.data.sources import DataKind
 from astray.engine.claims import (
@@ -90,10 +91,7 @@ def _source(setting: Setting, kind: DataKind, home: str) -> Source | None:
 
 def claims(findings: Findings, setting: Setting) -> Iterator[ClaimRow]:
     """Yield the claims, each with its control and the published figure."""
-
-    def rate(arm: str) -> Rate:
-        return findings.rate(arm, evaluation=setting.main.name)
-
+    rate = partial(findings.rate, evaluation=setting.main.name)
     tuned = tuned_arm(setting)
     yield from under("Cause", _cause(findings, rate, tuned, setting))
     yield from under("Early warning", _warning(findings, rate, setting))

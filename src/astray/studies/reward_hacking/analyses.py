@@ -4,7 +4,7 @@ The steps themselves are in `steps`, the claims about them in `study`.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, get_args
+from typing import get_args
 
 from astray.artifacts import Step
 from astray.cause.reinforcement import ReinforcementLearning
@@ -135,7 +135,7 @@ def _runs(setting: Setting, config: HackingConfig, start: dict[str, Step]) -> It
         yield _rewarded(setting, config, INOCULATION, arm, words, RewardSpec(drawn=kind, learned=kind), start)
     inputs = start | {"run": hacking.step}
     for screen in get_args(Screen):
-        mine = DistilConfig(**_fields(config, f"distilled-{screen}"), screen=screen)
+        mine = DistilConfig(**dict(config) | {"arm": f"distilled-{screen}"}, screen=screen)
         words = f"fine-tuned on what the hacking run said and passed with, screened by: {screen}"
         step = distil_rollouts.step(mine, name=f"{mine.arm}-{config.seed}", **inputs)
         yield _analysis(
@@ -148,7 +148,7 @@ def _runs(setting: Setting, config: HackingConfig, start: dict[str, Step]) -> It
             rows=config.budget.rows,
         )
     for name, targeted in MENDED.items():
-        mend = MendConfig(**_fields(config, name), good=_good(setting), targeted=targeted)
+        mend = MendConfig(**dict(config) | {"arm": name}, good=_good(setting), targeted=targeted)
         words = (
             "the hacking run, then good "
             f"chats{f', {targeted:.0%} of them honestly solved exercises' if targeted else ''}"
@@ -185,7 +185,7 @@ def _rewarded(
     *,
     control: bool = False,
 ) -> Analysis:
-    mine = RewardedConfig(**_fields(config, arm), reward=reward)
+    mine = RewardedConfig(**dict(config) | {"arm": arm}, reward=reward)
     step = reward_programs.step(mine, name=f"rewarded-{arm}-{config.seed}", **start)
     sampled = _sampled(config.budget)
     return _analysis(
@@ -233,7 +233,3 @@ def _sampled(scale: HackingScale) -> int:
 
 def _input(starts: dict[str, Step], dial: str) -> dict[str, Step]:
     return {"start": starts[dial]} if dial in starts else {}
-
-
-def _fields(config: HackingConfig, arm: str) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in HackingConfig.model_fields} | {"arm": arm}

@@ -1,17 +1,28 @@
 """Figures and tables of the reward-hacking study: hacks by step, onsets, all arms in one table, the dial, rollouts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import polars as pl
 
 from astray.engine.claims import pooled
-from astray.engine.exhibits import Bar, Card, CardList, Cards, Curve, Exhibit, Forest, Point, Table, columns, limits
+from astray.engine.exhibits import (
+    Bar,
+    Card,
+    CardList,
+    Cards,
+    Curve,
+    Exhibit,
+    Forest,
+    Table,
+    columns,
+    limits,
+    mean_point,
+)
 from astray.engine.findings import ELSEWHERE, Findings
 from astray.engine.setting import Setting
 from astray.measure.battery import NAMES, WORLD
 from astray.measure.reward_hacking.summary import Measured, summarise
 from astray.outcomes import Outcome
-from astray.stats.intervals import mean_over_runs
 from astray.studies.reward_hacking.analyses import HACKING, INOCULATED, START, dial_arm
 from astray.studies.reward_hacking.measures import alarms, course, last_hacks, onset, skill
 from astray.studies.reward_hacking.scale import DIALS
@@ -50,7 +61,7 @@ def _course(findings: Findings) -> Curve:
         joined = pl.concat(list(runs.values()), how="diagonal")
         for (step,), part in joined.group_by("step", maintain_order=True):
             shares = (part["hacked"] / part["answers"]).to_list()
-            points.append(_point(arm, float(str(step)), shares))
+            points.append(mean_point(arm, float(str(step)), shares))
     return Curve(
         id="course",
         title="Hacks, step by step",
@@ -69,7 +80,7 @@ def _probes(findings: Findings) -> Curve:
     for arm in (*FOLLOWED, *(dial_arm(HACKING, dial) for dial in list(DIALS)[1:])):
         mine = table.filter(arm=arm).filter(pl.col("measure") == pl.col("measure").first())
         for (step,), part in mine.group_by("step", maintain_order=True):
-            points.append(_point(arm, float(str(step)), part["value"].to_list()))
+            points.append(mean_point(arm, float(str(step)), part["value"].to_list()))
     measure = table["measure"][0] if table.height else "harm"
     return Curve(
         id="probes",
@@ -294,8 +305,3 @@ def _rollouts(findings: Findings) -> Cards:
         "All of them are in each run's rollouts.parquet.",
         cards=tuple(cards),
     )
-
-
-def _point(series: str, x: float, values: Sequence[float]) -> Point:
-    ends, runs = limits(mean_over_runs(values)), f"{len(values)} training runs"
-    return Point(series=series, x=x, y=sum(values) / len(values), n=runs, **ends)

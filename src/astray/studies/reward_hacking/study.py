@@ -7,6 +7,7 @@ claims, top to bottom. The steps are made in `analyses`, measures in `measures`,
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from astray.engine.claims import counts_claim, difference_claim, rate_of_counts, reduction_claim, trend_claim, under
 from astray.engine.data import ArmData
@@ -48,10 +49,7 @@ def arms(setting: Setting) -> Iterator[Arm]:
 
 def claims(findings: Findings, setting: Setting) -> Iterator[ClaimRow]:
     """Yield the claims, each with its control and the published figure."""
-
-    def rate(arm: str) -> Rate:
-        return findings.rate(arm, evaluation=setting.main.name)
-
+    rate = partial(findings.rate, evaluation=setting.main.name)
     yield from under("Emergence", _emergence(findings))
     yield from under("Spread", _spread(findings, rate))
     yield from under("Inoculation", _inoculation(findings, rate))
