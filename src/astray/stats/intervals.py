@@ -143,7 +143,7 @@ def _once_a_study(limits_of: Callable[..., Limits]) -> Callable[..., Limits]:
     """Keep the limits of one study: claims that compare an arm with several others, and their p-values, ask again."""
 
     @lru_cache(maxsize=512)
-    def of_one(k: tuple[float, ...], n: tuple[float, ...], errors: tuple[float, float]) -> Limits:
+    def of_one(k: tuple[int | float, ...], n: tuple[int | float, ...], errors: tuple[float, float]) -> Limits:
         return lru_cache(maxsize=128)(limits_of(np.array([k]), np.array([n]), errors))
 
     @wraps(limits_of)
