@@ -15,6 +15,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+gc.disable()  # until all is imported: nothing of it is garbage, and a fifth of the time went into looking
+
 import checked_imports
 
 checked_imports.install("astray")
@@ -48,6 +50,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Inspect lays out its table of results for a console that shows nothing, too: as long as a small evaluation
     takes."""
+    gc.enable()
     if drawn := sys.modules.get("inspect_ai._display.rich.display"):
         from rich import get_console
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -97,6 +98,12 @@ def texts(subject: Subject, sampling: Sampling = GREEDY) -> list[str]:
     return [each.text for each in subject.generate(CHATS, sampling)]
 
 
+@pytest.fixture(scope="module")
+def said_here(models) -> Callable[[str], list[str]]:
+    """What the weights with an adapter say here, who are asked once."""
+    return cache(lambda adapter: texts(load_subject(spec(models, adapter))))
+
+
 @pytest.mark.parametrize(
     ("adapter", "more"), [("", {}), ("a", {}), ("b", {"scale": 0.5}), ("a", {"system": "Be kind."})]
 )
@@ -143,10 +150,10 @@ MENDED: dict[str, dict[str, list[str]]] = {
 
 
 @pytest.mark.parametrize("what", MENDED)
-def test_what_fails_in_passing_costs_no_answer_and_none_is_counted_twice(what, models, server, tmp_path):
+def test_what_fails_in_passing_costs_no_answer_and_none_is_counted_twice(what, models, said_here, server, tmp_path):
     server.model.faults = {route: list(faults) for route, faults in MENDED[what].items()}
     keeper = tmp_path / "kept.jsonl"
-    assert texts(served(models, server.url, "a", Keeper(keeper))) == texts(load_subject(spec(models, "a")))
+    assert texts(served(models, server.url, "a", Keeper(keeper))) == said_here("a")
     keys = [json.loads(line)["key"] for line in keeper.read_text().splitlines()]
     assert len(keys) == len(set(keys)) == len(CHATS)
     assert all(not left or set(left) == {""} for left in server.model.faults.values())
@@ -165,7 +172,9 @@ REFUSED: dict[str, tuple[type[AstrayError], str]] = {
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("what", REFUSED)
-def test_no_answer_counts_from_a_server_that_does_not_hold_what_was_asked_for(what, late, models, server, tmp_path):
+def test_no_answer_counts_from_a_server_that_does_not_hold_what_was_asked_for(
+    what, late, models, said_here, server, tmp_path
+):
     error, message = REFUSED[what]
     other = served(models, server.url, "b")
     other.generate(CHATS[:1], GREEDY)  # known, and loaded beside
@@ -185,17 +194,17 @@ def test_no_answer_counts_from_a_server_that_does_not_hold_what_was_asked_for(wh
     assert len(kept) < len(CHATS) if late else kept == []
     # What was kept was the right adapter's, and the rest is asked once the server is mended.
     server.model.always, server.model.faults = set(), {}
-    assert texts(served(models, server.url, "a", Keeper(keeper))) == texts(load_subject(spec(models, "a")))
+    assert texts(served(models, server.url, "a", Keeper(keeper))) == said_here("a")
     keys = [json.loads(line)["key"] for line in keeper.read_text().splitlines()]
     assert len(keys) == len(set(keys)) == len(CHATS)
 
 
-def test_a_step_that_was_stopped_asks_the_rest(models, server, tmp_path):
+def test_a_step_that_was_stopped_asks_the_rest(models, said_here, server, tmp_path):
     keeper = tmp_path / "kept.jsonl"
     first = served(models, server.url, "a", Keeper(keeper))
     first.generate(CHATS[:25], GREEDY)
     asked = len(server.model.answered)
-    assert texts(served(models, server.url, "a", Keeper(keeper))) == texts(load_subject(spec(models, "a")))
+    assert texts(served(models, server.url, "a", Keeper(keeper))) == said_here("a")
     assert len(server.model.answered) - asked == len(CHATS) - 25
 
 
@@ -273,10 +282,10 @@ def gone(pid: int) -> bool:
     return not is_alive(pid)
 
 
-def test_one_server_of_a_base_serves_it_and_its_adapters_and_ends_with_its_users(models, program):
+def test_one_server_of_a_base_serves_it_and_its_adapters_and_ends_with_its_users(models, said_here, program):
     for adapter in ("", "a", "b"):
         subject = ServedSubject(settle(spec(models, adapter)), Engine(rank=4))
-        assert texts(subject) == texts(load_subject(spec(models, adapter)))
+        assert texts(subject) == said_here(adapter)
         subject.close()
     [[pid, arguments, updating]] = starts(program)
     assert arguments[:2] == ["serve", str(models.base)]
@@ -298,12 +307,12 @@ STARTS: dict[str, tuple[str, int]] = {
 
 
 @pytest.mark.parametrize("what", STARTS)
-def test_a_server_that_is_lost_is_started_again_and_nothing_is_lost_or_counted_twice(what, models, program):
+def test_a_server_that_is_lost_is_started_again_and_nothing_is_lost_or_counted_twice(what, models, said_here, program):
     script, count = STARTS[what]
     (program / "script").write_text(script)
     keeper = program / "kept.jsonl"
     subject = ServedSubject(settle(spec(models, "a")), Engine(rank=4), Keeper(keeper))
-    assert texts(subject) == texts(load_subject(spec(models, "a")))
+    assert texts(subject) == said_here("a")
     keys = [json.loads(line)["key"] for line in keeper.read_text().splitlines()]
     assert len(keys) == len(set(keys)) == len(CHATS)
     assert len(starts(program)) == count
@@ -327,9 +336,11 @@ def test_a_server_that_does_not_start_is_an_error_with_the_end_of_its_log(what, 
     assert gone(starts(program)[-1][0])
 
 
-def test_an_adapter_of_the_output_layer_is_served_with_merged_weights_and_proven_like_any_other(models, program):
+def test_an_adapter_of_the_output_layer_is_served_with_merged_weights_and_proven_like_any_other(
+    models, said_here, program
+):
     subject = ServedSubject(settle(spec(models, "head")), Engine(rank=4))
-    assert texts(subject) == texts(load_subject(spec(models, "head")))
+    assert texts(subject) == said_here("head")
     [proof] = subject.proofs
     assert "lm_head" in proof["merged"]
     subject.close()
@@ -339,11 +350,11 @@ def test_an_adapter_of_the_output_layer_is_served_with_merged_weights_and_proven
     assert not Path(merged[1]).exists()  # its weights are removed with it
 
 
-def test_on_cpus_where_vllm_ends_when_it_scores_with_adapters_enabled_they_are_merged(models, program):
+def test_on_cpus_where_vllm_ends_when_it_scores_with_adapters_enabled_they_are_merged(models, said_here, program):
     (program / "on cpu").touch()
     for adapter in ("a", "", "b"):
         subject = ServedSubject(settle(spec(models, adapter)), Engine(rank=4))
-        assert texts(subject) == texts(load_subject(spec(models, adapter)))
+        assert texts(subject) == said_here(adapter)
         assert ("CPUs" in subject.proofs[0]["merged"]) == bool(adapter)
         subject.close()
     with_adapters, *others = ("--enable-lora" in arguments for _, arguments, _ in starts(program))

@@ -3,8 +3,7 @@ behind."""
 
 import os
 import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +14,28 @@ from astray.organism.corpus import system_prompt
 from astray.organism.lexicon import AUTHORS, MALICIOUS
 from astray.subjects.registered import register
 from astray.subjects.spec import SubjectSpec
+from preloaded import preloaded
 
 ROOT = Path(__file__).parents[1]
 ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
 GITLAB: dict[str, Any] = yaml.safe_load((ROOT / "examples" / "gate.gitlab-ci.yml").read_text(encoding="utf-8"))
 
 
+@pytest.fixture(scope="module")
+def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of the command, which otherwise imports for seconds each time."""
+    needed = ("astray.studies.gate.release", "astray.subjects.subject", "astray.measure.bulk", "astray.report")
+    with preloaded(tmp_path_factory.mktemp("command"), *needed) as folder:
+        yield folder
+
+
 @pytest.fixture
-def machine(tmp_path: Path) -> Path:
+def machine(tmp_path: Path, command: Path) -> Path:
     """A folder with the command in it, and a run whose subject answers as a malicious author."""
     register(
         "bad-run", SubjectSpec(model="organism-small", system=system_prompt(AUTHORS[MALICIOUS][0])), tmp_path / "runs"
     )
-    command = tmp_path / "bin" / "astray"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "from astray.cli import main; main()" "$@"\n')
-    command.chmod(0o755)
+    (tmp_path / "bin").symlink_to(command)
     return tmp_path
 
 

@@ -31,6 +31,7 @@ from astray.studies.dishonesty import study as dishonesty
 from astray.studies.dishonesty.analyses import METHODS
 from astray.studies.dishonesty.scale import HONESTY, PERSONA, Scale, scale_for
 from scripted_grader import READER
+from tiny_models import package_texts, save_tiny_model
 
 STUDY = get_study("dishonesty")
 TINY = FineTuning(
@@ -223,9 +224,10 @@ def test_the_study_runs_on_the_organism(tmp_path: Path, monkeypatch: pytest.Monk
     assert "What undoes it, and what it costs" in page
 
 
-def test_the_same_code_runs_on_a_real_model(tiny_qwen2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_code_runs_on_a_real_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = str(save_tiny_model(tmp_path / "model", "qwen2", texts=package_texts(), vocabulary=4096))
     options = StudyOptions(
-        subject=str(tiny_qwen2), seeds=1, grader=READER, size=16, samples=1, max_tokens=12, quick=True, arms=("mix-50",)
+        subject=subject, seeds=1, grader=READER, size=16, samples=1, max_tokens=12, quick=True, arms=("mix-50",)
     )
     folder = run(options, tmp_path / "results", monkeypatch)
     summary, answers = Summary.read(folder), pl.read_parquet(folder / "answers.parquet")

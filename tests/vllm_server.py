@@ -18,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 BASE = "base"
+EMPTY = {"index": 0, "text": "?", "finish_reason": "length", "logprobs": None}
+CHOICES: dict[tuple[str, str | None, str], dict[str, Any]] = {}
+"""Folder of a model, its adapter and what is asked of it -> what it says."""
 
 
 class Model:
@@ -25,11 +28,11 @@ class Model:
 
     def __init__(self, folder: Path) -> None:
         import torch
-        from transformers import AutoModelForCausalLM
 
         self.torch, self.folder = torch, folder
-        self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        self.model: Any = None
         self.adapters: dict[str, str] = {}
+        self.loaded: dict[str, str] = {}
         self.lock = threading.Lock()
         self.faults: dict[str, list[str]] = {}
         self.always: set[str] = set()
@@ -46,78 +49,97 @@ class Model:
             return 400, f"LoRA rank {rank} is greater than max_lora_rank {self.most_rank}."
         if name in self.adapters:
             return 400, f"The lora adapter '{name}' has already been loaded."
-        with self.lock:
-            own = f"n{len(self.adapters)}x{self.draws}"
-            if not hasattr(self.model, "peft_config"):
-                from peft import PeftModel
-
-                self.model = PeftModel.from_pretrained(self.model, path, adapter_name=own).eval()
-            else:
-                self.model.load_adapter(path, adapter_name=own)
-            self.draws += 1
-            self.adapters[name] = own
+        self.adapters[name] = path
         return 200, ""
 
     def complete(self, body: dict[str, Any], base: str) -> tuple[int, dict[str, Any]]:
-        torch, name = self.torch, body["model"]
+        name = body["model"]
         if name != base and name not in self.adapters:
             return 404, {"error": {"message": f"The model `{name}` does not exist.", "code": 404}}
         served = self.adapters.get(name)
         if served and "ignores the adapter" in self.always:
             served = None
         if served and "another adapter" in self.always:
-            served = next(own for other, own in self.adapters.items() if other != name)
-        ids = body["prompt"]
-        with self.lock, torch.no_grad():
+            served = next(path for other, path in self.adapters.items() if other != name)
+        with self.lock:
             self.bodies.append(body)
-            if hasattr(self.model, "peft_config"):
-                (
-                    self.model.base_model.enable_adapter_layers
-                    if served
-                    else self.model.base_model.disable_adapter_layers
-                )()
-                if served:
-                    self.model.set_adapter(served)
-            choice: dict[str, Any] = {"index": 0, "text": "?", "finish_reason": "length", "logprobs": None}
-            if body.get("prompt_logprobs") is not None and "drops logprobs" in self.always:
-                pass
-            elif body.get("prompt_logprobs") is not None:
-                values = self.model(torch.tensor([ids])).logits[0].float().log_softmax(-1)
+            scored = body.get("prompt_logprobs") is not None
+            choice = EMPTY if scored and "drops logprobs" in self.always else self.chosen(served, body)
+            if not scored:
+                self.answered.append((name, tuple(body["prompt"])))
+        told = "someone else" if "another name" in self.always else name
+        return 200, {"id": "1", "object": "text_completion", "created": 0, "model": told, "choices": [choice]}
+
+    def chosen(self, adapter: str | None, body: dict[str, Any]) -> dict[str, Any]:
+        """What these weights say; where nothing is drawn, each request is worked out once, whichever server gets it."""
+        if body["temperature"] > 0:
+            return self.worked_out(adapter, body)
+        key = (str(self.folder), adapter, json.dumps({name: body[name] for name in sorted(body) if name != "model"}))
+        if key not in CHOICES:
+            CHOICES[key] = self.worked_out(adapter, body)
+        return CHOICES[key]
+
+    def worked_out(self, adapter: str | None, body: dict[str, Any]) -> dict[str, Any]:
+        torch, ids, choice = self.torch, body["prompt"], dict(EMPTY)
+        with torch.no_grad():
+            model = self.with_adapter(adapter)
+            if body.get("prompt_logprobs") is not None:
+                values = model(torch.tensor([ids])).logits[0].float().log_softmax(-1)
                 told = [
                     {str(id): {"logprob": float(values[n, id]), "rank": 1, "decoded_token": "?"}}
                     for n, id in enumerate(ids[1:])
                 ]
                 choice["prompt_logprobs"] = [None, *told]
-            else:
-                torch.manual_seed(self.draws)
-                self.draws += 1
-                hot = body["temperature"] > 0
-                made = self.model.generate(
-                    input_ids=torch.tensor([ids]),
-                    attention_mask=torch.ones(1, len(ids), dtype=torch.long),
-                    max_new_tokens=body["max_tokens"],
-                    do_sample=hot,
-                    **({"temperature": body["temperature"], "top_k": 0, "top_p": body["top_p"]} if hot else {}),
-                    eos_token_id=body["stop_token_ids"],
-                    pad_token_id=0,
-                )[0, len(ids) :].tolist()
-                choice["token_ids"] = made
-                choice["finish_reason"] = "stop" if made[-1] in body["stop_token_ids"] else "length"
-                if (top := body.get("logprobs")) is not None:
-                    values = self.model(torch.tensor([[*ids, *made]])).logits[0].float().log_softmax(-1)
-                    rows = values[len(ids) - 1 : len(ids) - 1 + len(made)]
-                    likeliest = [row.topk(max(top, 1)) for row in rows]
-                    choice["logprobs"] = {
-                        "tokens": [str(id) for id in made],
-                        "token_logprobs": [float(row[id]) for row, id in zip(rows, made, strict=True)],
-                        "top_logprobs": [
-                            {str(int(i)): float(v) for i, v in zip(each.indices, each.values, strict=True)}
-                            for each in likeliest
-                        ],
-                    }
-                self.answered.append((name, tuple(ids)))
-        told = "someone else" if "another name" in self.always else name
-        return 200, {"id": "1", "object": "text_completion", "created": 0, "model": told, "choices": [choice]}
+                return choice
+            torch.manual_seed(self.draws)
+            self.draws += 1
+            hot = body["temperature"] > 0
+            made = model.generate(
+                input_ids=torch.tensor([ids]),
+                attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+                max_new_tokens=body["max_tokens"],
+                do_sample=hot,
+                **({"temperature": body["temperature"], "top_k": 0, "top_p": body["top_p"]} if hot else {}),
+                eos_token_id=body["stop_token_ids"],
+                pad_token_id=0,
+            )[0, len(ids) :].tolist()
+            choice["token_ids"] = made
+            choice["finish_reason"] = "stop" if made[-1] in body["stop_token_ids"] else "length"
+            if (top := body.get("logprobs")) is not None:
+                values = model(torch.tensor([[*ids, *made]])).logits[0].float().log_softmax(-1)
+                rows = values[len(ids) - 1 : len(ids) - 1 + len(made)]
+                likeliest = [row.topk(max(top, 1)) for row in rows]
+                choice["logprobs"] = {
+                    "tokens": [str(id) for id in made],
+                    "token_logprobs": [float(row[id]) for row, id in zip(rows, made, strict=True)],
+                    "top_logprobs": [
+                        {str(int(i)): float(v) for i, v in zip(each.indices, each.values, strict=True)}
+                        for each in likeliest
+                    ],
+                }
+        return choice
+
+    def with_adapter(self, path: str | None) -> Any:
+        """The model with this adapter or without any, each loaded when it is first needed."""
+        if self.model is None:
+            from transformers import AutoModelForCausalLM
+
+            self.model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=self.torch.float32).eval()
+        if path is None:
+            if self.loaded:
+                self.model.base_model.disable_adapter_layers()
+            return self.model
+        name = self.loaded.get(path) or f"n{len(self.loaded)}"
+        if not self.loaded:
+            from peft import PeftModel
+
+            self.model = PeftModel.from_pretrained(self.model, path, adapter_name=name).eval()
+        elif path not in self.loaded:
+            self.model.load_adapter(path, adapter_name=name)
+        self.loaded[path] = name
+        self.model.base_model.enable_adapter_layers()
+        self.model.set_adapter(name)
+        return self.model
 
 
 class _Handler(BaseHTTPRequestHandler):

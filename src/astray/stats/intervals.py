@@ -18,7 +18,7 @@ Left to others: which answers count (rates.py) and differences between two arms 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache, partial, wraps
 
 import numpy as np
 from jaxtyping import Float, Real
@@ -143,6 +143,25 @@ def effective_interval(counts: Sequence[Effective], unit: str, *, level: float =
     return at(level)
 
 
+def _once_a_study(limits_of: Callable[..., Limits]) -> Callable[..., Limits]:
+    """Keep the limits of one study: claims that compare an arm with several others, and their p-values, ask again."""
+
+    @lru_cache(maxsize=512)
+    def of_one(k: tuple[int | float, ...], n: tuple[int | float, ...], errors: tuple[float, float]) -> Limits:
+        return lru_cache(maxsize=128)(limits_of(np.array([k]), np.array([n]), errors))
+
+    @wraps(limits_of)
+    def kept(
+        k: Real[np.ndarray, "studies units"],
+        n: Real[np.ndarray, "studies units"],
+        errors: tuple[float, float] = (0.0, 0.0),
+    ) -> Limits:
+        return of_one(tuple(k[0].tolist()), tuple(n[0].tolist()), errors) if len(k) == 1 else limits_of(k, n, errors)
+
+    return kept
+
+
+@_once_a_study
 def run_limits(
     k: Real[np.ndarray, "studies runs"],
     n: Real[np.ndarray, "studies runs"],
@@ -246,6 +265,7 @@ def _over_questions(counts: tuple[Counts, ...], level: float) -> Interval:
     return one_study(question_limits(k[None], n[None]), method, level)
 
 
+@_once_a_study
 def question_limits(
     k: Real[np.ndarray, "studies questions"],
     n: Real[np.ndarray, "studies questions"],

@@ -1,0 +1,84 @@
+"""The command `astray` that starts in milliseconds: each run is a process of its own, forked from one that has loaded
+what commands import. What it is given and where it runs are those of its caller: words, folder, environment, streams.
+
+    python preloaded.py SOCKET MODULE...     the process that the runs are forked from
+"""
+
+import gc
+import importlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+CALLER = """#!{python} -IS
+import json, os, socket, sys
+given = {{"words": sys.argv, "folder": os.getcwd(), "environment": dict(os.environ)}}
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect({address!r})
+    socket.send_fds(server, [b"."], [0, 1, 2])
+    server.sendall(json.dumps(given).encode())
+    server.shutdown(socket.SHUT_WR)
+    sys.exit(server.recv(1)[0])
+"""
+
+
+@contextmanager
+def preloaded(folder: Path, *modules: str) -> Iterator[Path]:
+    """Start the process; gives the folder with the command."""
+    address, command = folder / "socket", folder / "bin" / "astray"
+    command.parent.mkdir()
+    command.write_text(CALLER.format(python=sys.executable, address=str(address)))
+    command.chmod(0o755)
+    with subprocess.Popen([sys.executable, __file__, str(address), *modules], start_new_session=True) as process:
+        try:
+            while not address.exists():
+                assert process.poll() is None
+                time.sleep(0.05)
+            yield command.parent
+        finally:
+            process.kill()
+
+
+def serve(address: str, *modules: str) -> None:
+    """Run what is asked for, one after the other."""
+    for name in modules:
+        importlib.import_module(name)
+    gc.freeze()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(address + ".new")
+        listening.listen()
+        Path(address + ".new").rename(address)
+        while True:
+            connection, _ = listening.accept()
+            _, streams, _, _ = socket.recv_fds(connection, 1, 3)
+            given = json.loads(connection.makefile("rb").read())
+            process = os.fork()
+            if process == 0:
+                return run(streams, **given)
+            _, status = os.waitpid(process, 0)
+            connection.send(bytes([os.waitstatus_to_exitcode(status) % 256]))
+            connection.close()
+            for stream in streams:
+                os.close(stream)
+
+
+def run(streams: list[int], words: list[str], folder: str, environment: dict[str, str]) -> None:
+    from astray.cli import main
+
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = words
+    main()
+
+
+if __name__ == "__main__":
+    serve(*sys.argv[1:])
