@@ -29,6 +29,11 @@ def more(name: str, *shape: int) -> Callable[[Weights], Weights]:
     return lambda held: held | {name: torch.full(shape, 2.0)}
 
 
+def none_of_them(held: Weights) -> Weights:
+    """Cut all latents off."""
+    return held | {"W_enc": held["W_enc"][:, :0], "b_enc": held["b_enc"][:0], "W_dec": held["W_dec"][:0]}
+
+
 def all_as(dtype: torch.dtype, factor: float = 1.0) -> Callable[[Weights], Weights]:
     """Write all weights in another number format."""
     return lambda held: {name: (factor * weight).to(dtype) for name, weight in held.items()}
@@ -98,7 +103,7 @@ WEIGHTS: list[tuple[str, str, Callable[[Weights], Weights], str]] = [
     ("gates", "standard", more("b_gate", LATENTS), "b_gate, which are of no SAE"),
     ("a way around", "standard", more("W_skip", D_MODEL, D_MODEL), "W_skip, which are of no SAE"),
     ("a factor of the activations", "standard", more("norm_scaling_factor", 1), "norm_scaling_factor"),
-    ("no latents", "standard", lambda held: held | {"W_enc": held["W_enc"][:, :0], "b_enc": held["b_enc"][:0], "W_dec": held["W_dec"][:0]}, r"W_dec of \(0, 32\)"),
+    ("no latents", "standard", none_of_them, r"W_dec of \(0, 32\)"),
 ]  # fmt: skip
 
 FILES: list[tuple[bytes, str]] = [

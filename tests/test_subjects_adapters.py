@@ -34,8 +34,6 @@ pytestmark = [
 
 
 IDS = torch.tensor([[5, 9, 40, 41], [7, 8, 30, 12]])
-
-
 TARGETS = {"target_modules": ["q_proj", "down_proj"]}
 
 
