@@ -220,7 +220,7 @@ class Step:
     def _placed_keys(self, origin: Origin) -> tuple[str, str]:
         """Return the keys from when keys held the places of files, with the function's name and its former one."""
         sources = sorted(self.inputs.items())
-        keys = []
+        keys: list[str] = []
         for number, function in enumerate((self.function.name, self.function.formerly)):
             inputs = {name: source._placed[number] for name, source in sources}
             known = (self.key, self.former_key)[number] if not origin.keyed else None
