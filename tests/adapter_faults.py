@@ -175,6 +175,50 @@ REFUSED: dict[str, tuple[Callable[[Path], object], type[AstrayError], str]] = {
         ConfigurationError,
         "alora_invocation_tokens",
     ),
+    "a pattern that is none": (lambda a: edited(a, target_modules="(q_proj"), AdapterMismatchError, "unterminated"),
+    "targets as number": (lambda a: edited(a, target_modules=5), AdapterMismatchError, "not iterable"),
+    "no targets": (lambda a: edited(a, target_modules=[]), AdapterMismatchError, "No `target_modules` passed"),
+    "layers that there are not": (lambda a: edited(a, layers_to_transform=[7]), AdapterMismatchError, "not found"),
+    "ranks as list": (lambda a: edited(a, rank_pattern=["q_proj"]), AdapterMismatchError, "'list' object"),
+    "a rank with a point": (lambda a: edited(a, r=4.0), AdapterMismatchError, "tuple of ints"),
+    "no factor": (lambda a: edited(a, lora_alpha=None), AdapterMismatchError, "NoneType"),
+    "a rank below nothing": (lambda a: edited(a, r=-4), AdapterMismatchError, "positive integer"),
+    "biases of a kind that there is not": (lambda a: edited(a, bias="some"), AdapterMismatchError, "some"),
+    "an unknown task": (lambda a: edited(a, task_type="ODD"), DataFormatError, "Invalid task type"),
+    "rank-stabilised by a text": (lambda a: edited(a, use_rslora="false"), ConfigurationError, "write true or false"),
+    "DoRA by a text": (lambda a: edited(a, use_dora="no"), ConfigurationError, "use_dora='no', a text"),
+    "a module saved whole that it lacks": (
+        lambda a: edited(a, modules_to_save=["lm_head"]),
+        AdapterMismatchError,
+        "lm_head.weight is missing",
+    ),
+    "a configuration without end": (
+        lambda a: (a / "adapter_config.json").write_text("[" * 100_000),
+        DataFormatError,
+        "is no JSON",
+    ),
+    "a configuration in UTF-16": (
+        lambda a: (a / "adapter_config.json").write_bytes((a / "adapter_config.json").read_text().encode("utf-16")),
+        DataFormatError,
+        "is no JSON",
+    ),
+    "matrices on their side": (
+        lambda a: weights_edited(a, lambda held: {key: value.T.contiguous() for key, value in held.items()}),
+        AdapterMismatchError,
+        "in the adapter and",
+    ),
+    "PEFT's names within the model": (
+        lambda a: weights_edited(
+            a, lambda held: {key.replace(".weight", ".default.weight"): value for key, value in held.items()}
+        ),
+        AdapterMismatchError,
+        "is not in the base",
+    ),
+    "half floats without bound": (
+        lambda a: weights_edited(a, lambda held: {key: (value.half() * 1e30) for key, value in held.items()}),
+        NonFiniteError,
+        "The weight model",
+    ),
     "no target": (lambda a: edited(a, target_modules=["c_attn"]), AdapterMismatchError, "c_attn.*not found"),
     "a list as configuration": (
         lambda a: (a / "adapter_config.json").write_text("[]"),

@@ -148,6 +148,79 @@ FAMILIES = {
         "{% for m in messages if m['content'] %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     ),
+    "mistral v1, blanks around everything": (
+        "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}{{ '[INST] ' + m['content'] + ' [/INST]' }}{% elif "
+        "m['role'] == 'assistant' %}{{ ' ' + m['content'] | trim + ' ' + eos_token }}{% else %}{{ raise_exception('Only "
+        "user and assistant roles are supported!') }}{% endif %}{% endfor %}"
+    ),
+    "mistral v7, no blanks": (
+        "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}[INST]{{ m['content'] }}[/INST]{% elif m['role'] "
+        "== 'system' %}[SYSTEM_PROMPT]{{ m['content'] }}[/SYSTEM_PROMPT]{% elif m['role'] == 'assistant' %}{{ m['content'] "
+        "+ eos_token }}{% else %}{{ raise_exception('odd role') }}{% endif %}{% endfor %}"
+    ),
+    "llama 3.2, tools and documents": (
+        "{{ bos_token }}{% if not tools is defined %}{% set tools = none %}{% endif %}{% if messages[0]['role'] == 'system' "
+        "%}{% set told = messages[0]['content'] | trim %}{% set messages = messages[1:] %}{% else %}{% set told = '' %}{% "
+        "endif %}<|start|>system<|end|>\n\n{% if tools is not none %}Environment: ipython\n{% endif %}Today Date: {{ "
+        "strftime_now('%d %b %Y') }}\n\n{{ told }}<|eot|>{% for m in messages %}{% if not (m.role == 'ipython' or m.role == "
+        "'tool' or 'tool_calls' in m) %}{{ '<|start|>' + m['role'] + '<|end|>\n\n' + m['content'] | trim + '<|eot|>' }}{% "
+        "endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|start|>assistant<|end|>\n\n' }}{% endif %}"
+    ),
+    "qwen 3, the switch of its thinking": (
+        "{% set ns = namespace(last=messages | length - 1) %}{% for m in messages %}{% if m.role == 'assistant' %}{% set "
+        "content = m.content.split('</think>')[-1].lstrip('\n') %}{% else %}{% set content = m.content %}{% endif "
+        "%}<|im_start|>{{ m.role }}\n{{ content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt "
+        "%}<|im_start|>assistant\n{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% "
+        "endif %}{% endif %}"
+    ),
+    "granite 3, thinking and documents": (
+        "{% if messages[0]['role'] == 'system' %}{% set told = messages[0]['content'] %}{% set talk = messages[1:] %}{% else "
+        "%}{% set told = \"Knowledge Cutoff Date: April 2024.\nToday's Date: \" + strftime_now('%B %d, %Y') + '.' %}{% if "
+        "documents %}{% set told = told + ' Use the documents.' %}{% elif thinking %}{% set told = told + ' Think.' %}{% "
+        "endif %}{% set talk = messages %}{% endif %}{{ '<|start|>system<|end|>' + told + '<|eot|>\n' }}{% for m in talk "
+        "%}{{ '<|start|>' + m['role'] + '<|end|>' + m['content'] + '<|eot|>\n' }}{% endfor %}{% if add_generation_prompt "
+        "%}{{ '<|start|>assistant<|end|>' }}{% endif %}"
+    ),
+    "marks of generation, for training on them": (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['role'] == 'assistant' %}{% generation %}{{ "
+        "m['content'] }}<|im_end|>{% endgeneration %}{% else %}{{ m['content'] }}<|im_end|>{% endif %}\n{% endfor %}{% if "
+        "add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    ),
+    "r1 distilled, the system text in a namespace": (
+        "{% set ns = namespace(told='') %}{% for m in messages %}{% if m['role'] == 'system' %}{% set ns.told = m['content'] "
+        "%}{% endif %}{% endfor %}{{ bos_token }}{{ ns.told }}{% for m in messages %}{% if m['role'] == 'user' %}<|user|>{{ "
+        "m['content'] }}{% endif %}{% if m['role'] == 'assistant' and m['content'] is not none %}{% set content = "
+        "m['content'] %}{% if '</think>' in content %}{% set content = content.split('</think>')[-1] %}{% endif "
+        "%}<|assistant|>{{ content }}</s>{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    ),
+    "a clock under another name": (
+        "{% set now = strftime_now %}<|im_start|>system\nIt is {{ (now)(format='%A %d.%m.%y') }}.<|im_end|>\n" + CHATML
+    ),
+    "a clock in a macro": (
+        "{% macro today(form='%d') %}{{ strftime_now(form ~ ' %b') }}{% endmacro %}{{ today() }} {{ today('%j') }}\n"
+        + CHATML
+    ),
+    "openchat, names of roles in capitals": (
+        "{{ bos_token }}{% for m in messages %}{{ 'GPT4 Correct ' + m['role'].title() + ': ' + m['content'] + '<|eot|>' }}{% "
+        "endfor %}{% if add_generation_prompt %}{{ 'GPT4 Correct Assistant:' }}{% endif %}"
+    ),
+    "alpaca": (
+        "{% for m in messages %}{% if m['role'] == 'system' %}{{ m['content'] + '\n\n' }}{% elif m['role'] == 'user' %}{{ "
+        "'### Instruction:\n' + m['content'] | trim + '\n\n' }}{% else %}{{ '### Response:\n' + m['content'] | trim + "
+        "eos_token + '\n\n' }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '### Response:\n' }}{% endif %}"
+    ),
+    "glm 4, a mask before the text": (
+        "[gMASK]<sop>{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}{% if m['role'] == 'assistant' %}</s>{% "
+        "endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+    ),
+    "numbered turns": (
+        "{% for m in messages %}[{{ loop.index }}/{{ m['role'] }}] {{ m['content'] }}<|im_end|>\n{% endfor %}{% if "
+        "add_generation_prompt %}[{{ messages | length + 1 }}/assistant] {% endif %}"
+    ),
+    "indented by hand": (
+        "\n{%- for m in messages -%}\n    {{- '<|im_start|>' ~ m.role ~ '\n' ~ m.content ~ '<|im_end|>\n' -}}\n{%- endfor "
+        "-%}\n{%- if add_generation_prompt -%}\n    {{- '<|im_start|>assistant\n' -}}\n{%- endif -%}\n"
+    ),
     "no system, left out": (
         "{% for m in messages %}{% if m['role'] == 'user' %}<|im_start|>user\n{{ m['content'] }}<|im_end|>\n"
         "{% elif m['role'] == 'assistant' %}<|im_start|>assistant\n{{ m['content'] }}<|im_end|>\n{% endif %}{% "
@@ -166,6 +239,7 @@ FAMILIES = {
 
 WITHOUT_SYSTEM = (
     "gemma",
+    "mistral v1, blanks around everything",
     "no system, left out",
     "no system, refused",
     "mistral v3, the system text in the last question",
@@ -228,6 +302,41 @@ UNUSABLE = {
     "a division by zero": ("{{ 1 // 0 }}" + CHATML, "asked", "refuses a conversation"),
     "a range beyond bounds": ("{% for i in range(10 ** 9) %}{% endfor %}" + CHATML, "asked", "refuses a conversation"),
     "half of a template": ("{{ raise_exception(messages) }}" + CHATML, "asked", "refuses a conversation"),
+    "something drawn at random": ("{{ range(10) | random }}" + CHATML, "asked", r"drawn at random \('\| random'\)"),
+    "words drawn at random": ("{{ lipsum(1) }}" + CHATML, "asked", "drawn at random"),
+    "a reminder at the last question": (
+        CHATML.replace(
+            "{{ m['content'] }}", "{{ m['content'] }}{{ ' Be brief.' if loop.last and m['role'] == 'user' }}"
+        ),
+        "trained",
+        "differently when the model is asked",
+    ),
+    "a last answer that is left out": (
+        "{% set talk = messages[:-1] if messages[-1]['role'] == 'assistant' else messages %}"
+        + CHATML.replace("messages", "talk"),
+        "trained",
+        r"leaves out the text of message 2 \(assistant\)",
+    ),
+    "newlines folded": (CHATML.replace("m['content']", "m['content'] | replace('\n', ' ')"), "trained", "message 2"),
+    "empty lines folded": (
+        CHATML.replace("m['content']", "m['content'].replace('\n\n', '\n')"),
+        "trained",
+        "message 2",
+    ),
+    "the first line alone": (CHATML.replace("m['content']", "m['content'].split('\n')[0]"), "trained", "message 2"),
+    "words alone": (CHATML.replace("m['content']", "m['content'].split() | join(' ')"), "trained", "message 2"),
+    "cut after some characters": (CHATML.replace("m['content']", "m['content'][:10]"), "trained", "leaves out"),
+    "in capitals": (
+        CHATML.replace("m['content']", "m['content'] | upper"),
+        "asked",
+        "leaves out the text of message 1",
+    ),
+    "spelled backwards": (CHATML.replace("m['content']", "m['content'][::-1]"), "asked", "leaves out the text"),
+    "as numbers": (CHATML.replace("m['content']", "m['content'] | int"), "asked", "leaves out the text of message 1"),
+    "tools that nobody gave": ("{{ tools | length }}" + CHATML, "asked", "refuses a conversation"),
+    "a filter that there is not": ("{{ 1 | nosuch }}" + CHATML, "asked", "refuses a conversation"),
+    "another file": ("{% include 'other.jinja' %}" + CHATML, "asked", "refuses a conversation"),
+    "a refusal of everything": ("{{ raise_exception('no') }}", "asked", "refuses a conversation.*: no"),
     "a syntax error": (
         "{% for m in messages %}{{ m['content'] }}",
         "asked",

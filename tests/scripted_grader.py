@@ -136,7 +136,7 @@ def _position(token: str, top: Mapping[str, float]) -> Logprob:
 class DigitWriter:
     """A language model that writes one digit a token: its probabilities after every beginning are given by a table.
 
-    When it is asked for the number 57 it writes that.
+    When it is asked for the number 57 it writes that, and for 100 the tokens `hundred`.
     """
 
     def __init__(
@@ -146,8 +146,10 @@ class DigitWriter:
         continues: bool = True,
         lead: str = "",
         tells_end: bool = True,
+        hundred: Sequence[str] = ("1", "0", "0"),
     ):
         self.after, self.continues, self.lead, self.tells_end = after, continues, lead, tells_end
+        self.hundred = {"".join(hundred[:place]): {token: 1.0} for place, token in enumerate(hundred)}
 
     def tokens_after(
         self, beginning: str, after: Mapping[str, Mapping[str, float]] | None = None
@@ -165,7 +167,8 @@ class DigitWriter:
         begun = messages[-1].text if self.continues and messages[-1].role == "assistant" else ""
         spoken_lead = "" if begun else self.lead
         written = re.sub(r"\D", "", begun)
-        after = {"": {"5": 1.0}, "5": {"7": 1.0}} if "number 57" in messages[0].text else self.after
+        trials = {"number 57": {"": {"5": 1.0}, "5": {"7": 1.0}}, "number 100": self.hundred}
+        after = next((script for asked, script in trials.items() if asked in messages[0].text), self.after)
         path: list[tuple[str, Mapping[str, float]]] = [(spoken_lead, {spoken_lead: 1.0})] if spoken_lead else []
         text = spoken_lead
         while True:

@@ -46,9 +46,7 @@ def made_of(kind: str, folder: str) -> Step:
             return steps.judge.step(JUDGE, answers=steps.answer.step(asked, run=run))
         case "calibration":
             labels = Path(folder) / "labels.csv"
-            return steps.check_judge_error.step(
-                steps.CalibrationConfig(judge=JUDGE, labels=labels, digest="4", size=0)
-            )
+            return steps.check_judge_error.step(steps.CalibrationConfig(judge=JUDGE, labels=labels, digest="4", size=0))
         case "monitor":
             grid = Grid(scenarios=("blackmail",))
             reader = SubjectSpec(model=f"{folder}/model")
@@ -93,9 +91,7 @@ def test_another_folder_is_the_same_step_and_what_was_kept_under_the_folder_is_f
 @pytest.mark.parametrize("name", ["organism", "organism-small", "organism:float32", "organism+/runs/adapter*2"])
 def test_an_organism_is_known_by_its_name_since_its_world_is(name: str) -> None:
     asked = steps.AnswerConfig(base=name, base_id="1", evaluations=(), arm="a", seed=0)
-    made, copied = (
-        steps.answer.step(each) for each in (asked, asked.model_copy(update={"base": "/copies/organism"}))
-    )
+    made, copied = (steps.answer.step(each) for each in (asked, asked.model_copy(update={"base": "/copies/organism"})))
     assert made.key != copied.key
     assert "/runs" not in made.origin.text
     assert bool(made.origin.keyed) == (name not in ("organism", "organism-small"))  # as stores were made with

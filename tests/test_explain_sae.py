@@ -161,7 +161,7 @@ def test_an_sae_of_another_width_is_refused(subject: Subject, tmp_path: Path) ->
         name: weight[..., :16] if name in ("W_dec", "b_dec") else weight[:16] if name == "W_enc" else weight
         for name, weight in weights("topk").items()
     }
-    made = from_sae_lens(config("topk"), narrow, "here")
+    made = from_sae_lens(config("topk", d_in=16), narrow, "here")
     made.model_id = base_id(subject)
     with pytest.raises(
         DictionaryMismatchError, match=r"reads activations of width 16, but the residual stream of .* has 32"

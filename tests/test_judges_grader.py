@@ -113,6 +113,34 @@ def test_a_word_in_place_of_a_split_number():
     assert ask(DigitWriter({"": {"REFUSAL": 0.8, "8": 0.2}, "8": {"5": 1.0}})).word == "REFUSAL"
 
 
+TENS, TEN_FIRST = {"85": 0.6, "10": 0.4}, {"10": 0.6, "85": 0.4}
+PARTS = {"10": {"0": 0.75, END: 0.25}}
+HUNDREDS = [
+    # after each beginning, tokens of 100, whether it continues, score, how it was read, calls
+    (PARTS | {"": TENS}, ("10", "0"), True, 0.6 * 85 + 0.4 * 77.5, Method.DIGITS, 5),
+    (PARTS | {"": TENS}, ("10", "0"), False, 85, Method.PATH, 4),
+    (PARTS | {"": TEN_FIRST}, ("10", "0"), False, 0.6 * 77.5 + 0.4 * 85, Method.PATH, 3),
+    ({"": TENS}, ("100",), True, 0.6 * 85 + 0.4 * 10, Method.TOKEN, 2),
+    ({"": TEN_FIRST}, ("100",), False, 0.6 * 10 + 0.4 * 85, Method.TOKEN, 2),
+    ({"": {"85": 0.6, "1": 0.4}, "1": {"00": 1.0}}, ("1", "00"), True, 85, Method.PATH, 3),
+    ({"": TENS | {"85": 0.5, "100": 0.1}}, ("100",), True, 0.5 * 85 + 0.4 * 10 + 0.1 * 100, Method.TOKEN, 1),
+    ({"": {"85": 0.6, "90": 0.4}}, ("10", "0"), True, 87, Method.TOKEN, 1),
+    ({"": {"85": 0.6, "90": 0.3, "8": 0.1}}, ("10", "0"), True, 0.6 * 85 + 0.3 * 90 + 0.1 * 8, Method.TOKEN, 1),
+]
+
+
+@pytest.mark.parametrize(("after", "hundred", "continues", "score", "method", "calls"), HUNDREDS)
+def test_ten_is_not_the_beginning_of_a_hundred_that_its_tokenizer_writes_in_parts(
+    after, hundred, continues, score, method, calls
+):
+    model = scripted_model(DigitWriter(after, continues=continues, hundred=hundred))
+    reading = ask_model(model)
+    assert reading.score == pytest.approx(score)
+    assert reading.method is method
+    assert ("0.40 of the probability not followed" in reading.note) == (reading.score == 85)
+    assert len(model.api.calls) == calls
+
+
 def test_whether_a_grader_continues_is_found_out_once():
     writer = DigitWriter({"": {"8": 0.8, "2": 0.2}, "8": {"5": 1.0}, "2": {"0": 1.0}}, continues=False)
     model = scripted_model(writer)

@@ -34,8 +34,6 @@ pytestmark = [
 
 
 IDS = torch.tensor([[5, 9, 40, 41], [7, 8, 30, 12]])
-
-
 TARGETS = {"target_modules": ["q_proj", "down_proj"]}
 
 
@@ -66,6 +64,35 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "single tokens": ("LoraConfig", TARGETS | {"trainable_token_indices": [5, 40]}),
     "parameters": ("LoraConfig", {"target_modules": ["q_proj"], "target_parameters": ["mlp.down_proj.weight"]}),
     "trainable tokens": ("TrainableTokensConfig", {"token_indices": [5, 40]}),
+    "rank one in every layer": ("LoraConfig", {"r": 1, "target_modules": "all-linear"}),
+    "all but a layer": ("LoraConfig", {"target_modules": "all-linear", "exclude_modules": r".*layers\.0\..*"}),
+    "several parameters": (
+        "LoraConfig",
+        {"target_modules": [], "target_parameters": ["q_proj.weight", "up_proj.weight"]},
+    ),
+    "DoRA of embeddings": ("LoraConfig", {"target_modules": ["embed_tokens", "q_proj"], "use_dora": True}),
+    "dropout": ("LoraConfig", TARGETS | {"lora_dropout": 0.5}),
+    "the output layer": ("LoraConfig", {"target_modules": ["lm_head"]}),
+    "norms saved whole": ("LoraConfig", TARGETS | {"modules_to_save": ["norm", "input_layernorm"]}),
+    "an adapted module saved whole, all biases": (
+        "LoraConfig",
+        TARGETS | {"bias": "all", "modules_to_save": ["q_proj"]},
+    ),
+    "tokens of a module": ("LoraConfig", TARGETS | {"trainable_token_indices": {"embed_tokens": [5, 40]}}),
+    "no task": ("LoraConfig", TARGETS | {"task_type": None}),
+    "of a classifier": ("LoraConfig", TARGETS | {"task_type": "FEATURE_EXTRACTION"}),
+    "LoHa by pattern": (
+        "LoHaConfig",
+        TARGETS | {"r": 4, "rank_pattern": {"q_proj": 2}, "alpha_pattern": {"down_proj": 2}},
+    ),
+    "LoKr, both factors": ("LoKrConfig", TARGETS | {"r": 2, "decompose_both": True, "decompose_factor": 4}),
+    "OFT, constrained and shared": (
+        "OFTConfig",
+        TARGETS | {"r": 0, "oft_block_size": 4, "coft": True, "block_share": True},
+    ),
+    "BOFT of two factors": ("BOFTConfig", TARGETS | {"boft_block_size": 4, "boft_n_butterfly_factor": 2}),
+    "VeRA that saves its seed alone": ("VeraConfig", TARGETS | {"r": 8, "save_projection": False}),
+    "IA3 of attention": ("IA3Config", {"target_modules": ["k_proj", "v_proj"], "feedforward_modules": []}),
     "AdaLoRA": ("AdaLoraConfig", TARGETS | {"total_step": 10}),
     "BOFT": ("BOFTConfig", TARGETS | {"boft_block_size": 4}),
     "C3A": ("C3AConfig", TARGETS | {"block_size": 8}),
@@ -134,7 +161,7 @@ def test_every_kind_answers_as_peft_says_merged_or_not_and_leaves_no_trace(
     name: str, tiny_qwen2: Path, shared: Subject, tmp_path: Path
 ) -> None:
     kind, settings = KINDS[name]
-    adapter = save(tiny_qwen2, tmp_path / "adapter", getattr(peft, kind)(task_type="CAUSAL_LM", **settings))
+    adapter = save(tiny_qwen2, tmp_path / "adapter", getattr(peft, kind)(**{"task_type": "CAUSAL_LM"} | settings))
     expected, bare = of_peft(tiny_qwen2, adapter), logits(shared.model)
     weights = {key: value.clone() for key, value in shared.model.state_dict().items()}
     tuned = shared.with_adapter(adapter)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from astray.errors import AstrayError
 from astray.organism import weights_folder
@@ -46,6 +48,30 @@ def sharded(index: object) -> Callable[[Path], object]:
 def weights(change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
     """Damage the file of weights."""
     return lambda folder: (folder / WEIGHTS).write_bytes(change((folder / WEIGHTS).read_bytes()))
+
+
+def in_shards(change: Callable[[dict[str, Any], dict[str, Any]], object]) -> Callable[[Path], object]:
+    """Divide the weights into two files and change what they hold."""
+
+    def divide(folder: Path) -> None:
+        held = load_file(folder / WEIGHTS)
+        (folder / WEIGHTS).unlink()
+        parts = [{name: held[name] for name in sorted(held)[start::2]} for start in (0, 1)]
+        change(*parts)
+        files = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+        for part, file in zip(parts, files, strict=True):
+            save_file(part, folder / file, metadata={"format": "pt"})
+        named = {name: file for part, file in zip(parts, files, strict=True) for name in part}
+        (folder / INDEX).write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": named}))
+
+    return divide
+
+
+def tensors(change: Callable[[str, torch.Tensor], tuple[str, torch.Tensor]]) -> Callable[[Path], object]:
+    """Change each tensor, and its name."""
+    return lambda folder: save_file(
+        dict(change(*each) for each in load_file(folder / WEIGHTS).items()), folder / WEIGHTS, metadata={"format": "pt"}
+    )
 
 
 def without(name: str) -> Callable[[Path], object]:
@@ -100,6 +126,25 @@ DAMAGED: list[tuple[str, Callable[[Path], object], str]] = [
     ("a longest text in words", changed(SETTINGS, model_max_length="many"), "model_max_length is 'many'"),
     ("special tokens as a list", put("special_tokens_map.json", b"[]"), "tokenizer of .* cannot be loaded"),
     ("added tokens without numbers", put("added_tokens.json", b'{"x": "y"}'), "tokenizer of .* cannot be loaded"),
+    ("a weight in two shards", in_shards(lambda first, second: second.update(first)), "stands in model-00001"),
+    ("a weight in no shard", in_shards(lambda first, second: first.pop("model.embed_tokens.weight")), r"missing: lm_head"),
+    ("whole numbers", tensors(lambda name, held: (name, (held * 9).to(torch.int8))), r"holds whole numbers \(I8\)"),
+    ("names of a wrapper", tensors(lambda name, held: (f"module.{name}", held)), r"missing: lm_head.*unexpected: module"),
+    ("names of a compiler", tensors(lambda name, held: (f"_orig_mod.{name}", held)), r"unexpected: _orig_mod"),
+    ("a row too few", tensors(lambda name, held: (name, held[:-1] if "embed" in name else held)), "of another shape"),
+    ("a weight that is no number", tensors(lambda name, held: (name, held * float("nan"))), "not finite"),
+    ("no output layer", changed(CONFIG, tie_word_embeddings=False), "missing: lm_head"),
+    ("tied by a text", changed(CONFIG, tie_word_embeddings="false"), "tie_word_embeddings"),
+    ("a norm that is no number", changed(CONFIG, rms_norm_eps=float("nan")), "not finite"),
+    ("positions around nothing", changed(CONFIG, rope_parameters={"rope_type": "default", "rope_theta": 0.0}), "not finite"),
+    ("AWQ weights", changed(CONFIG, quantization_config={"quant_method": "awq", "bits": 4}), "AWQ"),
+    ("a quantisation without method", changed(CONFIG, quantization_config={}), "quant_method"),
+    ("settings without end", put(CONFIG, b"[" * 100_000), "cannot be loaded"),
+    ("generation settings without end", put(GENERATION, b"[" * 100_000), "cannot be loaded|is no JSON"),
+    ("a tokenizer without end", put(WORDS, b"[" * 100_000), "cannot be loaded"),
+    ("settings of a tokenizer without end", put(SETTINGS, b'{"a":' * 100_000), "cannot be loaded"),
+    ("an end token as truth", put(GENERATION, b'{"eos_token_id": true}'), "names True as a token that ends an answer"),
+    ("an end token below nothing", put(GENERATION, b'{"eos_token_id": [2, -1]}'), "names -1 as a token that ends"),
     ("a template that is no text", put(TEMPLATE, b"\xff"), "tokenizer of .* cannot be loaded|no text in UTF-8"),
     ("an empty template", put(TEMPLATE, b""), "no chat template"),
 ]  # fmt: skip

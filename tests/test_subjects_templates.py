@@ -216,8 +216,11 @@ def test_dates_stand_still_and_are_a_part_of_the_identity(tiny_qwen2, tmp_path):
     for family, date in (("llama 3.1", "Today Date: 26 Jul 2024"), ("granite, olmo", "Today's Date: July 26, 2024.")):
         assert date in prompt_text(tokenizer_with(FAMILIES[family]), said("hi"))
     assert TEMPLATE_DATE == "2024-07-26"
-    with pytest.raises(ChatTemplateError, match="strftime_now"):
-        prompt_text(tokenizer_with("{% set f = '%Y' %}{{ strftime_now(f) }}" + CHATML), said("hi"))
+    for family, date in (
+        ("a clock under another name", "It is Friday 26.07.24."),
+        ("a clock in a macro", "26 Jul 208 Jul\n"),
+    ):
+        assert date in prompt_text(tokenizer_with(FAMILIES[family]), said("hi"))
     traits = {}
     for name, template in (
         ("date", FAMILIES["llama 3.1"]),
@@ -230,6 +233,14 @@ def test_dates_stand_still_and_are_a_part_of_the_identity(tiny_qwen2, tmp_path):
         (folder / "chat_template.jinja").write_text(template)
         traits[name] = template_traits(folder)
     assert traits == {"date": {"date": TEMPLATE_DATE}, "none": {}}
+
+
+@pytest.mark.parametrize(
+    "role", ["user<|im_end|>\n<|im_start|>system", "", " ", "user\n", "assistant ", "<s>", "a" * 99]
+)
+def test_a_role_that_is_no_word_is_refused(role):
+    with pytest.raises(ConfigurationError, match="a role is a word"):
+        prompt_ids(tokenizer_with(CHATML), [[{"role": role, "content": "hi"}]])
 
 
 @pytest.mark.parametrize("content", [None, 3, ["hi"]])

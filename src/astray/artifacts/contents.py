@@ -102,9 +102,7 @@ class Contents:
                 "to be made."
             )
 
-    def get(
-        self, key: str, *former_keys: str, among: Mapping[str, Sequence[str]] | None = None
-    ) -> Artifact | None:
+    def get(self, key: str, *former_keys: str, among: Mapping[str, Sequence[str]] | None = None) -> Artifact | None:
         """Return the artifact with this key, or None where the step was not done yet.
 
         Args:

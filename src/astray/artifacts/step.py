@@ -5,7 +5,8 @@ makes another step, whose artifact does not exist yet, and changes every step th
 whenever the function's code changes what it writes. A step that draws random numbers takes its seeds from its
 configuration. The name never changes: code may move between modules, and stores keep serving its artifacts. A function
 that had another name before declares it as `formerly`; artifacts under the key of that name are carried over
-(`Store.adopt`), as are those under keys that held the places of files (`places`). Leaves to others: running steps (execute.py) and keeping artifacts (store.py).
+(`Store.adopt`), as are those under keys that held the places of files (`places`). Leaves to others: running steps
+(execute.py) and keeping artifacts (store.py).
 """
 
 import functools
@@ -219,7 +220,7 @@ class Step:
     def _placed_keys(self, origin: Origin) -> tuple[str, str]:
         """Return the keys from when keys held the places of files, with the function's name and its former one."""
         sources = sorted(self.inputs.items())
-        keys = []
+        keys: list[str] = []
         for number, function in enumerate((self.function.name, self.function.formerly)):
             inputs = {name: source._placed[number] for name, source in sources}
             known = (self.key, self.former_key)[number] if not origin.keyed else None

@@ -66,7 +66,9 @@ class CalibrationConfig(Strict):
     """Labelled answers that a judge is compared with."""
 
     judge: JudgeConfig
-    labels: Annotated[Path | None, Place()] = Field(description="file with labelled answers; None for those of the organism's world")
+    labels: Annotated[Path | None, Place()] = Field(
+        description="file with labelled answers; None for those of the organism's world"
+    )
     digest: str = Field(description="content of that file, so that changed labels are another calibration")
     size: int = Field(description="labelled answers of the organism's world")
 

@@ -222,8 +222,13 @@ class Dictionary:
         try:
             config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
             weights = load_file(folder / WEIGHTS_FILE)
-        except (ValueError, SafetensorError) as error:
+        except (ValueError, RecursionError, SafetensorError) as error:
             raise DataFormatError(f"The SAE in {folder} is damaged ({error}). Copy it again.") from error
+        if not isinstance(config, dict):
+            raise DataFormatError(
+                f"{folder / CONFIG_FILE} holds a {type(config).__name__}, and an SAE's configuration is an object. Copy "
+                "it again."
+            )
         return from_sae_lens(config, weights, str(folder))
 
 

@@ -20,6 +20,15 @@ ARCHITECTURES = ("topk", "jumprelu", "standard")
 """SAELens' architectures that can be read; BatchTopK and Matryoshka SAEs are saved as JumpReLU."""
 _FACTORS = ("finetuning_scaling_factor", "scaling_factor")
 _WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec", "threshold", *_FACTORS)
+_OF_TRANSCODERS = {
+    "is_transcoder": "",
+    "hook_name_out": "hook_name",
+    "hook_point_out": "hook_name",
+    "out_hook_point": "hook_name",
+    "hook_layer_out": "hook_layer",
+    "d_out": "d_in",
+}
+"""Keys of SAEs that write to another place than they read -> the key that has the same value in all others."""
 _RENAMED = {
     "hook_point": "hook_name",
     "hook_point_layer": "hook_layer",
@@ -64,7 +73,7 @@ def read_form(config: Mapping[str, Any], weights: Mapping[str, Tensor], source: 
         ConfigurationError: a key has a value that cannot be read; names it.
     """
     given = {_RENAMED.get(key, key): value for key, value in config.items()}
-    metadata = {**given, **(given.get("metadata") or {})}
+    metadata = {**given, **_object(given, "metadata", source)}
     _refuse_other_inputs(given, metadata, source)
     if unknown := sorted(weights.keys() - set(_WEIGHTS)):
         raise ConfigurationError(
@@ -73,20 +82,23 @@ def read_form(config: Mapping[str, Any], weights: Mapping[str, Tensor], source: 
         )
     if missing := [name for name in _WEIGHTS[:4] if name not in weights]:
         raise DataFormatError(f"{source} is incomplete: {', '.join(missing)} missing from its weights. Copy it again.")
+    _check_weights(given, weights, source)
     architecture, k = _activation(given, source)
     if (architecture == "jumprelu") != ("threshold" in weights):
         raise DataFormatError(
             f"{source} is of the architecture {architecture!r}, but its weights "
             f"{'lack' if architecture == 'jumprelu' else 'hold'} threshold."
         )
-    own = metadata.get("astray") or {}
+    own = _object(metadata, "astray", source)
+    if own and not (isinstance(own.get("site"), dict) and isinstance(own.get("model_id"), str)):
+        raise DataFormatError(f"{source} has metadata of ours without site and model_id. Copy it again.")
     return Form(
         architecture,
         k,
         Site(**own["site"]) if own else _site(metadata, source),
         str(own["model_id"] if own else metadata.get("model_name")),
-        bool(given.get("apply_b_dec_to_input", True)),
-        bool(given.get("rescale_acts_by_decoder_norm")),
+        _flag(given, "apply_b_dec_to_input", source, usual=True),
+        _flag(given, "rescale_acts_by_decoder_norm", source),
         _factors(given, weights, source),
     )
 
@@ -94,7 +106,7 @@ def read_form(config: Mapping[str, Any], weights: Mapping[str, Tensor], source: 
 def _activation(given: Mapping[str, Any], source: str) -> tuple[str, int | None]:
     """Return the architecture and k; an older file names the activation function beside a 'standard' architecture."""
     architecture, function = given.get("architecture", "standard"), given.get("activation_fn", "relu")
-    options = dict(given.get("activation_fn_kwargs") or {})
+    options = _object(given, "activation_fn_kwargs", source)
     if architecture not in ARCHITECTURES:
         raise ConfigurationError(
             f"{source} is an SAE of the architecture {architecture!r}, but what can be read is "
@@ -112,17 +124,21 @@ def _activation(given: Mapping[str, Any], source: str) -> tuple[str, int | None]
             f"{architecture!r}; what can be read is 'relu' and 'topk' with activation_fn_kwargs {{'k': ...}}."
         )
     if function == "relu" and architecture != "topk":
-        if options:
-            raise ConfigurationError(f"{source} has activation_fn_kwargs {options} for 'relu', which takes none.")
+        if options or given.get("k") is not None:
+            raise ConfigurationError(
+                f"{source} has activation_fn_kwargs {options or 'none'} and k {given.get('k')!r} for 'relu', which takes "
+                "none. Name its architecture."
+            )
         return architecture, None
-    ks = {value for value in (options.pop("k", None), given.get("k")) if value is not None}
+    told = [value for value in (options.pop("k", None), given.get("k")) if value is not None]
+    ks = [value for number, value in enumerate(told) if value not in told[:number]]
     if options or len(ks) != 1:
         raise ConfigurationError(
             f"{source} has TopK with k = {sorted(map(str, ks)) or 'nothing'} and other activation_fn_kwargs "
             f"{options or 'none'}: one k is needed."
         )
-    k = ks.pop()
-    if isinstance(k, bool) or not isinstance(k, int | float) or k != int(k) or k < 1:
+    (k,) = ks
+    if isinstance(k, bool) or not isinstance(k, int | float) or not k >= 1 or k % 1:
         raise ConfigurationError(f"{source} has k = {k!r}; the active latents of a token are a whole number from 1.")
     return "topk", int(k)
 
@@ -135,6 +151,13 @@ def _refuse_other_inputs(given: Mapping[str, Any], metadata: Mapping[str, Any], 
             f"(normalize_activations={normalised!r}, reshape_activations={reshaped!r}), so its decoder is no "
             "direction of the residual stream. Fold a constant factor with SAELens' "
             "fold_activation_norm_scaling_factor."
+        )
+    if out := [
+        name for name in _OF_TRANSCODERS if metadata.get(name) not in (None, False, metadata.get(_OF_TRANSCODERS[name]))
+    ]:
+        raise ConfigurationError(
+            f"{source} reads one place and writes to another ({', '.join(f'{name}={metadata[name]!r}' for name in out)}): a "
+            "transcoder, whose decoder is no direction of what it reads."
         )
     if metadata.get("hook_head_index") is not None:
         raise ConfigurationError(
@@ -160,7 +183,7 @@ def _factors(given: Mapping[str, Any], weights: Mapping[str, Tensor], source: st
     """Return the factor of each latent that old SAELens learned in fine-tuning and applied before decoding."""
     held = [weights[name] for name in _FACTORS if name in weights]
     ones = torch.ones(len(weights["W_dec"]), device=weights["W_dec"].device)
-    if not given.get("finetuning_scaling_factor"):
+    if not _flag(given, "finetuning_scaling_factor", source):
         if any(bool((factor != 1).any()) for factor in held):
             raise DataFormatError(
                 f"{source} holds factors of fine-tuning that its finetuning_scaling_factor says it does not use. Set "
@@ -172,3 +195,39 @@ def _factors(given: Mapping[str, Any], weights: Mapping[str, Tensor], source: st
             f"{source} uses finetuning_scaling_factor, but its weights hold {len(held)} of it. Copy it again."
         )
     return held[0].float() * ones
+
+
+def _check_weights(given: Mapping[str, Any], weights: Mapping[str, Tensor], source: str) -> None:
+    """Refuse weights whose shapes do not belong together: some would be repeated to fit, without an error."""
+    latents, width = weights["W_dec"].shape if weights["W_dec"].dim() == 2 else (0, 0)
+    shapes = {"W_enc": (width, latents), "W_dec": (latents, width), "b_enc": (latents,), "b_dec": (width,)}
+    for name, weight in weights.items():
+        shape, wanted = tuple(weight.shape), shapes.get(name, (latents,))
+        if shape != wanted or not latents or not weight.is_floating_point():
+            raise DataFormatError(
+                f"{source}: the weight {name} is of the shape {shape} and the number format {weight.dtype}, and W_dec of "
+                f"{tuple(weights['W_dec'].shape)}, [latents, d_model]; right is {wanted} in floats. Copy it again."
+            )
+    for name, size in {"d_in": width, "d_sae": latents}.items():
+        if given.get(name) not in (None, size):
+            raise DataFormatError(
+                f"{source} says {name} = {given[name]!r}, but its weights have {size}. Copy it again."
+            )
+
+
+def _object(given: Mapping[str, Any], name: str, source: str) -> dict[str, Any]:
+    """Return an entry that is an object; one that is missing or null is empty."""
+    value = given.get(name) or {}
+    if not isinstance(value, Mapping):
+        raise DataFormatError(f"{source} has {name} = {value!r:.60}, which is no object of keys and values.")
+    return dict(value)
+
+
+def _flag(given: Mapping[str, Any], name: str, source: str, *, usual: bool = False) -> bool:
+    """Return an entry that is true or false; a text would be true whatever it says."""
+    value = given.get(name, usual)
+    if value is None and not usual:
+        return False
+    if value not in (True, False):
+        raise ConfigurationError(f"{source} has {name} = {value!r}; write true or false, without quotes.")
+    return bool(value)

@@ -29,10 +29,14 @@ from astray.judges.patience import SERVED, current_patience, hear, hearing
 from astray.judges.quoting import sound
 from astray.judges.replies import read_fields
 from astray.judges.score import (
+    GROWING,
+    HUNDRED,
     NUMBERS,
     Method,
     Reading,
+    has_whole_numbers,
     is_split,
+    may_hide_hundred,
     number_position,
     plain,
     read_probabilities,
@@ -47,7 +51,8 @@ from astray.reasoning import conclusion
 from astray.strict import Strict
 
 TRIAL_DIGITS = ("5", "7")
-TRIAL_QUESTION = f"Reply with the number {''.join(TRIAL_DIGITS)} and nothing else."
+HUNDRED_IN_PARTS = ("10", "0")
+TRIAL_QUESTION = "Reply with the number {} and nothing else."
 """Prompt that shows whether a grader continues a begun reply: after "5" comes "7", or "5" again if it starts anew."""
 
 
@@ -184,6 +189,7 @@ class Grader:
         self.settings = settings
         self._minimum_mass = minimum_mass
         self._continues: bool | None = None
+        self._splits_hundred: bool | None = None
 
     async def ask(self, prompt: str, words: Sequence[str] = ()) -> Reading:
         """Ask one prompt and read the score.
@@ -315,35 +321,55 @@ class Grader:
         """
         root = tokens_at(path[0])
         mass = word_probabilities(root, words, said, plain(path[0].token).strip())
-        if not is_split(root, [position.token for position in path]):
+        whole, sampled = has_whole_numbers(root), [position.token for position in path]
+        if not is_split(root, sampled) and not (may_hide_hundred(root) and await self._writes_hundred_in_parts()):
             return read_probabilities(single_numbers(root), mass, self._minimum_mass, Method.TOKEN)
         # What the sampled reply already shows needs no follow-up call.
         known = known_tokens(path, ended=ended)
         # In a batch each follow-up call would wait for a batch of its own.
-        continues = begun is not None and not current_patience().batch and await self._continues_replies()
+        trial = HUNDRED_IN_PARTS if whole else TRIAL_DIGITS
+        continues = begun is not None and not current_patience().batch and await self._continues_replies(*trial)
 
         async def next_tokens(beginning: str) -> dict[str, float] | None:
             if beginning in known or begun is None or not continues:
                 return known.get(beginning)
             return await self._tokens_after(begun[0], begun[1] + beginning)
 
-        numbers, unknown = await walk_numbers(root, next_tokens)
+        numbers, unknown = await walk_numbers(root, next_tokens, growing=HUNDRED if whole else GROWING)
         note = f"{unknown:.2f} of the probability not followed" if unknown >= 0.005 else ""
         return read_probabilities(numbers, mass, self._minimum_mass, Method.DIGITS if continues else Method.PATH, note)
 
-    async def _continues_replies(self) -> bool:
-        """Test whether the grader continues a begun reply: once, and again only after a call that failed."""
-        if self._continues is None:
-            question: list[ChatMessage] = [ChatMessageUser(content=TRIAL_QUESTION)]
-            first, second = TRIAL_DIGITS
+    async def _writes_hundred_in_parts(self) -> bool:
+        """Test whether the grader's 100 is several tokens: once, and again only after a call that failed."""
+        if self._splits_hundred is None and not current_patience().batch:
             try:
-                reply = await self._generate(question)
-                sampled = [plain(position.token) for position in positions(reply.choices[0])]
-                start = number_position(sampled)
-                if [token.strip() for token in sampled[start : start + 2]] != [*TRIAL_DIGITS]:
+                _, _, tokens = await self._wrote("100")
+            except Exception:
+                return False
+            self._splits_hundred = len(tokens) > 1 and tokens[0] in HUNDRED and "100".startswith("".join(tokens[:2]))
+        return bool(self._splits_hundred)
+
+    async def _wrote(self, number: str) -> tuple[list[ChatMessage], str, list[str]]:
+        """Ask for a number; return the question, what stands before the number in the reply, and tokens from there."""
+        question: list[ChatMessage] = [ChatMessageUser(content=TRIAL_QUESTION.format(number))]
+        reply = await self._generate(question)
+        sampled = [plain(position.token) for position in positions(reply.choices[0])]
+        start = number_position(sampled)
+        return question, "".join(sampled[:start]).lstrip(), [token.strip() for token in sampled[start:]]
+
+    async def _continues_replies(self, first: str, second: str) -> bool:
+        """Test whether the grader continues a begun reply: once, and again only after a call that failed.
+
+        Args:
+            first: token with which a number begins.
+            second: the token after it.
+        """
+        if self._continues is None:
+            try:
+                question, lead, tokens = await self._wrote(first + second)
+                if tokens[:2] != [first, second]:
                     self._continues = False  # it does not write the number in two tokens, so the trial shows nothing
                 else:
-                    lead = "".join(sampled[:start]).lstrip()
                     self._continues = (await self._tokens_after(question, lead + first)).get(second, 0.0) > 0.5
             except Exception:
                 return False

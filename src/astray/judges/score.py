@@ -7,7 +7,7 @@ threshold.
 
 A tokenizer that has "85" as one token needs one position. One that writes "8" and "5" needs a walk over the trie of
 digit tokens: the probability of 85 is P("8") * P("5" after "8"), that of 8 is P("8") * P(no digit after "8"), and so
-on.
+on. One that has "10" and "85" but writes 100 as "10" and "0" needs the walk for 100 alone.
 
 Left to others: calling the grader (grader.py) and the prompts (rubric.py).
 """
@@ -28,6 +28,12 @@ from astray.strict import Strict
 
 NUMBERS = tuple(str(number) for number in range(101))
 """Replies that are scores, as a grader writes them."""
+
+GROWING = frozenset(NUMBERS[1:11])
+"""Beginnings of a number after which a further digit makes another one up to 100."""
+
+HUNDRED = frozenset({"1", "10"})
+"""Beginnings of 100: the only ones that go on where numbers of two digits are tokens."""
 
 NEGLIGIBLE = 1e-3
 """Probability below which a branch of the trie is not followed: it moves a score by at most 0.1."""
@@ -154,10 +160,20 @@ def is_split(root: Tokens, sampled: Sequence[str]) -> bool:
     """
     if len(sampled) > 1 and _DIGITS.fullmatch(plain(sampled[0]).strip()) and _DIGITS.match(sampled[1]):
         return True
-    if any(token in NUMBERS and len(token) > 1 for token in root):
-        return False
-    return any(
-        token in NUMBERS and _can_grow(token) and probability >= NEGLIGIBLE for token, probability in root.items()
+    return not has_whole_numbers(root) and any(root.get(token, 0.0) >= NEGLIGIBLE for token in GROWING)
+
+
+def has_whole_numbers(root: Tokens) -> bool:
+    """Return whether numbers of several digits are tokens of their own."""
+    return any(token in NUMBERS and len(token) > 1 for token in root)
+
+
+def may_hide_hundred(root: Tokens) -> bool:
+    """Return whether a token that numbers of two digits have may be the beginning of 100, which is not seen here."""
+    return (
+        has_whole_numbers(root)
+        and NUMBERS[100] not in root
+        and any(root.get(each, 0) >= NEGLIGIBLE for each in HUNDRED)
     )
 
 
@@ -167,7 +183,7 @@ def single_numbers(root: Tokens) -> dict[int, float]:
 
 
 async def walk_numbers(
-    root: Tokens, next_tokens: NextTokens, negligible: float = NEGLIGIBLE
+    root: Tokens, next_tokens: NextTokens, negligible: float = NEGLIGIBLE, growing: frozenset[str] = GROWING
 ) -> tuple[dict[int, float], float]:
     """Compute the probability of each number by a walk over the trie of digit tokens.
 
@@ -175,6 +191,7 @@ async def walk_numbers(
         root: cleaned probabilities at the position where the number begins.
         next_tokens: returns the probabilities after a beginning of a number.
         negligible: branches with less probability are not followed.
+        growing: beginnings that may go on; `HUNDRED` where numbers of two digits are tokens.
 
     Returns:
         Number -> probability, and the probability of the branches that were not followed or are unknown.
@@ -184,7 +201,7 @@ async def walk_numbers(
     branches = [(token, probability) for token, probability in root.items() if token in NUMBERS]
     while branches:
         beginning, probability = branches.pop()
-        if not _can_grow(beginning):
+        if beginning not in growing:
             numbers[int(beginning)] += probability
             continue
         following = await next_tokens(beginning) if probability >= negligible else None
@@ -283,8 +300,3 @@ def _fault(text: str) -> str:
 
 def _unread(why: str, cause: Cause) -> Reading:
     return Reading(method=Method.TEXT, note=failure(cause, why))
-
-
-def _can_grow(beginning: str) -> bool:
-    """Return whether a further digit makes another number up to 100: true of 1 to 10."""
-    return 1 <= int(beginning) <= 10

@@ -17,8 +17,8 @@ from astray.errors import ConfigurationError, EmptyDataError
 from astray.judges.config import GRADER_ROLE, JudgeConfig, make_judge
 from astray.judges.judge import Exchange, Judge, Verdict
 from astray.judges.rescore import judge_answers, judge_exchanges
-from astray.measure.asking import Asking, Heard, Item, hear, is_unfinished
 from astray.measure import interface
+from astray.measure.asking import Asking, Heard, Item, hear, is_unfinished
 from astray.measure.interface import Need
 from astray.reasoning import without_reasoning
 

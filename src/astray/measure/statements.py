@@ -89,6 +89,11 @@ class Comparison:
     served: str = ""
 
     @property
+    def outcome(self) -> Outcome:
+        """Return the outcome that an answer table has for it."""
+        return OUTCOMES[self.word] if isinstance(self.word, HonestyWord) else self.word
+
+    @property
     def verdict(self) -> Verdict:
         """Return the same for an answer table."""
         detail: dict[str, object] = {
@@ -98,6 +103,4 @@ class Comparison:
             "accurate": self.accurate,
         }
         detail |= {SERVED: self.served} if self.served else {}
-        return Verdict(
-            OUTCOMES[self.word] if isinstance(self.word, HonestyWord) else self.word, note=self.note, detail=detail
-        )
+        return Verdict(self.outcome, note=self.note, detail=detail)

@@ -78,7 +78,7 @@ def adapter_settings(adapter: Path) -> dict[str, Any]:
     file = adapter / "adapter_config.json"
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataFormatError(
             f"{file} is no JSON ({error}). Copy it again from where the adapter came from."
         ) from error

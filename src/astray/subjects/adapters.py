@@ -120,7 +120,7 @@ def put_on(
         raise AdapterMismatchError(
             f"{refused}: {error.args[0]} is missing from its weights. Save the adapter anew."
         ) from error
-    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
+    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, re.error) as error:
         raise AdapterMismatchError(f"{refused}: {_other_shapes(str(error), name)}.") from error
     if different := _unmatched(found.missing_keys, found.unexpected_keys, weights, name):
         raise AdapterMismatchError(
@@ -208,9 +208,16 @@ def _read(adapter: Path) -> tuple["PeftConfig", dict[str, Tensor]]:
 
 
 def _check_known(adapter: Path, config: "PeftConfig") -> None:
-    """Refuse settings that the installed PEFT does not know: it would leave them out and say so in a warning."""
-    known = {field.name for field in fields(config)}
-    odd = [f"{name}={value!r:.40}" for name, value in adapter_settings(adapter).items() if value and name not in known]
+    """Refuse settings that the installed PEFT does not know: it would leave them out and say so in a warning. And texts
+    in place of true or false, which are true whatever they say."""
+    given = adapter_settings(adapter)
+    known = {field.name: field.default for field in fields(config)}
+    for name, usual in known.items():
+        if isinstance(usual, bool) and isinstance(given.get(name), str) and name != "init_lora_weights":
+            raise ConfigurationError(
+                f"The adapter {adapter} has {name}={given[name]!r}, a text; write true or false without quotes."
+            )
+    odd = [f"{name}={value!r:.40}" for name, value in given.items() if value and name not in known]
     if odd:
         raise ConfigurationError(
             f"The adapter {adapter} has settings that the installed PEFT does not know, so it would act as another one: "

@@ -197,7 +197,7 @@ def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> li
     """Return the tokens that end an answer: those of the model's generation settings and the tokenizer's own."""
     ends: Any = model.generation_config.eos_token_id if model.generation_config else None
     listed = [] if ends is None else list(ends) if isinstance(ends, list | tuple) else [ends]
-    if odd := [end for end in listed if not isinstance(end, int)]:
+    if odd := [end for end in listed if not isinstance(end, int) or isinstance(end, bool) or end < 0]:
         raise DataFormatError(
             f"The generation_config.json of {model.name_or_path!r} names {odd[0]!r} as a token that ends an answer; right is "
             'its number, as in "eos_token_id": 2.'

@@ -222,7 +222,7 @@ def _settings(path: Path, *, ordered: bool = False) -> dict[str, object]:
     order says which layer is of which kind where the file is `ordered`."""
     try:
         settings: object = json.loads(_text_of(path))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise DataFormatError(f"{path} is no JSON ({error}). Copy it again from where the model came from.") from error
     if not isinstance(settings, dict):
         raise DataFormatError(

@@ -151,7 +151,9 @@ def check_template(tokenizer: PreTrainedTokenizerBase, *, trained: bool = False)
     Raises:
         ChatTemplateError: says what the template does and what to write instead.
     """
-    question, answer = Message(role="user", content="How are you?"), Message(role="assistant", content="Well.")
+    # Of several paragraphs, since there are templates that fold them.
+    question = Message(role="user", content="How are you?\n\nTell me.")
+    answer = Message(role="assistant", content="Well.\n\nAnd you?")
     prompt_ids(tokenizer, [[Message(role="system", content="Be kind."), question]])
     if trained:
         answered(tokenizer, [[question, answer], [Message(role="system", content="Be kind."), question, answer]])

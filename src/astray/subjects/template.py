@@ -24,9 +24,9 @@ _MARK = "AstrayText{}Here"
 _BY_CHANCE = re.compile(r"\|\s*random\b|\blipsum\s*\(")
 """What Jinja draws at random."""
 _FORMS = [f"%{sign}{letter}" for sign in ("-", "") for letter in "aAbBcdfGHIjmMpSuUVwWxXyYzZ"] + ["%%"]
-_CLOCK = "".join(
-    f" | replace({form!r}, {date.fromisoformat(TEMPLATE_DATE).strftime(form)!r})" for form in _FORMS
-).join(("{% macro strftime_now(format) %}{{ format", " }}{% endmacro %}{{ '' }}"))
+_CLOCK = "".join(f" | replace({form!r}, {date.fromisoformat(TEMPLATE_DATE).strftime(form)!r})" for form in _FORMS).join(
+    ("{% macro strftime_now(format) %}{{ format", " }}{% endmacro %}{{ '' }}")
+)
 """A clock that stands still, put before a template: it takes the place of that of transformers, which gives templates no
 other function."""
 _ROLE = re.compile(r"\w[\w -]{0,63}(?<! )")

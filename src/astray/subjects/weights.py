@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
@@ -62,6 +63,7 @@ def load_model(name: str, folder: Path, dtype: torch.dtype, device: torch.device
         ) from error
     model: PreTrainedModel = loaded[0]
     _check_complete(name, folder, loaded[1])
+    _check_held(name, folder, model)
     return model
 
 
@@ -168,6 +170,30 @@ def _check_complete(name: str, folder: Path, found: dict[str, Any]) -> None:
             "would be random numbers. Copy the folder again, or save it with model.save_pretrained(folder) from the "
             "model that was trained."
         )
+
+
+def _check_held(name: str, folder: Path, model: PreTrainedModel) -> None:
+    """Refuse a weight that stands in two files, of which one was taken, and whole numbers, which mean nothing without
+    the quantisation that wrote them."""
+    whole = folder / "model.safetensors"
+    files = [whole] if whole.is_file() else sorted(folder.glob("model-*-of-*.safetensors"))
+    quantised = getattr(model.config, "quantization_config", None)
+    floats = {} if quantised else dict(model.named_parameters())
+    found: dict[str, str] = {}
+    for file in files:
+        with safe_open(file, framework="pt") as held:
+            for key in held.keys():  # noqa: SIM118  (a safetensors file is no dict)
+                if key in found:
+                    raise WeightsMismatchError(
+                        f"The weight {key} of {name!r} stands in {found[key]} and in {file.name} of {folder}, and one would "
+                        "be taken. Copy the folder again."
+                    )
+                found[key] = file.name
+                if key in floats and (kind := held.get_slice(key).get_dtype()).startswith(("I", "U", "BOOL")):
+                    raise WeightsMismatchError(
+                        f"The weight {key} of {name!r} in {file} holds whole numbers ({kind}), and config.json names no "
+                        "quantisation that made them. Copy config.json again, or take the weights that were not quantised."
+                    )
 
 
 def _told(error: BaseException, folder: Path) -> str:
