@@ -313,7 +313,9 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
     astray: Astray, tmp_path: Path, events: list[Progress]
 ) -> None:
     store = tmp_path / "astray-results" / "store"
-    command = [Path(sys.executable).with_name("astray"), *map(str, organism("--workers", 1))]
+    astray_file = Path(sys.executable).with_name("astray")
+    # `trap` sets SIGINT aside, as a script does for what it starts with `&`.
+    command = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", astray_file, *map(str, organism("--workers", 1))]
     with subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:

@@ -198,6 +198,19 @@ def test_list_shows_studies_subjects_runs_and_steps(astray: Astray, store: Store
     assert max(len(line) for line in out.splitlines() if str(store.folder) not in line) <= 80
 
 
+def test_list_shows_the_store_that_the_environment_names(
+    astray: Astray, store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    register("mine-0", SubjectSpec(model="organism"), tmp_path / "elsewhere")
+    assert "mine-N" not in astray("list")[1]
+    monkeypatch.setenv("ASTRAY_STORE", str(tmp_path / "elsewhere"))
+    out = astray("list")[1]
+    assert all(part in out for part in ("mine-N, N = 0", str(store.folder), str(tmp_path / "elsewhere")))
+    assert "mine-N" not in astray("list", "--store", str(store.folder))[1]
+    monkeypatch.setenv("ASTRAY_STORE", str(store.folder))
+    assert astray("list")[1].count("Steps kept in") == 1
+
+
 def test_list_tells_what_is_damaged_and_clean_removes_what_was_moved_aside(astray: Astray, store: Store) -> None:
     first = kept_in(store)[0].folder
     (first / "sum.txt").write_text("longer")
