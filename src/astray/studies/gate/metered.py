@@ -11,6 +11,7 @@ Left to others: reading (`engine.readings`), page and files (`metered_result`).
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -132,9 +133,9 @@ def _settled(
 
 
 def gate_by_meter(
-    gate: MeterGate, store: Store, workers: int, progress: Callable[[Progress], None] | None
+    gate: MeterGate, folder: Path, store: Store, workers: int, progress: Callable[[Progress], None] | None
 ) -> MeterGateResult:
-    """Read the models that the store has no reading of, and decide."""
+    """Read the models that the store has no reading of, decide, and write the results into the folder."""
     tables = readings(gate.roles, "gate", store, progress, workers)
 
     def side(role: str, runs: Sequence[NamedModel]) -> pl.DataFrame:
@@ -152,7 +153,7 @@ def gate_by_meter(
     shown = meter_difference(tuned, against)
     bar = bounded(deciding, shown.null, gate.margin)
     to_base = meter_difference(tuned, base).harmful if control is not None and len(gate.base) == 1 else None
-    return MeterGateResult(
+    result = MeterGateResult(
         base=named(gate.base),
         control=named(gate.control),
         tuned=named(gate.tuned),
@@ -165,6 +166,8 @@ def gate_by_meter(
         notes=tuple(_notes(gate, shown)),
         answers=pl.concat([base, tuned, *([] if control is None else [control])]),
     )
+    result.save(folder)
+    return result
 
 
 def bounded(harmful: MeterEffect, null: MeterEffect | None, margin: float) -> Bounded:
