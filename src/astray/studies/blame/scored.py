@@ -154,7 +154,8 @@ class Scoring:
         """Return the steps: those of screening the rows for the base, the gradients, and nulls where rows are known."""
         screening = self.screening
         points = self.tuned.points(POINTS)
-        drawn = labelled or screening_steps.drawn_rows(len(self.tuned.data), screening.judged, screening.seed)
+        judged = screening.judged if screening.judge else 0
+        drawn = labelled or screening_steps.drawn_rows(len(self.tuned.data), judged, screening.seed)
         unread = {"duplicates"}
         if not (screening.is_world or drawn or by == "projection"):
             unread |= {"direction", "projections"}
