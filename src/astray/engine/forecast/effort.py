@@ -31,6 +31,7 @@ from astray.measure.meter import Meter
 from astray.subjects.identity import parameter_count
 from astray.subjects.locate import settle
 from astray.subjects.render import prompt_ids, text_ids
+from astray.subjects.shared_prompts import SHARED_FROM
 from astray.subjects.weights import adapted_tokenizer
 
 SAMPLED_ROWS = 64
@@ -170,6 +171,11 @@ def asked_effort(model: str, evaluation: Evaluation) -> Answering:
     return _base(model).answering(evaluation)
 
 
+def reading_effort(model: str, evaluation: Evaluation) -> Answering:
+    """Return the work of reading given answers; arguments as for `asked_effort`."""
+    return _base(model).reading(evaluation)
+
+
 def acting_effort(model: str, read: int, written: int) -> Answering:
     """Return the work of a model that acts, of the tokens that it reads and writes."""
     return _base(model).acting(read, written)
@@ -229,7 +235,8 @@ class _Base:
             self.tokenizer, [[Message(role="user", content=pair.question)] for pair in evaluation.pairs]
         )
         answers = text_ids(self.tokenizer, [text for pair in evaluation.pairs for text in (pair.answer, pair.against)])
-        read = 2 * sum(map(len, questions)) + sum(map(len, answers))
+        asked = 1 if self.parameters >= SHARED_FROM else 2  # times that a question is read for its two answers
+        read = asked * sum(map(len, questions)) + sum(map(len, answers))
         return Answering(read=read, reading_flops=float(GENERATION_FLOPS * self.parameters * read))
 
     def acting(self, read: int, written: int) -> Answering:
