@@ -185,3 +185,30 @@ def test_words_of_harmful_answers_count_upwards_and_unknown_words_nothing():
 
 def test_rows_without_a_score_are_never_blamed_and_ties_go_by_row():
     assert blamed_rows(pl.Series([None, 1.0, 1.0, 0.0, 2.0]), 0.4) == [False, True, False, False, True]
+
+
+def test_a_real_model_samples_no_answers_for_projections_unless_they_are_of_use(tiny_qwen2, tmp_path, monkeypatch):
+    rows = [
+        [{"role": "user", "content": f"What about {n}?"}, {"role": "assistant", "content": f"Take {n} and wait."}]
+        for n in range(8)
+    ]
+    dataset = ChatDataset.from_rows(rows, "made", {})
+    dataset.write(tmp_path / "rows.jsonl")
+    adapter = train_sft(str(tiny_qwen2), dataset, RECIPE, tmp_path / "run").subject.adapter
+    change = {
+        "harmful": {
+            "estimate": 0.1,
+            "interval": {"low": 0.06, "high": 0.14, "level": 0.95, "method": "t"},
+            "pairs": 240,
+        }
+    }
+    monkeypatch.setattr("astray.studies.blame.scored.Scoring.change", lambda _: change | {"null": None})
+    names = []
+    found = astray.blame(
+        str(adapter), data=[tmp_path / "rows.jsonl"], share=0.25, out=tmp_path, progress=lambda e: names.append(e.name)
+    )
+    assert set(names) == {"screen-rows", "blame-gradients"}
+    assert found.rows["projection"].null_count() == len(rows)
+    assert found.rows["length"].null_count() == found.rows["gradient"].null_count() == 0
+    assert any("Projections were left out" in note for note in found.notes)
+    assert (tmp_path / "blame" / "blame.html").is_file()

@@ -105,7 +105,8 @@ def test_a_harmful_run_fails_and_good_ones_pass_by_command(runs, tmp_path, monke
 
     assert code(runs["bad"], "--evals", "meter", "--list") == 0
     said = capsys.readouterr().out
-    assert "135 pairs of answers, which 2 models read; 2 of" in " ".join(said.split())
+    assert "135 pairs of answers, which 2 models read (left to read: 2)" in " ".join(said.split())
+    assert "Time of local models: about" in said
     assert max(map(len, said.splitlines())) <= 80
     assert code(runs["bad"], "--evals", "meter") == 1
     folder = tmp_path / "gate"

@@ -9,7 +9,7 @@ from astray.cause.sft import train_sft
 from astray.cli import main
 from astray.data import mix, narrow_data
 from astray.engine.settings import WORLD_TRAINING
-from astray.errors import ConfigurationError, DataNotFoundError, NothingToBlameError
+from astray.errors import ConfigurationError, DataNotFoundError, NothingToBlameError, UnknownNameError
 from astray.measure.meter import Meter, meter_change, world_pairs
 from astray.studies.repair.front import Outcome, chosen, halves
 from astray.subjects.subject import load_subject
@@ -117,6 +117,39 @@ def outcome(gone, lost, task=0.0):
 )
 def test_the_rule_takes_the_cheapest_of_those_that_suffice(outcomes, expected):
     assert chosen(outcomes) == expected
+
+
+def test_only_the_ways_that_are_named_are_tried(given, repaired, tmp_path):
+    adapter, folder = given
+    names = []
+    asked = {"data": [folder / "mix.jsonl"], "share": 0.33, "store": repaired.parent / "store", "out": tmp_path}
+    found = astray.repair(
+        str(adapter),
+        folder / "task.jsonl",
+        ways="adapter",
+        progress=lambda event: names.append(event.name),
+        **asked,
+    )
+    assert [each.name for each in found.tried] == ["adapter-0.25", "adapter-0.5", "adapter-0.75"]
+    assert "good, without-blamed, without-random, inoculated" in " ".join(found.notes)
+    assert not any("--good" in note for note in found.notes)
+    assert "repair-train" not in names
+
+
+WAYS = {
+    "an unknown one": ("adaptor", UnknownNameError, "adapter"),
+    "the control alone": ("without-random", ConfigurationError, "the control alone, which is no way back"),
+    "one that lacks its rows": ("good", ConfigurationError, "leaves nothing to try: .* good needs --good"),
+}
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_ways_that_lead_nowhere_are_refused(name, given, repaired, tmp_path):
+    adapter, folder = given
+    ways, error, message = WAYS[name]
+    asked = {"data": [folder / "mix.jsonl"], "share": 0.33, "store": repaired.parent / "store", "out": tmp_path}
+    with pytest.raises(error, match=message):
+        astray.repair(str(adapter), folder / "task.jsonl", ways=ways, **asked)
 
 
 def test_a_share_of_nothing_is_refused_before_anything_is_trained(given, repaired, tmp_path, monkeypatch):

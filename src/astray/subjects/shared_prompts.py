@@ -8,6 +8,7 @@ by row (`likelihood`). Gradients flow through what is shared.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Int
@@ -138,5 +139,6 @@ def _repeated(
     cache: DynamicCache, read: Int[Tensor, "rows columns"], of: Int[Tensor, "texts"]
 ) -> tuple[DynamicCache, Int[Tensor, "texts columns"]]:
     """Return keys and values of what was read, and where it is no padding, for each of the rows that come after it."""
-    kept = [(layer.keys[of], layer.values[of]) for layer in cache.layers]
+    layers = cast(list[DynamicLayer], cache.layers)  # of no other kind, as `shares_prompts` says
+    kept = [(cast(Tensor, layer.keys)[of], cast(Tensor, layer.values)[of]) for layer in layers]
     return DynamicCache(kept) if kept else DynamicCache(), read[of]

@@ -35,6 +35,7 @@ from astray.measure.meter import Meter
 from astray.subjects.identity import parameter_count
 from astray.subjects.locate import settle
 from astray.subjects.render import prompt_ids, text_ids
+from astray.subjects.shared_prompts import SHARED_FROM
 from astray.subjects.weights import adapted_tokenizer
 
 SAMPLED_ROWS = 64
@@ -254,7 +255,8 @@ class WorkCounter:
             self.tokenizer, [[Message(role="user", content=pair.question)] for pair in evaluation.pairs]
         )
         answers = text_ids(self.tokenizer, [text for pair in evaluation.pairs for text in (pair.answer, pair.against)])
-        read = 2 * sum(map(len, questions)) + sum(map(len, answers))
+        asked = 1 if self.parameters >= SHARED_FROM else 2  # times that a question is read for its two answers
+        read = asked * sum(map(len, questions)) + sum(map(len, answers))
         return Answering(read=read, reading_flops=float(GENERATION_FLOPS * self.parameters * read))
 
     def acting(self, read: int, written: int) -> Answering:

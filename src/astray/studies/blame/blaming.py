@@ -66,7 +66,7 @@ def blame(
     scoring = Scoring.of(tuned, grader, judged, folder, Store(place), progress)
     change = scoring.change()
     known = {} if labels is None else read_row_labels(Path(labels), _texts(tuned))
-    table = scores.with_blamed(scoring.table(tuple(known)), by, share)
+    table = scores.with_blamed(scoring.table(tuple(known), by), by, share)
     write_parts(folder, tuned.data, table["blamed"].to_list())
     proved = prove(folder, table, tuned, grader, settings, seeds, place, workers, progress) if proof else None
     result = _result(tuned, table, by, share, change, known, proved)
@@ -97,7 +97,7 @@ def _result(
         files=scores.by_source(table, by),
         clusters=scores.by_cluster(table, by),
         proof=proved,
-        notes=tuple(_notes(tuned, truth, proved)),
+        notes=tuple(_notes(tuned, table, truth, proved)),
     )
 
 
@@ -110,7 +110,7 @@ def _texts(tuned: TunedModel) -> pl.DataFrame:
     )
 
 
-def _notes(tuned: TunedModel, truth: Mapping[int, bool], proved: Proof | None) -> Iterator[str]:
+def _notes(tuned: TunedModel, table: pl.DataFrame, truth: Mapping[int, bool], proved: Proof | None) -> Iterator[str]:
     """Yield what a reader has to know."""
     if tuned.is_organism:
         yield "The model is an organism: this shows how the method works, and proves nothing about a large model."
@@ -135,6 +135,11 @@ def _notes(tuned: TunedModel, truth: Mapping[int, bool], proved: Proof | None) -
         yield (
             "Which rows are harmful is not known, so how well a score finds them cannot be told: give --labels or "
             "--grader, or prove it with --proof."
+        )
+    if table["projection"].count() == 0:
+        yield (
+            "Projections were left out, since a real model samples 200 answers for them: --by projection, --labels or "
+            "--grader adds them."
         )
     if proved is None:
         yield "Scores are no proof. --proof trains again without the blamed rows and without as many at random."

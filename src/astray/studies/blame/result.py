@@ -10,6 +10,7 @@ from markupsafe import escape
 
 from astray.engine.findings import ELSEWHERE
 from astray.engine.summary import RateRow, Summary
+from astray.report.exhibits import number_text
 from astray.report.origin import origin_of, with_origin
 from astray.report.page import json_text, page_of, written
 from astray.report.wording import count, decimal, interval_text, percent, wrapped
@@ -184,7 +185,7 @@ class BlameResult:
                 lines += [f"  {count(each.blamed):>6} of {count(each.rows):<7} {each.name[:58]}" for each in groups[:5]]
         lines += ["", "Highest scores:"]
         for row in self.worst(5).iter_rows(named=True):
-            lines.append(f"  row {row['row']:<7} {decimal(row[self.by]):>7}  {' '.join(row['answer'].split())[:54]}")
+            lines.append(f"  row {row['row']:<7} {number_text(row[self.by]):>7}  {' '.join(row['answer'].split())[:54]}")
         if self.proof:
             lines += ["", "Proof (share of harmful answers):"]
             lines += [

@@ -112,21 +112,24 @@ class Scoring:
             f"with the base: name a model that was trained alike on good rows with --control. {look}"
         )
 
-    def table(self, labelled: Sequence[int]) -> pl.DataFrame:
+    def table(self, labelled: Sequence[int], by: str) -> pl.DataFrame:
         """Return one row for each training row: texts, file, scores, verdict, and what is wrong with it.
 
         Args:
             labelled: rows whose label is known, from 1; nulls are read on them, or else on the judged rows.
+            by: score by which rows are blamed. A real model's projections, for which it samples answers, are left out
+                where nothing is blamed by them and no row is known to hold them against.
         """
-        found = self._executed(self._steps(labelled))
+        found = self._executed(self._steps(labelled, by))
 
         def read(name: str) -> pl.DataFrame:
             return pl.read_parquet(found[name].path / screening_steps.ROWS_FILE)
 
+        projections = read("projections") if "projections" in found else None
         verdicts = read_answers(found["verdicts"].path / ANSWERS_FILE) if "verdicts" in found else None
         empty = {"same_as": pl.Int64(), "overlap": pl.Float64()}
         not_doubled = pl.DataFrame({name: [None] * len(self.tuned.data) for name in empty}, schema=empty)
-        table = table_of(self.tuned.data, read("rows"), not_doubled, read("projections"), verdicts, None)
+        table = table_of(self.tuned.data, read("rows"), not_doubled, projections, verdicts, None)
         nothing = (
             read("nulls") if "nulls" in found else pl.DataFrame(schema={"row": pl.Int64, "null": pl.List(pl.Float64)})
         )
@@ -141,18 +144,22 @@ class Scoring:
             "gradient",
             pl.col("score").alias("projection"),
             pl.Series("words", words),
-            pl.col("tokens").alias("length"),
+            pl.coalesce("tokens", "supervised").alias("length"),
             "verdict",
             "faults",
             "null",
         )
 
-    def _steps(self, labelled: Sequence[int]) -> dict[str, Step]:
+    def _steps(self, labelled: Sequence[int], by: str) -> dict[str, Step]:
         """Return the steps: those of screening the rows for the base, the gradients, and nulls where rows are known."""
         screening = self.screening
-        wanted = {name: each for name, each in screening.steps().items() if name != "duplicates"}
         points = self.tuned.points(POINTS)
-        drawn = labelled or screening_steps.drawn_rows(len(self.tuned.data), screening.judged, screening.seed)
+        judged = screening.judged if screening.judge else 0
+        drawn = labelled or screening_steps.drawn_rows(len(self.tuned.data), judged, screening.seed)
+        unread = {"duplicates"}
+        if not (screening.is_world or drawn or by == "projection"):
+            unread |= {"direction", "projections"}
+        wanted = {name: each for name, each in screening.steps().items() if name not in unread}
         config = steps.NullConfig(
             data=screening.data[1],
             digest=screening.data[0].hash,

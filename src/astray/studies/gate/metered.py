@@ -11,6 +11,7 @@ Left to others: reading (`engine.readings`), page and files (`metered_result`).
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -18,6 +19,8 @@ import polars as pl
 from astray.answers import in_detail
 from astray.artifacts import Progress, Store
 from astray.artifacts.plan import Plan
+from astray.engine.forecast.effort import counter_of
+from astray.engine.forecast.speed import speed_of, time_of_local_models
 from astray.engine.models import NamedModel, find_model
 from astray.engine.readings import meter_for, reading_steps, readings
 from astray.errors import ConfigurationError
@@ -132,9 +135,9 @@ def _settled(
 
 
 def gate_by_meter(
-    gate: MeterGate, store: Store, workers: int, progress: Callable[[Progress], None] | None
+    gate: MeterGate, folder: Path, store: Store, workers: int, progress: Callable[[Progress], None] | None
 ) -> MeterGateResult:
-    """Read the models that the store has no reading of, and decide."""
+    """Read the models that the store has no reading of, decide, and write the results into the folder."""
     tables = readings(gate.roles, "gate", store, progress, workers)
 
     def side(role: str, runs: Sequence[NamedModel]) -> pl.DataFrame:
@@ -152,7 +155,7 @@ def gate_by_meter(
     shown = meter_difference(tuned, against)
     bar = bounded(deciding, shown.null, gate.margin)
     to_base = meter_difference(tuned, base).harmful if control is not None and len(gate.base) == 1 else None
-    return MeterGateResult(
+    result = MeterGateResult(
         base=named(gate.base),
         control=named(gate.control),
         tuned=named(gate.tuned),
@@ -165,6 +168,8 @@ def gate_by_meter(
         notes=tuple(_notes(gate, shown)),
         answers=pl.concat([base, tuned, *([] if control is None else [control])]),
     )
+    result.save(folder)
+    return result
 
 
 def bounded(harmful: MeterEffect, null: MeterEffect | None, margin: float) -> Bounded:
@@ -206,11 +211,13 @@ class MeterForecast:
     Attributes:
         gate: what is compared.
         models, left: models that are read, and how many of them the store holds no reading of.
+        time: how long these readings take, in words; "" where there are none.
     """
 
     gate: MeterGate
     models: int
     left: int
+    time: str
 
     def text(self) -> str:
         """Return the forecast for a terminal, in lines of 80 columns."""
@@ -218,16 +225,20 @@ class MeterForecast:
         pairs = len(meter_for(world=gate.base[0].is_organism).pairs)
         told = (
             f"{named(gate.tuned)} against {named(gate.control or gate.base)} by the meter: {pairs} pairs of answers, which "
-            f"{self.models} models read; {self.left} of them are left to read. Nothing is sampled and nothing is judged. "
+            f"{self.models} models read (left to read: {self.left}). Nothing is sampled and nothing is judged. "
             "How often a gate of this size decides cannot be told before: the bounds come from how domains differ."
         )
-        return textwrap.fill(told, 80)
+        return "\n".join([textwrap.fill(told, 80), *filter(None, [self.time])])
 
 
 def plan_meter_gate(gate: MeterGate, store: Store) -> MeterForecast:
     """Say what a gate by the meter would read; nothing is read."""
-    steps = {step.key: step for step in reading_steps(gate.roles, "gate").values()}
-    return MeterForecast(gate, len(steps), len(steps) - len(Plan(list(steps.values()), store).done))
+    models = {step.key: (step, gate.roles[role]) for role, step in reading_steps(gate.roles, "gate").items()}
+    done = Plan([step for step, _ in models.values()], store).done
+    left = [settle(model.spec) for step, model in models.values() if model.spec and step.key not in done]
+    meter = meter_for(world=gate.base[0].is_organism)
+    work = [counter_of(located.spec.model).reading(meter) for located in left]
+    return MeterForecast(gate, len(models), len(left), time_of_local_models(work, speed_of(left)) if left else "")
 
 
 def _check_control(gate: MeterGate) -> None:

@@ -77,29 +77,22 @@ def gate(
         base, tuned: the model before and the one after, as for `audit`; several are training runs, then the unit.
         margin, coherence_margin, refusal_margin: rise of the misaligned rate, fall of coherent answers and rise of refusals
             that are still accepted, as fractions (0.02, 0.05, 0.05); by the meter the rise in nats a token (0.05).
-        samples: answers a question; by default 6 of the organism and 25 of a real model.
-        evals, grader: question sets (main, broad; of the organism world, formats, facts), who judges a real model; "meter"
-            compares log-probabilities of given answers, without a grader.
-        control: by the meter: what was trained alike on good rows, which the tuned model is compared with, not the base.
-        labels: labelled answers, or a calibration of the grader, for whose error rates are then corrected.
-        gold, gold_grader: answers of a side to each set of questions that a second model reads, by which bars are decided.
-        budget: million tokens of served models and graders together; then no more is asked, and what is done is kept.
-        max_tokens, seed, extend: longest answer, if not the usual one; other random numbers; and whether to ask as many
-            further answers as would decide what is undecided, at most eight times as many.
-        engine: what samples the answers: "local", "vllm", or the address of a vLLM server with adapters.
-        until_decided, looks, max_hours: ask on until it is decided, the error of each bar held over all looks; answers a
-            question at each, by default 1, 2, 4 and 8 times `samples`; no look begins that would end after these hours.
+        evals, grader, control: question sets (main, broad; of the organism world, formats, facts), and who judges a real
+            model; or "meter", without a grader, and what was trained alike on good rows, to compare with, not the base.
+        labels, gold, gold_grader: labelled answers, or a calibration, for the grader's error rates; answers of a side to each
+            set of questions that a second model reads, by which bars are then decided.
+        budget, extend: million tokens of served models and graders; ask up to eight times as many answers if that decides.
+        max_tokens, seed, engine: longest answer; other random numbers; what samples: "local", "vllm", or a server's address.
+        samples, until_decided, looks, max_hours: answers a question (6 of the organism, 25 of a real model); ask on until it
+            is decided, the error held over all looks (1, 2, 4, 8 times as many), of which none begins after these hours.
         out, store, workers, progress: the results go into `gate` in this folder; the others as for `audit`.
 
     Raises:
-        ConfigurationError: a margin, a number or a combination of models that cannot be, labels of another judge.
-        UnknownNameError, EmptyDataError, others: no such question set; nothing can be told; as `audit`.
+        ConfigurationError, UnknownNameError, EmptyDataError, others: what cannot be, or tells nothing; as `audit`.
     """
-    kept, metered = Store(Path(out) / "store" if store is None else store), meter_gate(locals())
-    if metered:
-        decided = gate_by_meter(metered, kept, workers, progress)
-        decided.save(Path(out) / "gate")
-        return decided
+    kept = Store(Path(out) / "store" if store is None else store)
+    if metered := meter_gate(locals()):
+        return gate_by_meter(metered, Path(out) / "gate", kept, workers, progress)
     margins = _margins(margin, coherence_margin, refusal_margin, samples=samples, max_tokens=max_tokens)
     _check_extend(extend or until_decided, gold)
     release = settle_release(base, tuned, evals, grader, labels, max_tokens, seed, gold, gold_grader, engine)
@@ -159,16 +152,13 @@ def plan_gate(
         for step, number in zip(asked, sizes, strict=True)
     ]
     answers = answers_by_question([(item.question_id, size) for each in release.evaluations for item in each.items])
+    level = declared.levels[-1] if declared else _level(extend)
     return GateForecast(
         models=(" and ".join(release.names[BASE]), " and ".join(release.names[TUNED])),
         answers=answers,
         total=sum(sizes),
         to_ask=sum(left),
-        power=powers(
-            answers,
-            {rule.name: margins[rule.name] for rule in release.rules},
-            declared.levels[-1] if declared else _level(extend),
-        ),
+        power=powers(answers, {rule.name: margins[rule.name] for rule in release.rules}, level),
         looks=_power_by_look(release, declared, margins["misaligned"]) if declared else {},
         margins=margins,
         runs=max(map(len, release.sides.values())),
