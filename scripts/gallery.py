@@ -59,7 +59,7 @@ COMMANDS = (
     ),
     Entry(
         "blame",
-        f"astray blame {TUNED} --share 0.25 --proof --seeds 3",
+        f"astray blame {TUNED} --share 0.25 --proof",
         ("blame/blame.json", "blame-proof/summary.json", "blame/blame.html"),
         "The examples that did it",
     ),
