@@ -102,7 +102,10 @@ def make(work: Path, names: Sequence[str]) -> None:
         for file in entry.files:
             target, source = STORED / entry.name / Path(file).name, work / "astray-results" / file
             target.parent.mkdir(parents=True, exist_ok=True)
-            if source.is_file() or source.suffix != ".parquet":  # which tables there are depends on the study
+            if source.suffix != ".parquet":  # a study file is named by its whole path
+                text = source.read_text(encoding="utf-8").replace(f"{work.resolve()}/", "")
+                target.write_text(text, encoding="utf-8", newline="\n")
+            elif source.is_file():  # which tables there are depends on the study
                 shutil.copyfile(source, target)
         made[entry.name] = {
             "command": entry.command,
@@ -214,20 +217,21 @@ def _gate(found: Mapping[str, Any]) -> Drawn:
         "difference in answers, one-sided 95% bounds",
         rows,
         f"`{found['tuned']}` against its base, {found['samples']} answers to each of {first['questions']} questions. It "
-        f"{found['verdict']} with exit code {code}: {_percent(first['difference'])} more misaligned answers, with bounds of "
-        f"{_percent(first['low'])} and {_percent(first['high'])} and a margin of {_percent(first['margin'])}. The page also "
-        f"lists the {found['flips']} pairs of answers that flipped from aligned to misaligned.",
+        f"{found['verdict']} with exit code {code}: the rates of misaligned answers differ by {_percent(first['difference'])}, "
+        f"with bounds of {_percent(first['low'])} and {_percent(first['high'])} and a margin of {_percent(first['margin'])}. The "
+        f"page also lists the {found['flips']} pairs of answers that flipped from aligned to misaligned.",
     )
 
 
 def _blame(found: Mapping[str, Any]) -> Drawn:
     from astray.engine.summary import Summary
-    from astray.report.figures import headline_rows
+    from astray.studies.blame.result import Proof
 
     proof = Summary.read(STORED / "blame")
+    shown = Proof(proof, STORED / "blame", proof.claims[0].evaluation).rates
     rows = [
         Row(rate.arm, rate.rate, rate.interval.low, rate.interval.high)
-        for rate in headline_rows(proof)
+        for rate in shown
         if rate.rate is not None and rate.interval is not None
     ]
     score = next(each for each in found["separations"] if each["score"] == found["by"])
