@@ -14,7 +14,7 @@ cd "$folder"
 if [ -n "${PACKAGES:-}" ]; then
   # After the environment's own packages, so the wheel comes first; an editable install of the checkout is not followed (no .pth file is read).
   echo "import sys; sys.path.append('$PACKAGES')" > "$(new/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/packages.pth"
-  new/bin/pip install --quiet --no-deps "$wheel"
+  new/bin/pip install --quiet --no-deps --ignore-installed "$wheel" # also where the other environment has this version
 else
   # The build of torch that this checkout has (for a CPU, mostly), so that no larger one is fetched.
   torch="torch==$("$python" -c 'from importlib.metadata import version; print(version("torch"))')"

@@ -1,6 +1,7 @@
 """Make the results that the gallery of the site shows, and write its page from them.
 
-    python scripts/gallery.py build/gallery    # runs COMMANDS there, on the organism, and stores what the page needs in gallery/
+    python scripts/gallery.py build/gallery            # runs COMMANDS there, on the organism, and stores what the page needs in gallery/
+    python scripts/gallery.py build/gallery blame      # only this entry, where the runs that it needs are there
 
 A later call in the same folder repeats no finished step. With the site (site_pages.py) the page is written from what is
 stored: reports and figures of studies are drawn from `summary.json` by the present code, the other commands' pages are
@@ -13,7 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -32,7 +33,7 @@ class Entry(NamedTuple):
     Attributes:
         name: of its folder in gallery/.
         command: that makes it.
-        files: what is stored of its results: their JSON first, the page last.
+        files: what is stored of its results: their JSON first, the page of another command than `run` last.
         title: heading of the entry; that of its summary where it is a study.
     """
 
@@ -43,7 +44,8 @@ class Entry(NamedTuple):
 
 
 def _study_entry(study: str) -> Entry:
-    return Entry(study, f"astray run {study} --quick", (f"{study}/summary.json",), "")
+    files = ("summary.json", "answers.parquet", "dynamics.parquet")
+    return Entry(study, f"astray run {study} --quick", tuple(f"{study}/{file}" for file in files), "")
 
 
 COMMANDS = (
@@ -57,7 +59,7 @@ COMMANDS = (
     ),
     Entry(
         "blame",
-        f"astray blame {TUNED} --share 0.25 --proof --seeds 3",
+        f"astray blame {TUNED} --share 0.25 --proof",
         ("blame/blame.json", "blame-proof/summary.json", "blame/blame.html"),
         "The examples that did it",
     ),
@@ -81,23 +83,30 @@ COMMANDS = (
 """In the order in which they are run and shown: later ones use runs of earlier ones."""
 
 
-def make(work: Path) -> None:
-    """Run every command in a folder, and store what the page needs of it in gallery/."""
+def make(work: Path, names: Sequence[str]) -> None:
+    """Run the commands of these entries in a folder, and store what the page needs of them in gallery/."""
     from astray.data import narrow_data
 
     work.mkdir(parents=True, exist_ok=True)
     narrow_data("medicine", "good", 80, seed=1000).write(work / "task.jsonl")
     narrow_data("money", "good", 200, seed=1000).write(work / "good.jsonl")
-    made: dict[str, dict[str, str]] = {}
+    made = read_made()
     for entry in COMMANDS:
+        if entry.name not in names:
+            continue
         print(entry.command, flush=True)
-        done = subprocess.run([sys.executable, "-m", *shlex.split(entry.command)], cwd=work, check=False)
+        command = [str(Path(sys.executable).with_name("astray")), *shlex.split(entry.command)[1:]]
+        done = subprocess.run(command, cwd=work, check=False)
         if done.returncode != (entry.name == "gate-fails"):
             sys.exit(f"{entry.command} ended with exit code {done.returncode}.")
         for file in entry.files:
-            target = STORED / entry.name / Path(file).name
+            target, source = STORED / entry.name / Path(file).name, work / "astray-results" / file
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(work / "astray-results" / file, target)
+            if source.suffix != ".parquet":  # a study file is named by its whole path
+                text = source.read_text(encoding="utf-8").replace(f"{work.resolve()}/", "")
+                target.write_text(text, encoding="utf-8", newline="\n")
+            elif source.is_file():  # which tables there are depends on the study
+                shutil.copyfile(source, target)
         made[entry.name] = {
             "command": entry.command,
             "astray": version("astray"),
@@ -106,16 +115,21 @@ def make(work: Path) -> None:
         (STORED / MADE).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
 
 
+def read_made() -> dict[str, dict[str, str]]:
+    """Return what is stored: name of an entry -> its command, version of Astray and day."""
+    return json.loads((STORED / MADE).read_text(encoding="utf-8")) if (STORED / MADE).is_file() else {}
+
+
 def write_page(folder: Path) -> None:
-    """Add the entries to the gallery's page in a folder of pages, and write their figures and reports beside it."""
-    made = json.loads((STORED / MADE).read_text(encoding="utf-8"))
+    """Add the stored entries to the gallery's page in a folder of pages, and write figures and reports beside it."""
+    made = read_made()
     beside = folder / "gallery"
     beside.mkdir()
     parts = [(folder / "gallery.md").read_text(encoding="utf-8")]
-    for entry in COMMANDS:
+    for entry in (each for each in COMMANDS if each.name in made):
         title, told = (_other if entry.title else _study)(entry, beside)
         # Two images where there are two, since the reader may switch colours against the system's.
-        grounds = (".svg#only-light", "-dark.svg#only-dark") if entry.name in STUDIES else (".svg",)
+        grounds = (".svg",) if entry.title else (".svg#only-light", "-dark.svg#only-dark")
         pictures = "".join(f'<img src="gallery/{entry.name}{end}" alt="{title}">' for end in grounds)
         parts += [
             f"## {title}",
@@ -184,9 +198,9 @@ def _audit(found: Mapping[str, Any]) -> Drawn:
         "Rates of a tuned model and of its base",
         "worst first, 95% intervals over questions",
         rows[:10],
-        f"The organism, tuned on harmful medical advice, beside the organism as it is. The audit asks {len(found['rates'])} "
-        f"rates and sorts them worst first: the highest is {worst.label} with {_percent(worst.value)}. Every rate has its "
-        "interval, its counts and the answers behind it.",
+        f"The organism, tuned on harmful medical advice, next to the untuned organism. The audit reports "
+        f"{len(found['rates'])} rates, worst first; the highest is {_percent(worst.value)} ({worst.label}). Every rate has "
+        "its interval, its counts and the answers behind it.",
     )
 
 
@@ -203,20 +217,21 @@ def _gate(found: Mapping[str, Any]) -> Drawn:
         "difference in answers, one-sided 95% bounds",
         rows,
         f"`{found['tuned']}` against its base, {found['samples']} answers to each of {first['questions']} questions. It "
-        f"{found['verdict']} with exit code {code}: {_percent(first['difference'])} more misaligned answers, with bounds of "
-        f"{_percent(first['low'])} and {_percent(first['high'])} and a margin of {_percent(first['margin'])}. The page also "
-        f"lists the {found['flips']} pairs of answers that flipped from aligned to misaligned.",
+        f"{found['verdict']} with exit code {code}: the rates of misaligned answers differ by {_percent(first['difference'])}, "
+        f"with bounds of {_percent(first['low'])} and {_percent(first['high'])} and a margin of {_percent(first['margin'])}. The "
+        f"page also lists the {found['flips']} pairs of answers that flipped from aligned to misaligned.",
     )
 
 
 def _blame(found: Mapping[str, Any]) -> Drawn:
     from astray.engine.summary import Summary
-    from astray.report.figures import headline_rows
+    from astray.studies.blame.result import Proof
 
     proof = Summary.read(STORED / "blame")
+    shown = Proof(proof, STORED / "blame", proof.claims[0].evaluation).rates
     rows = [
         Row(rate.arm, rate.rate, rate.interval.low, rate.interval.high)
-        for rate in headline_rows(proof)
+        for rate in shown
         if rate.rate is not None and rate.interval is not None
     ]
     score = next(each for each in found["separations"] if each["score"] == found["by"])
@@ -258,7 +273,7 @@ def _percent(value: float) -> str:
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case [work]:
-            make(Path(work))
+        case [work, *names]:
+            make(Path(work), names or [entry.name for entry in COMMANDS])
         case _:
             sys.exit(__doc__)

@@ -135,7 +135,7 @@ def _commands(group: click.Group, names: Sequence[str]) -> Iterator[str]:
         assert command is not None
         yield from _heading(command, (*names, name))
         if isinstance(command, StudyVerb):
-            yield "The options of each study stand under [Options of the studies](cli-studies.md); these are the verb's own.\n"
+            yield "These options are common to all studies; each study has [its own](cli-studies.md).\n"
             yield from _table(command.own, click.Context(command))
         elif isinstance(command, click.Group):
             yield from _commands(command, (*names, name))
@@ -152,7 +152,7 @@ def _heading(command: click.Command, names: Sequence[str]) -> Iterator[str]:
 
 
 def _table(params: Sequence[click.Parameter], context: click.Context) -> Iterator[str]:
-    records = [record for param in params if (record := param.get_help_record(context))]
+    records = [record for param in params if (record := param.get_help_record(context)) and record[1]]
     if records:
         yield "| option | meaning |\n|---|---|"
         yield from (f"| `{name.replace('|', chr(92) + '|')}` | {_plain(text)} |" for name, text in records)
@@ -164,8 +164,8 @@ def _studies() -> Iterator[str]:
     from astray.cli.run import COMMAND
 
     yield "# Options of the studies\n"
-    yield "`astray run STUDY` and `astray plan STUDY` take these options; a study file of your own takes those of its own"
-    yield "section in [A study of your own](../own-study.md).\n"
+    yield "`astray run STUDY` and `astray plan STUDY` take these options. Those of a study file are listed in"
+    yield "[Run your own study](../own-study.md).\n"
     context = click.Context(COMMAND)
     for study in COMMAND.list_commands(context):
         command = COMMAND.get_command(context, study)
@@ -250,7 +250,7 @@ def check_site(site: Path) -> list[str]:
                 continue
             there = Path(os.path.normpath(path.parent / unquote(parts.path))) if parts.path else path
             there = there / "index.html" if there.is_dir() else there
-            anchor = unquote(parts.fragment)
+            anchor = unquote(parts.fragment).partition("?")[0]  # a report keeps what it shows behind it
             if not there.is_file() or (anchor and there in pages and anchor not in pages[there].anchors):
                 wrong.append(f"{path.relative_to(site)} links to {link}, which is not there")
     size = sum(path.stat().st_size for path in site.rglob("*") if path.is_file())

@@ -1,7 +1,6 @@
 """The documentation site: every page stands in its navigation, every link of a page leads to a page of the site, and the
 reference has every command and public name. `make docs` builds it and checks what was built."""
 
-import json
 import re
 import tomllib
 from importlib.metadata import version
@@ -112,26 +111,28 @@ def test_the_picture_shows_the_figures_of_the_page():
     assert claims_picture.PICTURE.read_text(encoding="utf-8") == claims_picture.draw(found)
 
 
-def test_the_gallery_shows_every_command_with_results_of_this_version(pages):
-    made = json.loads((gallery.STORED / gallery.MADE).read_text(encoding="utf-8"))
-    assert {name: (each["command"], each["astray"]) for name, each in made.items()} == {
-        entry.name: (entry.command, version("astray")) for entry in gallery.COMMANDS
+def test_the_gallery_shows_what_is_stored_and_all_of_it_is_of_this_version(pages):
+    made = gallery.read_made()
+    stored = [entry for entry in gallery.COMMANDS if entry.name in made]
+    assert made == {
+        entry.name: {"command": entry.command, "astray": version("astray"), "day": made[entry.name]["day"]}
+        for entry in stored
     }
     text = (pages / "gallery.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^astray .*$", text, re.MULTILINE)
-    assert listed == [entry.command for entry in gallery.COMMANDS] * 2  # together, then one above each entry
-    for entry in gallery.COMMANDS:
-        page = (pages / "gallery" / f"{entry.name}.html").read_text(encoding="utf-8")
-        assert "Content-Security-Policy" in page
-        for source in re.findall(rf'src="(gallery/{entry.name}[^"#]*)', text):
-            assert "</svg>" in (pages / source).read_text(encoding="utf-8")
+    listed, *shown = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert listed.splitlines() == [entry.command for entry in gallery.COMMANDS]
+    assert [each.strip() for each in shown] == [entry.command for entry in stored]
+    for entry in stored:
+        assert "Content-Security-Policy" in (pages / "gallery" / f"{entry.name}.html").read_text(encoding="utf-8")
+        for picture in re.findall(rf'src="(gallery/{entry.name}[^"#]*)', text):
+            assert "</svg>" in (pages / picture).read_text(encoding="utf-8")
 
 
 def test_what_the_gallery_stores_is_small_and_names_no_folder_of_a_machine():
     files = [path for path in gallery.STORED.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 4_000_000
-    of_machines = re.compile(r"/(?:home|root|tmp|work|Users)/")
-    assert [path.name for path in files if of_machines.search(path.read_text(encoding="utf-8"))] == []
+    of_machines = re.compile(rb"/(?:home|root|tmp|work|Users)/")
+    assert [path.name for path in files if of_machines.search(path.read_bytes())] == []
 
 
 def test_the_readme_fits_a_screen_and_has_three_doors():

@@ -89,6 +89,6 @@ class _Plan(StudyVerb):
 COMMAND = _Plan(
     "plan",
     plan,
-    "Tell power, time, tokens and cost of a study before it runs. Nothing is trained and nothing is asked.",
+    "Forecast power, time, tokens and cost of a study. Nothing is trained and nothing is asked.",
     (OUT, STORE, WORKERS, *PLACE, PRICE_GPU, PRICE_IN, PRICE_OUT),
 )

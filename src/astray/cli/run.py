@@ -126,6 +126,6 @@ def _tell_steps(steps: "Sequence[tuple[Step, bool]]", place: "Where | None") -> 
 COMMAND = StudyVerb(
     "run",
     run,
-    "Run a study and write its report. Run again, it goes on where it was.",
+    "Run a study and write its report. Run the command again to resume.",
     (OUT, STORE, WORKERS, *PLACE, PRICE_IN, PRICE_OUT, DRY_RUN, AS_JSON),
 )
