@@ -9,8 +9,8 @@ The unit of inference decides the interval:
 Clustered counts get limits of a profile likelihood in which the rates of clusters vary, with t on the number of
 clusters (profile.py). At the edge, where no cluster (or every answer of all) was misaligned, the spread cannot be
 estimated. Over runs the limit is then that of Korn and Graubard (1998, Survey Methodology 24:193): Clopper-Pearson for
-`n * (z / t)^2` answers; over questions, whose spread is often many times the mean, the question is the trial. Both have
-a width in every case. Simulated coverage: docs/counting.md.
+`n * (z / t)^2` answers; over questions, whose spread is often many times the mean, it is Clopper-Pearson for the answers
+that are independent where those to a question are as correlated as is usual. Both have a width in every case. Simulated coverage: docs/counting.md.
 
 Left to others: which answers count (rates.py) and differences between two arms (compare.py).
 """
@@ -121,12 +121,13 @@ Limits = Callable[[float], tuple[Float[np.ndarray, " studies"], Float[np.ndarray
 """Level -> lower and upper limits of many studies."""
 
 
-def effective_interval(counts: Sequence[Effective], unit: str, *, level: float = 0.95) -> Interval:
+def effective_interval(counts: Sequence[Effective], unit: str, *, error: float = 0.0, level: float = 0.95) -> Interval:
     """Return the interval of a rate by two judges, over training runs or questions; Wilson's for a single run.
 
     Args:
         counts: effective misaligned and judged answers of each unit.
         unit: "training run" or "question".
+        error: standard error over units, inside whose t interval no limit lies.
         level: nominal coverage.
     """
     from statsmodels.stats.proportion import proportion_confint
@@ -134,6 +135,7 @@ def effective_interval(counts: Sequence[Effective], unit: str, *, level: float =
     k, n = np.array(counts, dtype=float).T
     if len(counts) > 1:
         limits = question_limits(k[None], n[None]) if unit == "question" else run_limits(k[None], n[None])
+        limits = outside_t(limits, np.array([k.sum() / n.sum()]), np.array([error]), len(counts) - 1)
         return one_study(limits, f"prediction-powered, profile likelihood, t over {unit}s", level)
 
     def at(level: float) -> Interval:
@@ -141,6 +143,19 @@ def effective_interval(counts: Sequence[Effective], unit: str, *, level: float =
         return Interval(max(0.0, float(low)), min(1.0, float(high)), level, "prediction-powered, Wilson", at)
 
     return at(level)
+
+
+def outside_t(
+    limits: Limits, middle: Float[np.ndarray, " studies"], error: Float[np.ndarray, " studies"], degrees: int
+) -> Limits:
+    """Return limits of rates that are nowhere inside the t interval with this standard error."""
+    from scipy.special import stdtrit
+
+    def wider(level: float) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
+        (low, high), half = limits(level), -stdtrit(degrees, (1 - level) / 2) * error
+        return np.minimum(low, np.maximum(0.0, middle - half)), np.maximum(high, np.minimum(1.0, middle + half))
+
+    return wider
 
 
 def run_limits(
@@ -242,7 +257,7 @@ def over_questions(counts: Sequence[Counts], *, level: float = 0.95) -> Interval
 def _over_questions(counts: tuple[Counts, ...], level: float) -> Interval:
     k, n = np.array(counts).T
     edge = k.sum() in (0, n.sum())
-    method = "Clopper-Pearson, question as trial" if edge else "profile likelihood, t over questions"
+    method = "Clopper-Pearson, correlated answers" if edge else "profile likelihood, t over questions"
     return one_study(question_limits(k[None], n[None]), method, level)
 
 
@@ -253,16 +268,20 @@ def question_limits(
 ) -> Limits:
     """Return the limits of `over_questions`, by level, for many studies at once with the same number of questions;
     arguments as for `run_limits`."""
-    from astray.stats.profile import Profile
+    from scipy.special import digamma
+
+    from astray.stats.profile import USUAL_CORRELATION, Profile
 
     profile, questions = Profile(k, n, "beta-binomial", errors), k.shape[1]
     alarm, missed = (np.broadcast_to(error, len(k))[:, None] for error in errors)
     # Questions at 0 or at 1 do not tell how far those differ that show something: degrees of freedom are of the latter.
     telling = np.minimum((k > n * alarm).sum(axis=1), (k < n * (1 - missed)).sum(axis=1))
     degrees = np.minimum(questions - 1.0, telling + 1.0)
+    # Of n answers whose rate is beta-distributed none hits about as often as of so many independent ones.
+    size = 1 / USUAL_CORRELATION - 1
+    trials = (size * (digamma(n + size) - digamma(size))).sum(axis=1)
 
     def limits(level: float) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
-        trials = np.full(len(k), float(questions))
         return _at_the_edges(*profile.limits(level, degrees), k, n, trials, level, errors)
 
     return limits
