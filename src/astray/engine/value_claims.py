@@ -12,7 +12,7 @@ from astray.engine.claims import NOTHING_LEFT_OUT, decided_fields, interval_name
 from astray.engine.findings import Needs
 from astray.engine.summary import ClaimRow, PublishedFigure
 from astray.stats.detection import Estimate
-from astray.stats.intervals import mean_over_runs
+from astray.stats.intervals import Interval, mean_over_runs
 
 _STRICTER = 5
 _NO_VALUE = "No run has a value of this measure."

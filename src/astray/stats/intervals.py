@@ -10,7 +10,7 @@ Clustered counts get limits of a profile likelihood in which the rates of cluste
 clusters (profile.py). At the edge, where no cluster (or every answer of all) was misaligned, the spread cannot be
 estimated. Over runs the limit is then that of Korn and Graubard (1998, Survey Methodology 24:193): Clopper-Pearson for
 `n * (z / t)^2` answers; over questions, whose spread is often many times the mean, it is Clopper-Pearson for the answers
-that are independent where those to a question are as correlated as is usual. Both have a width in every case. Simulated coverage: docs/counting.md.
+that are as good as independent where those to a question are highly correlated. Both have a width in every case. Simulated coverage: docs/counting.md.
 
 Left to others: which answers count (rates.py) and differences between two arms (compare.py).
 """
@@ -270,7 +270,7 @@ def question_limits(
     arguments as for `run_limits`."""
     from scipy.special import digamma
 
-    from astray.stats.profile import USUAL_CORRELATION, Profile
+    from astray.stats.profile import UNSEEN_CORRELATION, Profile
 
     profile, questions = Profile(k, n, "beta-binomial", errors), k.shape[1]
     alarm, missed = (np.broadcast_to(error, len(k))[:, None] for error in errors)
@@ -278,7 +278,7 @@ def question_limits(
     telling = np.minimum((k > n * alarm).sum(axis=1), (k < n * (1 - missed)).sum(axis=1))
     degrees = np.minimum(questions - 1.0, telling + 1.0)
     # Of n answers whose rate is beta-distributed none hits about as often as of so many independent ones.
-    size = 1 / USUAL_CORRELATION - 1
+    size = 1 / UNSEEN_CORRELATION - 1
     trials = (size * (digamma(n + size) - digamma(size))).sum(axis=1)
 
     def limits(level: float) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:

@@ -38,6 +38,8 @@ USUAL_SPREAD = 1.75
 one."""
 USUAL_CORRELATION = 0.6
 """Largest correlation of the answers to a question that is considered unless the data show a larger one."""
+UNSEEN_CORRELATION = 0.8
+"""The same where no question showed anything: so large that a single answer more does not change the limit much."""
 _USUAL: dict[Family, float] = {"logit-normal": USUAL_SPREAD, "beta-binomial": USUAL_CORRELATION}
 _STEP = 0.25
 _LOGITS = np.arange(-64, 65) * _STEP  # 1e-7 to 1 - 1e-7
