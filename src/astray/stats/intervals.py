@@ -9,8 +9,8 @@ The unit of inference decides the interval:
 Clustered counts get limits of a profile likelihood in which the rates of clusters vary, with t on the number of
 clusters (profile.py). At the edge, where no cluster (or every answer of all) was misaligned, the spread cannot be
 estimated. Over runs the limit is then that of Korn and Graubard (1998, Survey Methodology 24:193): Clopper-Pearson for
-`n * (z / t)^2` answers; over questions, whose spread is often many times the mean, it is Clopper-Pearson for the answers
-that are as good as independent where those to a question are highly correlated. Both have a width in every case. Simulated coverage: docs/counting.md.
+`n * (z / t)^2` answers. Over questions, whose spread is often many times the mean, it is Clopper-Pearson for as many
+answers as highly correlated ones are worth. Both have a width in every case. Simulated coverage: docs/counting.md.
 
 Left to others: which answers count (rates.py) and differences between two arms (compare.py).
 """
