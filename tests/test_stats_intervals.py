@@ -129,6 +129,12 @@ def test_question_interval_at_zero_is_that_of_correlated_answers(questions: int,
     assert mirrored.low == pytest.approx(1 - interval.high)
 
 
+@pytest.mark.parametrize("hits", [0, 1, 3, 50, 100])
+def test_questions_with_a_single_answer_have_exact_limits(hits: int):
+    interval, exact = over_questions([(1, 1)] * hits + [(0, 1)] * (100 - hits)), clopper_pearson(hits, 100)
+    assert (interval.low, interval.high) == pytest.approx((exact.low, exact.high))
+
+
 def test_where_no_question_showed_anything_one_answer_more_changes_little():
     one = over_questions([(1, 100)] + [(0, 100)] * 7).high
     assert over_questions([(0, 100)] * 8).high == pytest.approx(one, rel=0.1)

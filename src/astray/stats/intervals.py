@@ -33,6 +33,8 @@ Errors = tuple[float | Float[np.ndarray, " studies"], float | Float[np.ndarray, 
 """Share of the aligned answers that a judge calls misaligned, and share of the misaligned ones that it misses; of all
 studies or of each."""
 NO_ERROR: Errors = (0.0, 0.0)
+_LEAST = 1e-9
+"""Counts that keep a distribution defined where its limit is 0 or 1 anyway."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ def clopper_pearson(k: int, n: int, *, level: float = 0.95) -> Interval:
     """Return Clopper and Pearson's exact interval for k of n independent answers; arguments as for `wilson`."""
     check_counts([(k, n)])
     check_level(level)
-    return Interval(*_exact_limits(float(k), float(n), level), level, "Clopper-Pearson")
+    low, high = _exact_limits(np.array([k]), np.array([n]), level)
+    return Interval(float(low[0]), float(high[0]), level, "Clopper-Pearson")
 
 
 def over_runs(counts: Sequence[Counts], *, level: float = 0.95) -> Interval:
@@ -280,9 +283,15 @@ def question_limits(
     # Of n answers whose rate is beta-distributed none hits about as often as of so many independent ones.
     size = 1 / UNSEEN_CORRELATION - 1
     trials = (size * (digamma(n + size) - digamma(size))).sum(axis=1)
+    # Single answers to a question are independent and say nothing of a correlation, so their limits are exact.
+    single = np.clip(2 - n.mean(axis=1), 0.0, 1.0) * (not (alarm.any() or missed.any()))
 
     def limits(level: float) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
-        return _at_the_edges(*profile.limits(level, degrees), k, n, trials, level, errors)
+        mixed = profile.limits(level, degrees)
+        if single.any():
+            exact = _exact_limits(k.sum(axis=1), n.sum(axis=1), level)
+            mixed = tuple(single * one + (1 - single) * other for one, other in zip(exact, mixed, strict=True))
+        return _at_the_edges(*mixed, k, n, trials, level, errors)
 
     return limits
 
@@ -332,11 +341,13 @@ def _check_clusters(counts: Sequence[Counts], unit: str) -> None:
         )
 
 
-def _exact_limits(k: float, n: float, level: float) -> tuple[float, float]:
+def _exact_limits(
+    k: Real[np.ndarray, " studies"], n: Real[np.ndarray, " studies"], level: float
+) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
     """Return Clopper-Pearson limits through the beta distribution, which also takes effective (fractional) counts."""
     from scipy.special import betainccinv, betaincinv
 
     tail = (1 - level) / 2
-    low = 0.0 if k <= 0 else float(betaincinv(k, n - k + 1, tail))
-    high = 1.0 if k >= n else float(betainccinv(k + 1, n - k, tail))
-    return low, high
+    some, most = np.maximum(k, _LEAST), np.minimum(k, n - _LEAST)
+    low = np.where(k > 0, betaincinv(some, n - some + 1, tail), 0.0)
+    return low, np.where(k < n, betainccinv(most + 1, n - most, tail), 1.0)
