@@ -31,8 +31,21 @@ from astray.stats.intervals import question_limits, run_limits
 from astray.stats.judge_error import Accuracy, corrected_limits
 from astray.stats.ratio import reduction_limits
 from astray.stats.trend import trend_limits
-from grid import Cell, Found, Row, summary, table, widths
-from rivals import Limits, effective_sample_size, korn_graubard, paired_t, ratio_t, t_on_shares, t_on_slopes, welch
+from grid import Cell, Found, Row, rivals_table, summary, table, widths
+from rivals import (
+    Limits,
+    bootstrap_t,
+    effective_sample_size,
+    korn_graubard,
+    paired_t,
+    ratio_t,
+    sign_flips,
+    t_on_shares,
+    t_on_slopes,
+    t_with_correlation,
+    t_with_floor,
+    welch,
+)
 
 STUDIES, MOST, AGAIN, WORST = 60, 960, 2000, 40
 """Studies of a cell at first, twice as many after each look; the most; those of each of the worst cells again."""
@@ -146,7 +159,14 @@ def by_question_cell(cell: Cell, studies: int, generator: np.random.Generator) -
     k = [generator.binomial(n, share[:, kept]) for n, share in zip((first, second), shares, strict=True)]
     _, limits = question_differences((k[0], first), (k[1], second))
     truth = np.full(studies, cell.rate - control)
-    return _found(limits(0.95), truth, {})
+    sides = (k[0], first), (k[1], second)
+    rivals = {
+        "t on differences": t_with_floor(*sides),
+        "t, answers correlated by 0.3": t_with_correlation(*sides),
+        "bootstrap-t": bootstrap_t(*sides),
+        "signs flipped": sign_flips(*sides),
+    }
+    return _found(limits(0.95), truth, rivals)
 
 
 def trend_cell(cell: Cell, studies: int, generator: np.random.Generator) -> Found:
@@ -307,7 +327,7 @@ def main() -> None:
     worst = remeasured(found, given.again, given.workers)
     if given.out:
         given.out.write_text(table(found, relative) + "\n", encoding="utf-8")
-    print(summary(found), table(worst, relative), sep="\n\n")
+    print(summary(found), rivals_table(found), table(worst, relative), sep="\n\n")
     error = np.sqrt(0.05 * 0.95 / given.again)
     above = sum(one.worst > 0.05 + 2 * error for _, _, one in worst)
     unsure = sum(one.most_wrong > 0.05 for _, _, one in found)

@@ -14,6 +14,7 @@ from curves import Case
 from curves.detection import detection_cases
 from curves.dose import dose_cases
 from curves.effects import effect_cases
+from curves.means import mean_cases
 from curves.power import power_cases
 from curves.warning import warning_cases
 
@@ -22,6 +23,7 @@ SECTIONS: dict[str, Callable[[], Iterator[Case]]] = {
     "Effects of factors": effect_cases,
     "Dose and response": dose_cases,
     "Early warning, and onsets": warning_cases,
+    "Means of one value a run": mean_cases,
     "Power as astray plan promises it": power_cases,
 }
 

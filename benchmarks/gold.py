@@ -27,7 +27,7 @@ from scipy.stats import spearmanr
 from astray.judges.judge import Judging, Verdict
 from astray.outcomes import Outcome
 from astray.stats.compare import difference_limits
-from astray.stats.intervals import question_limits, run_limits
+from astray.stats.intervals import outside_t, question_limits, run_limits
 from astray.stats.noninferiority import margin_tails
 from astray.stats.prediction_powered import power_tuned
 
@@ -132,23 +132,24 @@ def gates(studies: int) -> Iterator[str]:
         yield f"| {gold} | {rate:.0%} | {error:.0%} | {margin:.0%} | {' | '.join(f'{each:.1%}' for each in shares)} |"
 
 
-def counts(cell: Cell, cheap: np.ndarray, both: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return estimates, effective misaligned and judged answers, and which cells belong to each run, or question."""
+def counts(cell: Cell, cheap: np.ndarray, both: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return estimates, effective misaligned and judged answers, which cells belong to each run, or question, and the
+    standard error over them."""
     cells = np.arange(cell.runs * cell.questions)
     run, question = cells // cell.questions, cells % cell.questions
     found = power_tuned(cheap, both, run if cell.runs > 1 else question % 5)
     unit = run if cell.runs > 1 else question
     member = unit == np.arange(unit.max() + 1)[:, None]
-    return found.estimate, *found.counts(member), member
+    return found.estimate, *found.counts(member), member, found.error(member)
 
 
 def measure(cell: Cell, studies: int, seed: int) -> dict[str, float]:
     """Return coverage, mean width, gain and bias of one cell, and the coverage of the cheap judge alone."""
     generator = np.random.default_rng(seed)
     cheap, both, truth = drawn(cell, studies, generator)
-    estimate, k, n, member = counts(cell, cheap, both)
+    estimate, k, n, member, error = counts(cell, cheap, both)
     limits = run_limits if cell.runs > 1 else question_limits
-    low, high = limits(k, n)(0.95)
+    low, high = (limits(k, n) if cell.runs > 1 else outside_t(limits(k, n), estimate, error, cell.questions - 1))(0.95)
     judged = cheap[:, :, :2].sum(-1) @ member.T
     cheap_low, cheap_high = limits(cheap[:, :, 0] @ member.T, np.maximum(judged, 1))(0.95)
     got = {

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.special import stdtrit
 
 from astray.stats.compare import difference_limits
 from astray.stats.intervals import Limits, run_limits
@@ -182,15 +183,34 @@ def savings(studies: int, looks: Looks) -> Iterator[str]:
     )
 
 
+def over_values(studies: int) -> Iterator[str]:
+    """Yield how often t over normal values of runs, whose mean is the border, decides at any look: with boundaries for 5%
+    and for 4.4%, and as a claim on a mean is decided, which takes a fifth of the error to be refuted."""
+    yield "| looks | spending | t | t, boundaries for 4.4% | claim on a mean |\n|---|---|---|---|---|"
+    generator = np.random.default_rng(0)
+    for units in ((3, 5, 8, 12, 20), (3, 4, 5, 6, 8, 10, 12, 16, 20), (4, 6, 9, 13, 20), (5, 8, 12, 20)):
+        values = generator.standard_normal((studies, units[-1]))
+        for spending in ("pocock", "obrien-fleming"):
+            looks, shares = Looks(units, spending), []
+            for error, against in ((ERROR, 1), (0.044, 1), (ERROR, 5)):
+                decided = np.zeros(studies, dtype=bool)
+                for place, runs in enumerate(units):
+                    seen, tail = values[:, :runs], looks.nominal(place, error) / 2
+                    t = seen.mean(axis=1) / seen.std(axis=1, ddof=1) * np.sqrt(runs)
+                    decided |= (t > -stdtrit(runs - 1, tail)) | (t < stdtrit(runs - 1, tail / against))
+                shares.append(f"{decided.mean():.1%}")
+            yield f"| {', '.join(map(str, units))} | {spending} | {' | '.join(shares)} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--studies", type=int, default=STUDIES)
     parser.add_argument("--spending", choices=("pocock", "obrien-fleming"), default="pocock")
     parser.add_argument("--looks-as-one", action="store_true", help="take the usual 95%% interval at every look")
-    parser.add_argument("--tables", choices=("errors", "savings"), help="one of the tables; both by default")
+    parser.add_argument("--tables", choices=("errors", "savings", "values"), help="one of the tables; all by default")
     given = parser.parse_args()
     looks = Looks(LOOKS.units, given.spending)
-    if given.tables != "savings":
+    if given.tables in (None, "errors"):
         print(
             "| claim at its border | questions x answers | rate | spread | ICC | claimed too high | too low | wrong |"
         )
@@ -199,7 +219,9 @@ def main() -> None:
             cell = edge.cell
             design = f"{cell.questions} x {cell.samples} | {cell.rate:.0%} | {cell.spread} | {cell.icc}"
             print(f"| {edge.name} | {design} | {low:.1%} | {high:.1%} | {low + high:.1%} |", flush=True)
-    if given.tables != "errors":
+    if given.tables in (None, "values"):
+        print("", *over_values(20 * given.studies), sep="\n")
+    if given.tables in (None, "savings"):
         print("\n| claim | rate | border | decided | seeds |\n|---|---|---|---|---|")
         for line in savings(given.studies // 10, looks):
             print(line, flush=True)

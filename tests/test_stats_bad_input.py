@@ -20,8 +20,11 @@ from astray.stats import (
     paired_difference,
     wilson,
 )
+from astray.stats.detection import average_precision
 from astray.stats.intervals import check_counts
 from astray.stats.ratio import reduction_of_arms
+from astray.stats.stratified import Stratum, stratified_share
+from astray.stats.trend import trend_of_arms
 
 
 def arm(*counts: tuple[int, int]) -> Rate:
@@ -69,6 +72,28 @@ REFUSED = {
     "NaN value": (lambda: mean_over_runs([NAN, 0.5]), ConfigurationError, "not all numbers"),
     "no value": (lambda: mean_over_runs([]), EmptyDataError, "at least one"),
     "labels of one class": (lambda: corrected_rate((1, 10), (0, 0), (5, 5)), ConfigurationError, "no rate"),
+    "labels of the other class alone": (lambda: corrected_rate((1, 10), (5, 5), (0, 0)), ConfigurationError, "no rate"),
+    "weights below 0": (
+        lambda: average_precision(np.array([0.2, 0.1]), np.array([True, False]), np.array([1.0, -1.0])),
+        ConfigurationError,
+        "not all above 0",
+    ),
+    "NaN weights": (
+        lambda: average_precision(np.array([0.2, 0.1]), np.array([True, False]), np.array([NAN, 1.0])),
+        ConfigurationError,
+        "not all above 0",
+    ),
+    "more labels than rows": (lambda: stratified_share([Stratum(10, 11, 1)]), ConfigurationError, "cannot have"),
+    "parts that do not sum to anything": (
+        lambda: stratified_share([Stratum(0, 0, 0)]),
+        ConfigurationError,
+        "cannot have",
+    ),
+    "equal scores of a trend": (
+        lambda: trend_of_arms([arm((1, 4), (2, 4))] * 2, [1.0, 1.0]),
+        ConfigurationError,
+        "no trend",
+    ),
     "a level in percent": (lambda: over_runs([(1, 10), (2, 10)], level=95.0), ConfigurationError, r"0\.95"),
 }
 

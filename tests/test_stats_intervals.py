@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, sem
+from scipy.stats import betabinom, binomtest, sem
 from scipy.stats import t as student
 
 import astray.stats as public
@@ -119,11 +119,25 @@ def test_the_question_interval_has_no_cliff_where_one_more_question_shows_someth
     assert all(one / 1.6 <= other <= one * 1.6 for one, other in pairwise(highs))
 
 
-def test_question_interval_at_zero_takes_the_question_as_trial():
-    interval = over_questions([(0, 100)] * 8)
-    assert (interval.low, interval.high) == (0.0, pytest.approx(1 - 0.025 ** (1 / 8)))
-    mirrored = over_questions([(100, 100)] * 8)
-    assert (mirrored.low, mirrored.high) == (pytest.approx(0.025 ** (1 / 8)), 1.0)
+@pytest.mark.parametrize(("questions", "answers"), [(8, 100), (120, 4), (24, 1)])
+def test_question_interval_at_zero_is_that_of_correlated_answers(questions: int, answers: int):
+    interval, mirrored = over_questions([(0, answers)] * questions), over_questions([(answers, answers)] * questions)
+    size = 1 / 0.8 - 1
+    none = betabinom.pmf(0, answers, interval.high * size, (1 - interval.high) * size) ** questions
+    assert none == pytest.approx(0.025, rel=0.25)
+    assert (interval.low, mirrored.high) == (0.0, 1.0)
+    assert mirrored.low == pytest.approx(1 - interval.high)
+
+
+@pytest.mark.parametrize("hits", [0, 1, 3, 50, 100])
+def test_questions_with_a_single_answer_have_exact_limits(hits: int):
+    interval, exact = over_questions([(1, 1)] * hits + [(0, 1)] * (100 - hits)), clopper_pearson(hits, 100)
+    assert (interval.low, interval.high) == pytest.approx((exact.low, exact.high))
+
+
+def test_where_no_question_showed_anything_one_answer_more_changes_little():
+    one = over_questions([(1, 100)] + [(0, 100)] * 7).high
+    assert over_questions([(0, 100)] * 8).high == pytest.approx(one, rel=0.1)
 
 
 @pytest.mark.parametrize(

@@ -126,3 +126,22 @@ def summary(found: list[Row]) -> str:
             f"{np.mean([one.coverage for _, one in own]):.1%} | {shown} |"
         )
     return "\n".join(lines)
+
+
+def rivals_table(found: list[Row]) -> str:
+    """Return a Markdown table of the other methods: how wide they are beside ours, and how often they are wrong."""
+    cells: dict[tuple[str, str], list[tuple[float, float, bool]]] = defaultdict(list)
+    for name, _, one in found:
+        for rival, (width, worst) in one.rivals.items():
+            surely = worst - 2 * np.sqrt(0.05 * 0.95 / one.studies) > 0.05
+            cells[name, rival].append((width / one.width, worst, bool(surely)))
+    lines = [
+        "| interval | other method | width beside ours: median | wrongly held, mean | worst | cells surely beyond 5% |",
+        "|---" * 6 + "|",
+    ]
+    for (name, rival), of in cells.items():
+        width, worst, beyond = (np.array(column) for column in zip(*of, strict=True))
+        lines.append(
+            f"| {name} | {rival} | {np.median(width):.2f} | {worst.mean():.1%} | {worst.max():.0%} | {beyond.mean():.0%} |"
+        )
+    return "\n".join(lines)

@@ -3,6 +3,8 @@
 import numpy as np
 from scipy.special import betaincinv, ndtri, stdtrit
 
+from astray.stats.compare import answer_variance
+
 Limits = tuple[np.ndarray, np.ndarray]
 """Lower and upper limits of many studies, at 95%."""
 Side = tuple[np.ndarray, np.ndarray]
@@ -68,3 +70,45 @@ def ratio_t(after: Side, before: Side) -> Limits:
 def _t(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     clusters = values.shape[1]
     return values.mean(axis=1), -stdtrit(clusters - 1, 0.025) * values.std(axis=1, ddof=1) / np.sqrt(clusters)
+
+
+def bootstrap_t(arm: Side, control: Side, draws: int = 200) -> Limits:
+    """Return the bootstrap-t interval on the differences of questions, with the floor of their answers."""
+    differences, generator = arm[0] / arm[1] - control[0] / control[1], np.random.default_rng(0)
+    middle, floor = differences.mean(axis=1), answer_variance(*arm) + answer_variance(*control)
+    questions = differences.shape[1]
+
+    def error(values: np.ndarray) -> np.ndarray:
+        return np.sqrt(np.maximum(values.var(axis=1, ddof=1) / questions, floor))
+
+    drawn = (differences[:, generator.integers(0, questions, questions)] for _ in range(draws))
+    t = np.array([(values.mean(axis=1) - middle) / error(values) for values in drawn])
+    low, high = np.quantile(t, [0.025, 0.975], axis=0)
+    return middle - np.maximum(high, 0) * error(differences), middle - np.minimum(low, 0) * error(differences)
+
+
+def sign_flips(arm: Side, control: Side, draws: int = 400) -> Limits:
+    """Return the limits at which a test by random signs of the differences of questions just rejects."""
+    differences, generator = arm[0] / arm[1] - control[0] / control[1], np.random.default_rng(0)
+    questions, limits = differences.shape[1], []
+    signs = generator.choice([-1.0, 1.0], (questions, draws))
+    for side in (-1, 1):
+        limit = differences.mean(axis=1)
+        for _ in range(6):  # the distribution under the limit depends on the limit
+            spread = np.quantile((differences - limit[:, None]) @ signs / questions, 0.975, axis=1)
+            limit = differences.mean(axis=1) + side * spread
+        limits.append(limit)
+    return limits[0], limits[1]
+
+
+def t_with_correlation(arm: Side, control: Side, correlation: float = 0.3) -> Limits:
+    """Return t on the differences of questions, with the variance of answers that are so correlated as its floor."""
+    middle, half = _t(arm[0] / arm[1] - control[0] / control[1])
+    floor = sum(answer_variance(k, n) * (1 + (n.mean(axis=1) - 1) * correlation) for k, n in (arm, control))
+    half = np.maximum(half, -stdtrit(arm[0].shape[1] - 1, 0.025) * np.sqrt(floor))
+    return middle - half, middle + half
+
+
+def t_with_floor(arm: Side, control: Side) -> Limits:
+    """Return t on the differences of questions, with the variance of independent answers as its floor."""
+    return t_with_correlation(arm, control, 0.0)

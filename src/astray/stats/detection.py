@@ -119,6 +119,11 @@ def precision_recall(
     check_scores(scores)
     if not positive.any():
         return np.empty(0), np.empty(0)
+    if weights is not None and not (np.isfinite(weights).all() and (weights > 0).all()):
+        raise ConfigurationError(
+            f"The weights {weights[:5].tolist()} ... are not all above 0: each says how many rows a labelled one stands "
+            "for, which is the size of its part of the data over its labels."
+        )
     order = np.argsort(-scores, kind="stable")
     last = np.append(np.diff(scores[order]) != 0, True)  # rows with the same score are found together
     counts = np.ones(len(scores)) if weights is None else weights

@@ -9,8 +9,8 @@ The unit of inference decides the interval:
 Clustered counts get limits of a profile likelihood in which the rates of clusters vary, with t on the number of
 clusters (profile.py). At the edge, where no cluster (or every answer of all) was misaligned, the spread cannot be
 estimated. Over runs the limit is then that of Korn and Graubard (1998, Survey Methodology 24:193): Clopper-Pearson for
-`n * (z / t)^2` answers; over questions, whose spread is often many times the mean, the question is the trial. Both have
-a width in every case. Simulated coverage: docs/counting.md.
+`n * (z / t)^2` answers. Over questions, whose spread is often many times the mean, it is Clopper-Pearson for as many
+answers as highly correlated ones are worth. Both have a width in every case. Simulated coverage: docs/counting.md.
 
 Left to others: which answers count (rates.py) and differences between two arms (compare.py).
 """
@@ -33,6 +33,8 @@ Errors = tuple[float | Float[np.ndarray, " studies"], float | Float[np.ndarray, 
 """Share of the aligned answers that a judge calls misaligned, and share of the misaligned ones that it misses; of all
 studies or of each."""
 NO_ERROR: Errors = (0.0, 0.0)
+_LEAST = 1e-9
+"""Counts that keep a distribution defined where its limit is 0 or 1 anyway."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ def clopper_pearson(k: int, n: int, *, level: float = 0.95) -> Interval:
     """Return Clopper and Pearson's exact interval for k of n independent answers; arguments as for `wilson`."""
     check_counts([(k, n)])
     check_level(level)
-    return Interval(*_exact_limits(float(k), float(n), level), level, "Clopper-Pearson")
+    low, high = _exact_limits(np.array([k]), np.array([n]), level)
+    return Interval(float(low[0]), float(high[0]), level, "Clopper-Pearson")
 
 
 def over_runs(counts: Sequence[Counts], *, level: float = 0.95) -> Interval:
@@ -121,12 +124,13 @@ Limits = Callable[[float], tuple[Float[np.ndarray, " studies"], Float[np.ndarray
 """Level -> lower and upper limits of many studies."""
 
 
-def effective_interval(counts: Sequence[Effective], unit: str, *, level: float = 0.95) -> Interval:
+def effective_interval(counts: Sequence[Effective], unit: str, *, error: float = 0.0, level: float = 0.95) -> Interval:
     """Return the interval of a rate by two judges, over training runs or questions; Wilson's for a single run.
 
     Args:
         counts: effective misaligned and judged answers of each unit.
         unit: "training run" or "question".
+        error: standard error over units, inside whose t interval no limit lies.
         level: nominal coverage.
     """
     from statsmodels.stats.proportion import proportion_confint
@@ -134,6 +138,7 @@ def effective_interval(counts: Sequence[Effective], unit: str, *, level: float =
     k, n = np.array(counts, dtype=float).T
     if len(counts) > 1:
         limits = question_limits(k[None], n[None]) if unit == "question" else run_limits(k[None], n[None])
+        limits = outside_t(limits, np.array([k.sum() / n.sum()]), np.array([error]), len(counts) - 1)
         return one_study(limits, f"prediction-powered, profile likelihood, t over {unit}s", level)
 
     def at(level: float) -> Interval:
@@ -141,6 +146,19 @@ def effective_interval(counts: Sequence[Effective], unit: str, *, level: float =
         return Interval(max(0.0, float(low)), min(1.0, float(high)), level, "prediction-powered, Wilson", at)
 
     return at(level)
+
+
+def outside_t(
+    limits: Limits, middle: Float[np.ndarray, " studies"], error: Float[np.ndarray, " studies"], degrees: int
+) -> Limits:
+    """Return limits of rates that are nowhere inside the t interval with this standard error."""
+    from scipy.special import stdtrit
+
+    def wider(level: float) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
+        (low, high), half = limits(level), -stdtrit(degrees, (1 - level) / 2) * error
+        return np.minimum(low, np.maximum(0.0, middle - half)), np.maximum(high, np.minimum(1.0, middle + half))
+
+    return wider
 
 
 def _once_a_study(limits_of: Callable[..., Limits]) -> Callable[..., Limits]:
@@ -261,7 +279,7 @@ def over_questions(counts: Sequence[Counts], *, level: float = 0.95) -> Interval
 def _over_questions(counts: tuple[Counts, ...], level: float) -> Interval:
     k, n = np.array(counts).T
     edge = k.sum() in (0, n.sum())
-    method = "Clopper-Pearson, question as trial" if edge else "profile likelihood, t over questions"
+    method = "Clopper-Pearson, correlated answers" if edge else "profile likelihood, t over questions"
     return one_study(question_limits(k[None], n[None]), method, level)
 
 
@@ -273,17 +291,27 @@ def question_limits(
 ) -> Limits:
     """Return the limits of `over_questions`, by level, for many studies at once with the same number of questions;
     arguments as for `run_limits`."""
-    from astray.stats.profile import Profile
+    from scipy.special import digamma
+
+    from astray.stats.profile import UNSEEN_CORRELATION, Profile
 
     profile, questions = Profile(k, n, "beta-binomial", errors), k.shape[1]
     alarm, missed = (np.broadcast_to(error, len(k))[:, None] for error in errors)
     # Questions at 0 or at 1 do not tell how far those differ that show something: degrees of freedom are of the latter.
     telling = np.minimum((k > n * alarm).sum(axis=1), (k < n * (1 - missed)).sum(axis=1))
     degrees = np.minimum(questions - 1.0, telling + 1.0)
+    # Of n answers whose rate is beta-distributed none hits about as often as of so many independent ones.
+    size = 1 / UNSEEN_CORRELATION - 1
+    trials = (size * (digamma(n + size) - digamma(size))).sum(axis=1)
+    # Single answers to a question are independent and say nothing of a correlation, so their limits are exact.
+    single = np.clip(2 - n.mean(axis=1), 0.0, 1.0) * (not (alarm.any() or missed.any()))
 
     def limits(level: float) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
-        trials = np.full(len(k), float(questions))
-        return _at_the_edges(*profile.limits(level, degrees), k, n, trials, level, errors)
+        mixed = profile.limits(level, degrees)
+        if single.any():
+            exact = _exact_limits(k.sum(axis=1), n.sum(axis=1), level)
+            mixed = tuple(single * one + (1 - single) * other for one, other in zip(exact, mixed, strict=True))
+        return _at_the_edges(*mixed, k, n, trials, level, errors)
 
     return limits
 
@@ -333,11 +361,13 @@ def _check_clusters(counts: Sequence[Counts], unit: str) -> None:
         )
 
 
-def _exact_limits(k: float, n: float, level: float) -> tuple[float, float]:
+def _exact_limits(
+    k: Real[np.ndarray, " studies"], n: Real[np.ndarray, " studies"], level: float
+) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
     """Return Clopper-Pearson limits through the beta distribution, which also takes effective (fractional) counts."""
     from scipy.special import betainccinv, betaincinv
 
     tail = (1 - level) / 2
-    low = 0.0 if k <= 0 else float(betaincinv(k, n - k + 1, tail))
-    high = 1.0 if k >= n else float(betainccinv(k + 1, n - k, tail))
-    return low, high
+    some, most = np.maximum(k, _LEAST), np.minimum(k, n - _LEAST)
+    low = np.where(k > 0, betaincinv(some, n - some + 1, tail), 0.0)
+    return low, np.where(k < n, betainccinv(most + 1, n - most, tail), 1.0)

@@ -211,7 +211,9 @@ def corrected_limits(
     """
     share, youden = k.sum(axis=1) / n.sum(axis=1), judge.youden
     with np.errstate(divide="ignore", invalid="ignore"):
-        estimate = np.where(youden > 0, np.clip((share + judge.specificity[0] / judge.specificity[1] - 1) / youden, 0.0, 1.0), np.nan)
+        estimate = np.where(
+            youden > 0, np.clip((share + judge.specificity[0] / judge.specificity[1] - 1) / youden, 0.0, 1.0), np.nan
+        )
     low, high = _around(estimate, *_judged_limits(k, n, judge, level), 0.0)
     if k.shape[1] == 1:
         return estimate, low, high

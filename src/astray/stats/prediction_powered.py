@@ -62,6 +62,21 @@ class PowerTuned:
         k *= np.divide(wanted, k.sum(axis=1), out=np.zeros_like(wanted), where=k.sum(axis=1) > 0)[:, None]
         return np.minimum(k, n), n
 
+    def error(self, member: Bool[np.ndarray, "units cells"]) -> Float[np.ndarray, " studies"]:
+        """Return the standard error of the estimate over units.
+
+        Effective counts cannot say it all: a unit with few gold verdicts may have an estimate below 0 or above 1, at
+        which its counts are cut off.
+
+        Args:
+            member: whether a cell belongs to a unit; at least two units.
+        """
+        counted, judged = _means(self.cheap, self.both, self.tuning, member.astype(float))
+        squares = ((counted - self.estimate[:, None] * judged) ** 2).sum(axis=1)
+        return np.asarray(
+            np.sqrt(squares * len(member) / (len(member) - 1)) / np.maximum(judged.sum(axis=1), 1 - _MOST)
+        )
+
 
 def power_tuned(
     cheap: Int[np.ndarray, "studies cells 3"],
@@ -105,6 +120,7 @@ class GoldCheck:
         as_judged: the rate by the cheap judge alone; None where it found nothing coherent.
         effective: gold verdicts that would tell as much as both judges did.
         tuning: mean weight of the cheap verdicts, 0 (of no use) to 1.
+        question_error: standard error of the estimate over questions; 0 with a single one.
     """
 
     misaligned: int
@@ -115,6 +131,7 @@ class GoldCheck:
     as_judged: float | None
     effective: float
     tuning: float
+    question_error: float = 0.0
 
     @property
     def gain(self) -> float:
@@ -147,13 +164,16 @@ def check_by_gold(
     folds = np.array([order[unit] % (len(order) if several is runs else _FOLDS) for unit in several])
     found = power_tuned(cheap[None], both[None], folds)
 
-    def by(units: Sequence[tuple[Hashable, ...]]) -> Shares:
+    def members(units: Sequence[tuple[Hashable, ...]]) -> dict[tuple[Hashable, ...], list[bool]]:
         sampled = {unit for unit, tally in zip(units, both, strict=True) if tally.sum()}
-        names = [unit for unit in dict.fromkeys(units) if unit in sampled]
-        k, n = found.counts(np.array([[unit == name for unit in units] for name in names]))
+        return {name: [unit == name for unit in units] for name in dict.fromkeys(units) if name in sampled}
+
+    def by(units: Sequence[tuple[Hashable, ...]]) -> Shares:
+        names = members(units)
+        k, n = found.counts(np.array([*names.values()]))
         return {name: (float(a), float(b)) for name, a, b in zip(names, k[0], n[0], strict=True)}
 
-    by_run = by(runs)
+    by_run, asked = by(runs), np.array([*members(questions).values()])
     gold, all_cheap = both.sum(axis=(0, 2)), cheap.sum(axis=0)
     judged = int(all_cheap[:OUTSIDE].sum())
     check = GoldCheck(
@@ -165,6 +185,7 @@ def check_by_gold(
         as_judged=float(all_cheap[MISALIGNED] / judged) if judged else None,
         effective=sum(n for _, n in by_run.values()),
         tuning=float(found.tuning.mean()),
+        question_error=float(found.error(asked)[0]) if len(asked) > 1 else 0.0,
     )
     return check, by_run, by(questions)
 
@@ -194,11 +215,21 @@ def _shares(
     joined: Float[np.ndarray, "units cells"],
 ) -> tuple[Float[np.ndarray, "studies units"], Float[np.ndarray, "studies units"]]:
     """Return each unit's rate, and the share of its answers that are in the denominator."""
+    counted, judged = _means(cheap, both, tuning, joined)
+    return counted / np.maximum(judged, 1 - _MOST), judged
+
+
+def _means(
+    cheap: Int[np.ndarray, "studies cells 3"],
+    both: Int[np.ndarray, "studies cells 3 3"],
+    tuning: Float[np.ndarray, "studies cells"],
+    joined: Float[np.ndarray, "units cells"],
+) -> tuple[Float[np.ndarray, "studies units"], Float[np.ndarray, "studies units"]]:
+    """Return the shares of each unit's answers that are counted, and that are in the denominator."""
 
     def mean(place: slice) -> Float[np.ndarray, "studies units"]:
         of_all = (tuning * cheap[:, :, place].sum(-1)) @ joined.T / (cheap.sum(-1) @ joined.T)
         beyond = both[:, :, place].sum((-1, -2)) - tuning * both[:, :, :, place].sum((-1, -2))
         return np.asarray(of_all + beyond @ joined.T / np.maximum(both.sum((-1, -2)) @ joined.T, 1))
 
-    judged = mean(slice(0, OUTSIDE))
-    return mean(slice(0, 1)) / np.maximum(judged, 1 - _MOST), judged
+    return mean(slice(0, 1)), mean(slice(0, OUTSIDE))

@@ -9,7 +9,7 @@ each mean rate the spread is the likeliest one. The limits are where twice the l
 chi-squared would be far too short for three runs.
 
 A few runs cannot exclude any spread, so one up to `USUAL_SPREAD` is considered, and any up to 5 where the data show
-more than that.
+more than that. Questions, too, are taken to be correlated by at most `USUAL_CORRELATION` unless the data show more.
 
 Where a judge errs, the rates of clusters vary in the same way and what is counted is a mixture of hits and false alarms
 (`Errors`). Taking the judged rates themselves as normal on the logit scale would hide their skew.
@@ -36,6 +36,11 @@ Table = Float[np.ndarray, "logits spreads"]
 USUAL_SPREAD = 1.75
 """Largest standard deviation of training runs on the logit scale that is considered unless the data show a larger
 one."""
+USUAL_CORRELATION = 0.6
+"""Largest correlation of the answers to a question that is considered unless the data show a larger one."""
+UNSEEN_CORRELATION = 0.8
+"""The same where no question showed anything: so large that a single answer more does not change the limit much."""
+_USUAL: dict[Family, float] = {"logit-normal": USUAL_SPREAD, "beta-binomial": USUAL_CORRELATION}
 _STEP = 0.25
 _LOGITS = np.arange(-64, 65) * _STEP  # 1e-7 to 1 - 1e-7
 _SPREADS: dict[Family, Float[np.ndarray, " spreads"]] = {
@@ -88,11 +93,8 @@ class Profile:
         spreads = _SPREADS[family]
         best = self._curves.max(axis=1)
         self.spread = np.where(best.max(axis=1) > self._binomial.max(axis=1), spreads[best.argmax(axis=1)], 0.0)
-        if family == "logit-normal":
-            self._curves[:, :, spreads > USUAL_SPREAD] = (
-                np.where(self.spread > USUAL_SPREAD, 0.0, -np.inf)[:, None, None]
-                + (self._curves[:, :, spreads > USUAL_SPREAD])
-            )
+        unusual = spreads > _USUAL[family]
+        self._curves[:, :, unusual] += np.where(self.spread > _USUAL[family], 0.0, -np.inf)[:, None, None]
         self._top()
 
     def limits(

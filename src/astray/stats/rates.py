@@ -284,7 +284,9 @@ def _checked_by_gold(measured: Rate, cells: pl.DataFrame, level: float, *, one_a
         interval=effective_interval([*runs.values()], "training run", level=level)
         if len(runs) > 1 or measured.unit == "answer"
         else None,
-        interval_questions=effective_interval([*questions.values()], "question", level=level)
+        interval_questions=effective_interval(
+            [*questions.values()], "question", error=check.question_error, level=level
+        )
         if len(questions) > 1
         else None,
         effective_runs={_run_name(arm, seed, one_arm): counts for (arm, seed), counts in runs.items()},

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from astray.errors import EmptyDataError
+from astray.errors import ConfigurationError, EmptyDataError
 from astray.stats.intervals import Interval, check_level, wilson
 
 
@@ -55,8 +55,15 @@ def stratified_share(strata: Sequence[Stratum], *, level: float = 0.95) -> Share
 
     Raises:
         EmptyDataError: no row has a label.
+        ConfigurationError: numbers that cannot be.
     """
     check_level(level)
+    for stratum in strata:
+        if not 0 <= stratum.positive <= stratum.labelled <= stratum.size or not stratum.size:
+            raise ConfigurationError(
+                f"A part of {stratum.size} rows cannot have {stratum.labelled} labels, {stratum.positive} of them of the "
+                "kind: give numbers with 0 <= positive <= labelled <= size and size >= 1."
+            )
     if not any(stratum.labelled for stratum in strata):
         raise EmptyDataError("A share is estimated from labelled rows, and there are none.")
     total = sum(stratum.size for stratum in strata)

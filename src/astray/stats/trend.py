@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Real
 
+from astray.errors import ConfigurationError
 from astray.stats.compare import Difference, answer_variance, correlation_of, side_limits
 from astray.stats.intervals import Limits, one_study
 from astray.stats.rates import Rate
@@ -26,7 +27,14 @@ def trend_of_arms(arms: Sequence[Rate], scores: Sequence[float], *, level: float
         arms: their rates.
         scores: one for each arm, at least two different ones.
         level: nominal coverage.
+
+    Raises:
+        ConfigurationError: scores that are not finite, or all alike.
     """
+    if not np.isfinite(scores).all() or len(set(scores)) < 2:
+        raise ConfigurationError(
+            f"The scores {list(scores)} give no trend: write a number for each arm, at least two of them different."
+        )
     judged = [{seed: counts for seed, counts in arm.by_run.items() if counts[1]} for arm in arms]
     if not all(judged):
         return None

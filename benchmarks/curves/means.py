@@ -1,0 +1,43 @@
+"""Means of one value a run, which are no rates: how often a claim whose truth is its border is decided wrongly."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from scipy.special import expit
+
+from astray.engine.value_claims import values_claim
+from astray.stats.claims import Decision
+from curves import Case, Drawn
+
+SHAPES: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
+    "normal": lambda rng, runs: rng.standard_normal(runs),
+    "lognormal, 0.5": lambda rng, runs: np.exp(0.5 * rng.standard_normal(runs)) - math.exp(0.125),
+    "exponential": lambda rng, runs: rng.exponential(1, runs) - 1,
+    "lognormal, 1": lambda rng, runs: np.exp(rng.standard_normal(runs)) - math.exp(0.5),
+    "probability of 10%, runs 1.5 apart (logit)": lambda rng, runs: (
+        expit(-2.945 + 1.5 * rng.standard_normal(runs)) - 0.1
+    ),
+    "one run in five rises": lambda rng, runs: (rng.random(runs) < 0.2) - 0.2 + 0.05 * rng.standard_normal(runs),
+}
+"""Values whose mean is 0, skewed upwards but for the first."""
+
+
+def mean_cases() -> Iterator[Case]:
+    """Yield the designs: the claim is that the mean is at least 0, which it is exactly."""
+    for verdict in (Decision.NOT_HELD, Decision.HELD):
+        for name, draw in SHAPES.items():
+            for runs in (3, 5, 8):
+
+                def decided(
+                    rng: np.random.Generator,
+                    draw: Callable[[np.random.Generator, int], np.ndarray] = draw,
+                    runs: int = runs,
+                    verdict: Decision = verdict,
+                ) -> Sequence[Drawn]:
+                    claim = values_claim("mean", "It rises", draw(rng, runs).tolist(), "nothing", at_least=0.0)
+                    width = claim.interval.high - claim.interval.low if claim.interval else math.nan
+                    return [(claim.verdict is verdict, width)]
+
+                event = "not held" if verdict is Decision.NOT_HELD else "held"
+                yield Case(f"mean of {runs} runs, {name}", event, "<= 5%", decided, 2000)
