@@ -21,12 +21,13 @@ from astray.explain.attribution import Contrast, WeightSpace, directional, margi
 from astray.measure.meter import Meter, Pair, harmful_pairs, meter_change, null_pairs, world_pairs
 from astray.stats.intervals import Interval
 from astray.studies.screen.steps import ROWS_FILE, USELESS, DataConfig, in_parts
-from astray.subjects.likelihood import Continuation
+from astray.subjects.intervene import intervening
+from astray.subjects.likelihood import Continuation, continuation_logprobs
 from astray.subjects.render import text_ids
 from astray.subjects.spec import SubjectSpec
 from astray.subjects.subject import Subject, load_subject
 
-CHANGE_FILE = "change.json"
+CHANGE_FILE, MEASURED_FILE = "change.json", "measured.json"
 
 
 class MeterConfig(BaseModel):
@@ -55,6 +56,17 @@ class NullConfig(GradientConfig):
 
     nulls: int
     sample: tuple[int, ...] = Field(description="rows, from 1, that the null is taken on")
+
+
+class MeasureConfig(DataConfig):
+    """A model, and held-out rows of what the tuning was for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: SubjectSpec = Field(exclude=True, description="where it lies; what it is stands in the key")
+    id: str
+    world: bool
+    max_length: int
 
 
 @step("blame-meter", version=1)
@@ -111,6 +123,31 @@ def attribute_to_nothing(config: NullConfig, inputs: Mapping[str, Artifact], fol
     found = _mean_over_points(config, rows, read)
     table = {"row": [row + 1 for row in drawn], "null": found.tolist()}
     pl.DataFrame(table, schema={"row": pl.Int64, "null": pl.List(pl.Float64)}).write_parquet(folder / ROWS_FILE)
+
+
+@step("repair-measure", version=1)
+def measure(config: MeasureConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Write the model's margin on each pair of the meter, and its log-probability per token of each task row's answer."""
+    del inputs
+    subject = load_subject(config.model)
+    rows = [last_answer(row) for row in supervise(config.read().rows, subject.tokenizer, config.max_length)]
+    margins = Meter(pairs=pairs_for(world=config.world)).margins(subject)
+    with subject.merged() as model, intervening(model, subject.interventions) as steering:
+        totals = continuation_logprobs(model, rows, steering)
+    task = [total / len(row.text) for total, row in zip(totals, rows, strict=True)]
+    (folder / MEASURED_FILE).write_text(json.dumps({"margins": margins, "task": task}), encoding="utf-8")
+
+
+class Measured(BaseModel):
+    """What `measure` wrote: margins by pair, and log-probabilities per token by task row."""
+
+    margins: dict[str, float]
+    task: list[float]
+
+    @classmethod
+    def read(cls, artifact: Artifact) -> "Measured":
+        """Read what the step of an artifact wrote."""
+        return cls.model_validate_json((artifact.path / MEASURED_FILE).read_bytes())
 
 
 def _usable(inputs: Mapping[str, Artifact]) -> list[int]:
