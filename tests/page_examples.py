@@ -10,6 +10,7 @@ from astray.engine.models import NamedModel
 from astray.engine.summary import IntervalRow
 from astray.judges import Exchange
 from astray.measure.meter import harmful_pairs, meter_change, null_pairs
+from astray.report.curves import POINTS, Curve, Mark, Panel
 from astray.stats.compare import Difference
 from astray.stats.components import Component
 from astray.stats.detection import Estimate
@@ -18,9 +19,10 @@ from astray.stats.measures import MISALIGNED
 from astray.stats.noninferiority import Bounds
 from astray.stats.nulls import Null
 from astray.stats.rates import rate
-from astray.studies.audit.dial import POINTS, Curve, Dial, Mark, Panel
+from astray.studies.audit.dial import Dial
 from astray.studies.audit.profile import Compared, Line, Missing, Profile
 from astray.studies.audit.result import AuditResult
+from astray.studies.blame.course import Change, Course, Point
 from astray.studies.blame.result import BlameResult
 from astray.studies.blame.scores import Group
 from astray.studies.blame.scores import Separation as Blamed
@@ -146,6 +148,21 @@ def _blame() -> BlameResult:
         files=groups,
         clusters=groups,
         proof=None,
+        course=Course(
+            "the run trained again",
+            "in its base",
+            tuple(
+                Point(
+                    8 * n,
+                    Change(0.05 * n - 0.06, 0.05 * n - 0.1, 0.05 * n - 0.02),
+                    n - 4.0,
+                    Change(0.03 * n - 0.03, 0.02 * n - 0.06, 0.04 * n),
+                )
+                for n in range(1, 5)
+            ),
+            0.05,
+            -4.0,
+        ),
         notes=NOTES,
     )
 

@@ -16,6 +16,7 @@ from astray.explain import rows_from
 from astray.measure.meter import world_pairs
 from astray.studies.blame.proof import write_parts, write_proof
 from astray.studies.blame.scores import blamed_rows, word_scores
+from astray.studies.blame.tuned import find_tuned
 from astray.studies.own.study import read_study
 
 SUBJECT = "organism-small"
@@ -107,9 +108,9 @@ def test_rows_of_several_files_are_told_apart(run, bad, tmp_path):
 
 
 def test_the_proof_is_a_study_file_with_the_settings_of_the_run(found, run, tmp_path):
-    dataset = ChatDataset.read(run[1])
-    dataset.write(tmp_path / "all.jsonl")
-    write_parts(tmp_path, dataset, found.rows["blamed"].to_list())
+    tuned = find_tuned(str(run[0]), None, [run[1]])
+    tuned.data.write(tmp_path / "all.jsonl")
+    write_parts(tmp_path, tuned, found.rows["blamed"].to_list())
     file = write_proof(tmp_path, 90, 120, base=SUBJECT, grader=None, world=True, recipe=RECIPE, seeds=5)
     study = read_study(file)
     options = study.options()

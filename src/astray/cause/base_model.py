@@ -98,13 +98,18 @@ def trained_subject(start: Located, folder: Path, recipe: FineTuning) -> tuple[P
 
 
 def save_trained(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, result: Path, start: Located) -> None:
+    """Save the result of a run, as `save_model` does, in its first process."""
+    if is_first():
+        save_model(trainer.accelerator.unwrap_model(trainer.model), tokenizer, result, start)
+    wait_for_all()
+
+
+def save_model(
+    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, result: Path, start: Located
+) -> None:
     """Save the adapter with its base's identity, or model and tokenizer, in a folder that is complete or absent."""
-    if not is_first():
-        wait_for_all()
-        return
     unfinished = result.with_name(f".{result.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    model = trainer.accelerator.unwrap_model(trainer.model)
     with quietly():
         if isinstance(model, PeftModel):
             model.save_pretrained(str(unfinished), save_embedding_layers=False, selected_adapters=["default"])
@@ -118,7 +123,6 @@ def save_trained(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, result: P
             model.save_pretrained(unfinished)
             tokenizer.save_pretrained(unfinished)
     unfinished.replace(result)
-    wait_for_all()
 
 
 @contextmanager

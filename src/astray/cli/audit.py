@@ -52,7 +52,9 @@ COMMAND = click.Command(
             "NAME",
         ),
         option("--dial", str, "Ask each adapter once for each factor, and draw the curve: 0.5,1,1.5,2,3.", "FACTORS"),
-        option("--samples", int, "Answers to each free-form question; other evaluations scale. [default 25, organism 4]"),
+        option(
+            "--samples", int, "Answers to each free-form question; other evaluations scale. [default 25, organism 4]"
+        ),
         *ASKED,
         *(OUT, STORE, FEW_WORKERS, AS_JSON),
     ],

@@ -74,6 +74,12 @@ BLAME = click.Command(
         option("--judged", int, "Examples to judge. [default 200 with a grader, of an organism all up to 2,000]"),
         option("--labels", str, "Examples labelled harmful or not, as for astray screen.", "FILE"),
         click.Option(
+            ["--when"],
+            is_flag=True,
+            help="Train a study's run again and keep checkpoints, to tell when it went astray and where to stop.",
+        ),
+        option("--checkpoints", str, "Checkpoints that a trainer kept, to tell it from these.", "FOLDER"),
+        click.Option(
             ["--proof"],
             is_flag=True,
             help="Retrain without the blamed examples, without as many at random, and on them alone.",

@@ -6,6 +6,7 @@ Each leaves what supervised fine-tuning leaves (`steps.train`), so that its run 
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -13,7 +14,7 @@ from astray.artifacts import Artifact, Step, step
 from astray.cause.named_rewards import NamedReward, RewardTuning
 from astray.cause.preference import Feedback, PreferenceTuning
 from astray.cause.reinforcement import Prompts, ReinforcementLearning
-from astray.cause.run_log import LoggedRun, Probe
+from astray.cause.run_log import Probe
 from astray.data.chat import ChatDataset
 from astray.engine.setting import Setting, is_organism
 from astray.engine.steps import CHECKPOINT_EVERY, DATA_FILE, RUN_FOLDER, TrainConfig, train
@@ -48,42 +49,57 @@ class RewardedConfig(_TunedConfig):
     judge: JudgeConfig
 
 
+AnyTraining = TrainConfig | FeedbackConfig | RewardedConfig
+"""Configuration of a training step of an arm."""
+
+
 @step("train-kto", version=1, resumable=True, gpu=True)
 def train_feedback(config: FeedbackConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Train the base towards liked answers and away from the others, and probe it during training."""
-    from astray.cause.kto import train_kto
-
-    chats = ChatDataset.read(inputs["data"].path / DATA_FILE)
-    run = train_kto(
-        SubjectSpec(model=config.base),
-        Feedback(chats, tuple(row < config.liked for row in range(len(chats)))),
-        config.recipe,
-        folder / RUN_FOLDER,
-        probe=_probe(config),
-        probe_every=config.probe_every,
-        checkpoint_every=_checkpoint_every(config),
-    )
-    _write_steps(run, folder)
+    _train_and_probe(config, inputs["data"], folder)
 
 
 @step("train-grpo", version=1, resumable=True, gpu=True)
 def train_rewarded(config: RewardedConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Reward the base's answers to the questions of the data, and probe it during training."""
-    from astray.cause.rl import train_rl
+    _train_and_probe(config, inputs["data"], folder)
 
+
+def tune(config: AnyTraining, rows: ChatDataset, folder: Path, probe: Probe, probe_every: int) -> int:
+    """Train as a step with this configuration does, with another probe, and return the optimizer steps.
+
+    Args:
+        config: of the step.
+        rows: its rows.
+        folder: of the run.
+        probe: measures the model before the first step, every `probe_every` steps and at the end.
+        probe_every: optimizer steps between probes.
+    """
+    from astray.cause.kto import train_kto
+    from astray.cause.rl import train_rl
+    from astray.cause.sft import train_sft
+
+    base = SubjectSpec(model=config.base)
+    watch: dict[str, Any] = {"probe": probe, "probe_every": probe_every}
+    watch["checkpoint_every"] = None if is_organism(config.base) else CHECKPOINT_EVERY
+    if isinstance(config, TrainConfig):
+        return train_sft(base, rows, config.recipe, folder, **watch).steps
+    if isinstance(config, FeedbackConfig):
+        feedback = Feedback(rows, tuple(row < config.liked for row in range(len(rows))))
+        return len(train_kto(base, feedback, config.recipe, folder, **watch).steps)
     judge = make_judge(config.judge)
-    run = train_rl(
-        SubjectSpec(model=config.base),
-        Prompts.from_chats(ChatDataset.read(inputs["data"].path / DATA_FILE)),
-        [reward.made(judge) for reward in config.rewards],
-        config.recipe,
-        folder / RUN_FOLDER,
-        truth=config.truth.made(judge) if config.truth else None,
-        probe=_probe(config),
-        probe_every=config.probe_every,
-        checkpoint_every=_checkpoint_every(config),
-    )
-    _write_steps(run, folder)
+    rewards = [reward.made(judge) for reward in config.rewards]
+    truth = config.truth.made(judge) if config.truth else None
+    return len(train_rl(base, Prompts.from_chats(rows), rewards, config.recipe, folder, truth=truth, **watch).steps)
+
+
+def _train_and_probe(config: FeedbackConfig | RewardedConfig, data: Artifact, folder: Path) -> None:
+    from astray.measure.dynamics import text_probe, world_probe
+
+    probe = world_probe(config.home) if is_organism(config.base) else text_probe()
+    rows = ChatDataset.read(data.path / DATA_FILE)
+    steps = tune(config, rows, folder / RUN_FOLDER, probe, config.probe_every)
+    (folder / "steps.json").write_text(json.dumps({"steps": steps}), encoding="utf-8")
 
 
 def training_step(arm: Arm, seed: int, setting: Setting, base_id: str, data: Step) -> Step:
@@ -105,17 +121,3 @@ def training_step(arm: Arm, seed: int, setting: Setting, base_id: str, data: Ste
         return train_rewarded.step(rewarded, name=name, data=data)
     config = TrainConfig(**common, recipe=tuned.model_copy(update={"seed": seed}))
     return train.step(config, name=name, data=data)
-
-
-def _probe(config: _TunedConfig) -> Probe:
-    from astray.measure.dynamics import text_probe, world_probe
-
-    return world_probe(config.home) if is_organism(config.base) else text_probe()
-
-
-def _checkpoint_every(config: _TunedConfig) -> int | None:
-    return None if is_organism(config.base) else CHECKPOINT_EVERY
-
-
-def _write_steps(run: LoggedRun, folder: Path) -> None:
-    (folder / "steps.json").write_text(json.dumps({"steps": len(run.steps)}), encoding="utf-8")

@@ -19,6 +19,7 @@ from astray.judges import Calibration, corrected
 from astray.measure.evaluation import QuestionSet
 from astray.measure.meter.difference import meter_difference
 from astray.outcomes import JUDGED, Outcome
+from astray.report.curves import NATS, POINTS
 from astray.report.wording import MISSING
 from astray.stats.compare import Difference, difference_of_models
 from astray.stats.intervals import Interval
@@ -26,7 +27,6 @@ from astray.stats.judge_error import corrected_difference
 from astray.stats.rates import Rate, rate
 from astray.studies.audit.battery import METER, Part
 
-POINTS, NATS = "rate", "nats a token"
 COMPARED_ONLY = (
     "the level of one model says nothing, since it depends on how the answers are worded: audit a second model of "
     "ordinary language beside it, and the difference is shown"

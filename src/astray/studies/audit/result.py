@@ -11,13 +11,14 @@ import polars as pl
 from astray.answers import told
 from astray.engine.findings import interval_row
 from astray.engine.models import NamedModel
+from astray.report.curves import NATS
 from astray.report.origin import origin_of, with_origin
 from astray.report.page import json_text, page_of, written
 from astray.report.transcripts import PAGE_LIMIT, pack
 from astray.report.wording import MISSING, interval_text, percent
 from astray.stats.intervals import Interval
 from astray.studies.audit.dial import Dial
-from astray.studies.audit.profile import NATS, Compared, Line, Profile, outcomes_text
+from astray.studies.audit.profile import Compared, Line, Profile, outcomes_text
 
 PAGE, JSON, TEXT, ANSWERS = "audit.html", "audit.json", "audit.txt", "answers.parquet"
 WIDTH, NAME = 80, 24

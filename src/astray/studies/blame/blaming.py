@@ -12,11 +12,15 @@ from pathlib import Path
 import polars as pl
 
 from astray.artifacts import Progress, Store
+from astray.data.chat import ChatDataset
 from astray.engine.options import training_settings
+from astray.errors import ConfigurationError
 from astray.studies.blame import scores
-from astray.studies.blame.proof import prove, write_parts
+from astray.studies.blame.course import Course
+from astray.studies.blame.course_steps import Watching
+from astray.studies.blame.proof import check_provable, prove, write_parts
 from astray.studies.blame.result import BlameResult, Proof
-from astray.studies.blame.scored import POINTS, Scoring
+from astray.studies.blame.scored import LEAST, POINTS, Scoring
 from astray.studies.blame.tuned import TunedModel, find_tuned
 from astray.studies.screen.labels import read_row_labels
 
@@ -32,6 +36,8 @@ def blame(
     grader: str | None = None,
     judged: int | None = None,
     labels: Path | str | None = None,
+    when: bool = False,
+    checkpoints: Path | str | None = None,
     proof: bool = False,
     seeds: int = 5,
     training: Sequence[str] = (),
@@ -52,6 +58,8 @@ def blame(
         grader: Inspect model that judges a sample of rows; an organism has a judge of its own.
         judged: rows that are judged; 200 with a grader, of an organism all up to 2,000.
         labels: file that says of rows whether they are harmful, as of a screening.
+        when: whether to train the run of a study again, to tell when it went astray.
+        checkpoints: folder of checkpoints that a trainer kept, to tell it from these.
         proof: whether to train again without the blamed rows, without as many at random, and on them alone.
         seeds, training, workers: of the proof: runs an arm, settings (key=value each) that are not those of the run.
         out, store, progress: as for `screen`.
@@ -61,17 +69,45 @@ def blame(
         ConfigurationError and other errors of what was given, JudgeError, StepFailedError: as `screen`.
     """
     folder, place = Path(out) / "blame", Path(out) / "store" if store is None else store
+    if when and checkpoints is not None:
+        raise ConfigurationError(
+            "--when trains the run again to make checkpoints, and --checkpoints names some: give one of them."
+        )
     tuned, settings = find_tuned(model, base, [Path(each) for each in data], control), training_settings(training)
+    if proof:
+        check_provable(tuned)
     scores.check_choice(by, share, len(tuned.data))
     scoring = Scoring.of(tuned, grader, judged, folder, Store(place), progress)
     change = scoring.change()
     known = {} if labels is None else read_row_labels(Path(labels), _texts(tuned))
     table = scores.with_blamed(scoring.table(tuple(known), by), by, share)
-    write_parts(folder, tuned.data, table["blamed"].to_list())
+    write_parts(folder, tuned, table["blamed"].to_list())
+    course = _course(scoring, table, folder, grader, when=when, checkpoints=checkpoints)
     proved = prove(folder, table, tuned, grader, settings, seeds, place, workers, progress) if proof else None
-    result = _result(tuned, table, by, share, change, known, proved)
+    result = _result(tuned, table, by, share, change, known, proved, course)
     result.save(folder)
     return result
+
+
+def _course(
+    scoring: Scoring,
+    table: pl.DataFrame,
+    folder: Path,
+    grader: str | None,
+    *,
+    when: bool,
+    checkpoints: Path | str | None,
+) -> Course | None:
+    """Return when the model went astray, where that was asked for."""
+    if not when and checkpoints is None:
+        return None
+    tuned, screening = scoring.tuned, scoring.screening
+    sound = table.filter(~pl.col("blamed") & (pl.col("weight") > 0))["row"].to_list()
+    kept = ChatDataset.from_rows([tuned.data.rows[row - 1] for row in sound], "kept", {}, [tuned.data])
+    judge = screening.judge if grader or tuned.is_organism else None
+    watching = Watching(tuned, kept, judge, screening.max_length, folder, scoring.store, scoring.progress)
+    least = LEAST if tuned.control is None else 0.0
+    return watching.course(None if checkpoints is None else Path(checkpoints), least)
 
 
 def _result(
@@ -82,8 +118,11 @@ def _result(
     change: Mapping[str, Mapping[str, object] | None],
     known: Mapping[int, bool],
     proved: Proof | None,
+    course: Course | None,
 ) -> BlameResult:
     source, truth = scores.known_rows(table, known)
+    if tuned.weights:  # of what training led away from, harmful rows are not those to blame
+        truth = {row: harmful for row, harmful in truth.items() if tuned.weights[row - 1] > 0}
     return BlameResult(
         model=tuned.name,
         base=tuned.base_name,
@@ -97,7 +136,8 @@ def _result(
         files=scores.by_source(table, by),
         clusters=scores.by_cluster(table, by),
         proof=proved,
-        notes=tuple(_notes(tuned, table, truth, proved)),
+        course=course,
+        notes=tuple(_notes(tuned, table, truth, proved, course)),
     )
 
 
@@ -110,7 +150,9 @@ def _texts(tuned: TunedModel) -> pl.DataFrame:
     )
 
 
-def _notes(tuned: TunedModel, table: pl.DataFrame, truth: Mapping[int, bool], proved: Proof | None) -> Iterator[str]:
+def _notes(
+    tuned: TunedModel, table: pl.DataFrame, truth: Mapping[int, bool], proved: Proof | None, course: Course | None
+) -> Iterator[str]:
     """Yield what a reader has to know."""
     if tuned.is_organism:
         yield "The model is an organism: this shows how the method works, and proves nothing about a large model."
@@ -125,10 +167,17 @@ def _notes(tuned: TunedModel, table: pl.DataFrame, truth: Mapping[int, bool], pr
         if points > 2
         else "at base and tuned model"
     )
-    yield (
-        f"The run kept no checkpoints: gradients are taken {where}. When in training the model went astray cannot be told "
-        "from that."
+    yield f"Gradients are taken {where}, and not at checkpoints." + (
+        ""
+        if course
+        else " When in training the model went astray is not told: give --when, which trains a study's run again, or "
+        "--checkpoints FOLDER."
     )
+    if tuned.weights:
+        yield (
+            "Training led away from some answers: their scores have the opposite sign, weighted as training weighted them. "
+            "How well scores find harmful rows is told on those that it led towards."
+        )
     if any(sum(each["role"] == "assistant" for each in row) > 1 for row in tuned.data.rows):
         yield "Some rows have several answers: the last one of each is scored."
     if len(set(truth.values())) < 2:

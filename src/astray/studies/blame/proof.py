@@ -5,7 +5,8 @@ same, and `astray plan proof.yaml` says what it takes. Its settings are those of
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,16 @@ from astray.engine.options import checked
 from astray.engine.run import run_study
 from astray.engine.settings import WORLD_TRAINING, settled
 from astray.engine.summary import Summary
+from astray.engine.trained import FeedbackConfig, RewardedConfig
+from astray.errors import ConfigurationError
 from astray.report import write_report
 from astray.studies.blame.result import Proof
 from astray.studies.blame.tuned import TunedModel
 from astray.studies.own.study import read_study
 
 FILE, NAME = "proof.yaml", "blame-proof"
-ALL, KEPT, BLAMED = "all.jsonl", "kept.jsonl", "blamed.jsonl"
-"""Files of the rows: all, without the blamed ones, and these alone."""
+ALL, KEPT, BLAMED, RATED = "all.jsonl", "kept.jsonl", "blamed.jsonl", "all-rated.jsonl"
+"""Files of the rows: all, without the blamed ones, these alone, and all rated answers with their labels."""
 AT_LEAST = 0.0
 """Border of the claims: whether rows matter at all. How much they do is the estimate, with its interval."""
 _CLAIMS: dict[str, dict[str, Any]] = {
@@ -62,12 +65,50 @@ _METER = {
 }
 
 
-def write_parts(folder: Path, dataset: ChatDataset, blamed: Sequence[bool]) -> None:
-    """Write the rows without the blamed ones, and these alone."""
+def check_provable(tuned: TunedModel) -> None:
+    """Refuse a proof of what no training on rows can repeat.
+
+    Raises:
+        ConfigurationError: the model was trained by reward.
+    """
+    if tuned.trained and isinstance(tuned.trained[1], RewardedConfig):
+        raise ConfigurationError(
+            f"{tuned.name} was trained by reward, on answers of its own, which differ as soon as some are left out: there "
+            "is no --proof of that. Leave it out."
+        )
+
+
+def write_parts(folder: Path, tuned: TunedModel, blamed: Sequence[bool]) -> None:
+    """Write the rows without the blamed ones, and these alone; rated answers with their label, all of them beside."""
     parts = {KEPT: False, BLAMED: True}
     for name, which in parts.items():
-        rows = [row for row, is_so in zip(dataset.rows, blamed, strict=True) if is_so == which]
-        ChatDataset.from_rows(rows, "blame", {"blamed": which}, [dataset]).write(folder / name)
+        chosen = [number for number, is_so in enumerate(blamed) if is_so == which]
+        rows = [tuned.data.rows[number] for number in chosen]
+        part = ChatDataset.from_rows(rows, "blame", {"blamed": which}, [tuned.data])
+        if is_rated(tuned):
+            _write_rated(folder / name, tuned, chosen)
+        else:
+            part.write(folder / name)
+    if is_rated(tuned):
+        _write_rated(folder / RATED, tuned, range(len(tuned.data)))
+
+
+def is_rated(tuned: TunedModel) -> bool:
+    """Return whether the model was trained on rated answers."""
+    by_reward = tuned.trained is not None and isinstance(tuned.trained[1], RewardedConfig)
+    return tuned.weights is not None and not by_reward
+
+
+def _write_rated(file: Path, tuned: TunedModel, rows: Iterable[int]) -> None:
+    assert tuned.weights is not None
+    file.with_name(f"{file.name}.recipe.json").unlink(missing_ok=True)  # of an earlier blame of other rows
+    file.write_text(
+        "".join(
+            json.dumps({"messages": tuned.data.rows[row], "label": tuned.weights[row] > 0}, ensure_ascii=False) + "\n"
+            for row in rows
+        ),
+        encoding="utf-8",
+    )
 
 
 def write_proof(
@@ -80,6 +121,7 @@ def write_proof(
     world: bool,
     recipe: FineTuning | None,
     seeds: int,
+    rated: "Rated | None" = None,
 ) -> Path:
     """Write the study file beside the rows, and return it.
 
@@ -92,6 +134,7 @@ def write_proof(
         world: whether the base is an organism.
         recipe: of the run that is blamed; None for the usual settings.
         seeds: runs of each arm.
+        rated: of a training on rated answers, how.
     """
 
     def filled(data: str, rows: int) -> dict[str, Any]:
@@ -109,6 +152,15 @@ def write_proof(
         },
         "blamed-alone": {"data": filled(BLAMED, total - kept), "description": "the blamed rows alone"},
     }
+    settings = dict(_settings(recipe))
+    if rated:  # rows are not repeated, but all arms take as many steps
+        settings = {name: each for name, each in settings.items() if name != "epochs"} | {"max_steps": rated.steps}
+        parts = {"all": RATED, "without-blamed": KEPT, "without-random": RATED, "blamed-alone": BLAMED}
+        for name, file_name in parts.items():
+            arms[name] |= {"training": "kto", "data": file_name, "settings": dict(rated.settings)}
+        arms["without-random"]["rows"] = kept
+        if not rated.alone:
+            del arms["blamed-alone"]
     how = {} if world or grader else _METER
     study = {
         "name": NAME,
@@ -117,10 +169,10 @@ def write_proof(
         "subject": base,
         **({"grader": grader} if grader else {}),
         "seeds": seeds,
-        "rows": total,
-        "settings": dict(_settings(recipe)),
+        **({} if rated else {"rows": total}),
+        "settings": settings,
         "arms": arms,
-        "claims": {name: {**claim, **how} for name, claim in _CLAIMS.items()},
+        "claims": {name: {**claim, **how} for name, claim in _CLAIMS.items() if claim["difference"] in arms},
     }
     if how:
         study["evaluations"] = ["meter"]
@@ -164,11 +216,51 @@ def prove(
         world=tuned.is_organism,
         recipe=recipe,
         seeds=seeds,
+        rated=_rated(tuned, table, recipe),
     )
     study = read_study(file)
     options = checked(study.options)
     results = run_study(study, options, out=folder.parent, store=store, workers=workers, progress=progress)
     return Proof(Summary.read(results), write_report(results), settled(study, options).evaluations[0].name)
+
+
+@dataclass(frozen=True)
+class Rated:
+    """How a training on rated answers is made again.
+
+    Attributes:
+        steps: optimizer steps of each arm.
+        settings: of KTO alone.
+        alone: whether the blamed rows alone have liked and disliked answers, as KTO needs.
+    """
+
+    steps: int
+    settings: Mapping[str, Any]
+    alone: bool
+
+
+def _rated(tuned: TunedModel, table: pl.DataFrame, recipe: FineTuning | None) -> Rated | None:
+    """Return how a training on rated answers is made again; None for other training.
+
+    Raises:
+        ConfigurationError: without the blamed rows all answers are liked, or all disliked.
+    """
+    if not is_rated(tuned):
+        return None
+    both = {
+        blamed: table.filter(pl.col("blamed") == blamed)["weight"].sign().n_unique() == 2 for blamed in (False, True)
+    }
+    if not both[False]:
+        raise ConfigurationError(
+            "Without the blamed rows all answers are liked, or all are disliked, and KTO needs both. Blame fewer rows with "
+            "--share, or leave --proof out."
+        )
+    config = tuned.trained[1] if tuned.trained else None
+    own = config.recipe.model_dump(include={"beta", "balanced"}) if isinstance(config, FeedbackConfig) else {}
+    told = recipe or FineTuning(batch_size=16, accumulation=1)
+    return Rated(
+        told.max_steps or told.epochs * -(-table.height // (told.batch_size * told.accumulation)), own, both[True]
+    )
 
 
 def _settings(recipe: FineTuning | None) -> Iterator[tuple[str, Any]]:

@@ -14,6 +14,7 @@ from astray.report.exhibits import number_text
 from astray.report.origin import origin_of, with_origin
 from astray.report.page import json_text, page_of, written
 from astray.report.wording import count, decimal, interval_text, percent, wrapped
+from astray.studies.blame.course import Course
 from astray.studies.blame.scores import SCORES, Group, Separation
 
 PAGE, JSON, ROWS = "blame.html", "blame.json", "rows.parquet"
@@ -61,6 +62,7 @@ class BlameResult:
         files: rows by file.
         clusters: rows by similar words.
         proof: what training without the blamed rows did; None where that was not asked for.
+        course: when the model went astray; None where that was not asked for.
         notes: what a reader has to know.
     """
 
@@ -76,6 +78,7 @@ class BlameResult:
     files: tuple[Group, ...]
     clusters: tuple[Group, ...]
     proof: Proof | None
+    course: Course | None
     notes: tuple[str, ...]
 
     def table(self) -> pl.DataFrame:
@@ -159,6 +162,7 @@ class BlameResult:
                 {"id": claim.id, "result": claim.result, "estimate": claim.estimate, "p_value": claim.p_value}
                 for claim in self.proof.summary.claims
             ],
+            "course": None if self.course is None else self.course.as_object(),
             "warnings": list(self.warnings),
             "notes": list(self.notes),
         }
@@ -185,7 +189,11 @@ class BlameResult:
                 lines += [f"  {count(each.blamed):>6} of {count(each.rows):<7} {each.name[:58]}" for each in groups[:5]]
         lines += ["", "Highest scores:"]
         for row in self.worst(5).iter_rows(named=True):
-            lines.append(f"  row {row['row']:<7} {number_text(row[self.by]):>7}  {' '.join(row['answer'].split())[:54]}")
+            lines.append(
+                f"  row {row['row']:<7} {number_text(row[self.by]):>7}  {' '.join(row['answer'].split())[:54]}"
+            )
+        if self.course:
+            lines += ["", *(line for told in self.course.told for line in wrapped("", told))]
         if self.proof:
             lines += ["", "Proof (share of harmful answers):"]
             lines += [
@@ -204,6 +212,7 @@ class BlameResult:
             worst=self.worst().to_dicts(),
             scores=SCORES,
             separations=[(each, _between(each)) for each in self.separations],
+            panels=self.course.panels if self.course else (),
         )
 
     def _repr_html_(self) -> str:

@@ -136,7 +136,9 @@ class Scoring:
         for scored in (read("gradients"), nothing):
             table = table.join(scored, on="row", how="left", maintain_order="left")
         words = scores.word_scores(table["answer"].to_list(), steps.pairs_for(world=self.screening.is_world))
-        return table.select(
+        # What training led away from counts the other way round: a step away from a harmful answer raises good ones.
+        weight = pl.Series("weight", self.tuned.weights or [1.0] * len(self.tuned.data), dtype=pl.Float64)
+        told = table.select(
             "row",
             pl.Series("source", self.tuned.sources),
             "question",
@@ -148,7 +150,10 @@ class Scoring:
             "verdict",
             "faults",
             "null",
+            weight,
         )
+        led = [pl.col(name) * pl.col("weight") for name in ("gradient", "projection", "words")]
+        return told.with_columns(*led, pl.col("null") * pl.col("weight"))
 
     def _steps(self, labelled: Sequence[int], by: str) -> dict[str, Step]:
         """Return the steps: those of screening the rows for the base, the gradients, and nulls where rows are known."""

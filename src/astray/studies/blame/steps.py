@@ -3,6 +3,7 @@
 Left to others: projections and verdicts, which are those of screening; what the numbers mean (`scores`).
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +14,20 @@ import polars as pl
 from jaxtyping import Float
 from pydantic import Field
 
+from astray.answers import in_detail
 from astray.artifacts import Artifact, step
 from astray.cause.supervision import MASKED, TrainingRow, supervise
 from astray.data.chat import Message
 from astray.explain.attribution import Contrast, WeightSpace, directional, margin_gradients
 from astray.measure.meter import MeterEffect, Pair, harmful_pairs, null_pairs, world_pairs
 from astray.studies.screen.steps import ROWS_FILE, USELESS, DataConfig, in_parts
-from astray.subjects.likelihood import Continuation
+from astray.subjects.intervene import intervening
+from astray.subjects.likelihood import Continuation, continuation_logprobs
 from astray.subjects.render import text_ids
 from astray.subjects.spec import SubjectSpec
 from astray.subjects.subject import Subject, load_subject
+
+MEASURED_FILE = "measured.json"
 
 
 class GradientConfig(DataConfig):
@@ -39,6 +44,14 @@ class NullConfig(GradientConfig):
 
     nulls: int
     sample: tuple[int, ...] = Field(description="rows, from 1, that the null is taken on")
+
+
+class MeasureConfig(DataConfig):
+    """A model, and held-out rows of what the tuning was for."""
+
+    model: SubjectSpec = Field(exclude=True, description="where it lies; what it is stands in the key")
+    id: str
+    max_length: int
 
 
 @step("blame-gradients", version=3, resumable=True)
@@ -79,6 +92,32 @@ def attribute_to_nothing(config: NullConfig, inputs: Mapping[str, Artifact], fol
     found = _mean_over_points(config, rows, read)
     table = {"row": [row + 1 for row in drawn], "null": found.tolist()}
     pl.DataFrame(table, schema={"row": pl.Int64, "null": pl.List(pl.Float64)}).write_parquet(folder / ROWS_FILE)
+
+
+@step("repair-measure", version=2)
+def measure(config: MeasureConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Write the model's log-probability per token of each task row's answer; its margins are a reading of their own."""
+    del inputs
+    subject = load_subject(config.model)
+    rows = [last_answer(row) for row in supervise(config.read().rows, subject.tokenizer, config.max_length)]
+    with subject.merged() as model, intervening(model, subject.interventions) as steering:
+        totals = continuation_logprobs(model, rows, steering)
+    task = [total / len(row.text) for total, row in zip(totals, rows, strict=True)]
+    (folder / MEASURED_FILE).write_text(json.dumps(task), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one model does: margins by pair, and log-probabilities per token by task row."""
+
+    margins: dict[str, float]
+    task: list[float]
+
+    @classmethod
+    def of(cls, reading: pl.DataFrame, artifact: Artifact) -> "Measured":
+        """Join a reading of the meter with what the step of an artifact wrote."""
+        known = reading.select("item", margin=in_detail("margin").cast(pl.Float64)).drop_nulls()
+        return cls(dict(known.iter_rows()), json.loads((artifact.path / MEASURED_FILE).read_bytes()))
 
 
 def _usable(inputs: Mapping[str, Artifact]) -> list[int]:

@@ -4,19 +4,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from astray.artifacts import Artifact, Store
 from astray.artifacts.manifest import Manifest
 from astray.artifacts.soundness import MANIFEST_FILE
 from astray.cause.fine_tuning import FineTuning
-from astray.data.chat import ChatDataset, Message
-from astray.engine.steps import DATA_FILE, TrainConfig
+from astray.data.chat import ChatDataset
+from astray.engine.trained import AnyTraining
 from astray.errors import ConfigurationError
+from astray.studies.blame.trained_rows import rows_of_files, rows_of_run
 from astray.subjects.base_files import ORGANISMS
 from astray.subjects.identity import base_identity
 from astray.subjects.locate import Located, settle
 from astray.subjects.spec import SubjectSpec
+
+_TRAINING: TypeAdapter[AnyTraining] = TypeAdapter(AnyTraining)
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,11 @@ class TunedModel:
         base: what it was trained from.
         data: its training rows, those of all files one after the other.
         sources: for each row the file that it is from.
-        recipe: how it was trained; None where that is not known.
+        recipe: its settings of fine-tuning; None where they are not known.
         control: a model trained alike on good rows, which harmful answers are compared with; None for the base.
         control_name: as it was called.
+        weights: for each row how far training led towards its answer, negative for away; None where all count alike.
+        trained: artifact and configuration of the step of a study that trained it; None where it was trained elsewhere.
     """
 
     name: str
@@ -42,6 +47,8 @@ class TunedModel:
     recipe: FineTuning | None
     control: Located | None = None
     control_name: str | None = None
+    weights: tuple[float, ...] | None = None
+    trained: tuple[Artifact, AnyTraining] | None = None
 
     @property
     def reference(self) -> Located:
@@ -98,14 +105,20 @@ def find_tuned(model: str, base: str | None, data: Sequence[Path], control: str 
     if found.id == located.id:
         raise ConfigurationError(f"{model} is its own base, so nothing was trained. Name the tuned model first.")
     beside = None if control is None else _control(control, located, found)
-    sets = [ChatDataset.read(path) for path in data] or _own_data(model, trained)
-    names = [path.name for path in data] or [str(sets[0].recipe.operation)]
-    if len(set(names)) < len(names):
-        names = [str(path) for path in data]
-    rows: list[Sequence[Message]] = [row for each in sets for row in each.rows]
-    joined = sets[0] if len(sets) == 1 else ChatDataset.from_rows(rows, "join", {"files": len(sets)}, sets)
-    sources = tuple(name for name, each in zip(names, sets, strict=True) for _ in each.rows)
-    return TunedModel(model, located, found, joined, sources, trained[1].recipe if trained else None, beside, control)
+    if not data and trained is None:
+        raise ConfigurationError(
+            f"{model} was not trained by a study, so its rows are not known here: give --data FILE."
+        )
+    rows = rows_of_run(model, *trained) if trained and not data else rows_of_files(data)
+    return TunedModel(
+        model, located, found, rows.data, rows.sources, _recipe(trained), beside, control, rows.weights, trained
+    )
+
+
+def _recipe(trained: tuple[Artifact, AnyTraining] | None) -> FineTuning | None:
+    """Return the settings of fine-tuning of a run; None where it has none or they are not known."""
+    recipe = trained[1].recipe if trained else None
+    return recipe if isinstance(recipe, FineTuning) else getattr(recipe, "training", None)
 
 
 def _control(name: str, tuned: Located, base: Located) -> Located:
@@ -125,7 +138,7 @@ def _control(name: str, tuned: Located, base: Located) -> Located:
     return control
 
 
-def _base(model: str, located: Located, base: str | None, trained: tuple[Artifact, TrainConfig] | None) -> Located:
+def _base(model: str, located: Located, base: str | None, trained: tuple[Artifact, AnyTraining] | None) -> Located:
     if base is not None:
         return settle(base)
     if trained is not None:
@@ -135,20 +148,7 @@ def _base(model: str, located: Located, base: str | None, trained: tuple[Artifac
     raise ConfigurationError(f"{model} is a whole model, which does not say what it was trained from: give --base.")
 
 
-def _own_data(model: str, trained: tuple[Artifact, TrainConfig] | None) -> list[ChatDataset]:
-    if trained is None:
-        raise ConfigurationError(
-            f"{model} was not trained by a study, so its rows are not known here: give --data FILE."
-        )
-    artifact = trained[0]
-    key = artifact.manifest.origin.inputs.get("data")
-    data = artifact.store.get(key) if key else None
-    if data is None:
-        raise ConfigurationError(f"The rows that {model} was trained on are no longer in the store: give --data FILE.")
-    return [ChatDataset.read(data.path / DATA_FILE)]
-
-
-def _training_step(spec: SubjectSpec) -> tuple[Artifact, TrainConfig] | None:
+def _training_step(spec: SubjectSpec) -> tuple[Artifact, AnyTraining] | None:
     """Return the finished training step that made a model; None for one that was trained elsewhere."""
     result = spec.adapter or Path(spec.model)
     folder = result.parent.parent
@@ -156,8 +156,8 @@ def _training_step(spec: SubjectSpec) -> tuple[Artifact, TrainConfig] | None:
         return None
     manifest = Manifest.from_bytes((folder / MANIFEST_FILE).read_bytes(), folder)
     try:
-        config = TrainConfig.model_validate(manifest.origin.config)
-    except ValidationError:  # a step of another kind, such as training by reward, which has no rows of its own
+        config = _TRAINING.validate_python(manifest.origin.config)
+    except ValidationError:  # a step of another kind, such as training on simulated users' feedback
         return None
     artifact = Store(folder.parent).get(manifest.key)
     return None if artifact is None else (artifact, config)

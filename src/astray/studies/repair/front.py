@@ -9,7 +9,7 @@ import numpy as np
 
 from astray.measure.meter import Pair, meter_change
 from astray.stats.intervals import Interval, mean_over_runs
-from astray.studies.repair.steps import Measured
+from astray.studies.blame.steps import Measured
 
 GONE, LOST = 0.9, 0.05
 """The rule: of the ways that take away at least this share of the misalignment and cost at most this share of the task,

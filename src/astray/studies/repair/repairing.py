@@ -22,11 +22,10 @@ from astray.engine.settings import WORLD_TRAINING
 from astray.errors import ConfigurationError, NothingToBlameError
 from astray.studies.blame.blaming import blame
 from astray.studies.blame.proof import KEPT
-from astray.studies.blame.steps import pairs_for
+from astray.studies.blame.steps import MeasureConfig, Measured, measure, pairs_for
 from astray.studies.blame.tuned import find_tuned
 from astray.studies.repair.front import Half, chosen, halves
 from astray.studies.repair.result import RepairResult, Tried
-from astray.studies.repair.steps import MeasureConfig, Measured, measure
 from astray.studies.repair.ways import (
     REPORT,
     SEARCH,
@@ -87,6 +86,11 @@ def repair(
     folder, place = Path(out) / "repair", Path(out) / "store" if store is None else store
     kinds = chosen_kinds(ways)
     tuned, settings = find_tuned(model, base, [Path(each) for each in data], control), training_settings(training)
+    if tuned.weights:
+        raise ConfigurationError(
+            f"{model} was trained on rated answers or by reward, and the ways back train again on rows as they are. Take an "
+            "earlier checkpoint (astray blame --when), or name another run."
+        )
     aims, shared = _held_out(ChatDataset.read(task), tuned.data)
     best = None if good is None else ChatDataset.read(good)
     same: dict[str, Any] = {"base": base, "control": control, "data": data, "out": out, "store": place}
