@@ -170,11 +170,12 @@ def _once_a_study(limits_of: Callable[..., Limits]) -> Callable[..., Limits]:
 
     @wraps(limits_of)
     def kept(
-        k: Real[np.ndarray, "studies units"],
-        n: Real[np.ndarray, "studies units"],
-        errors: tuple[float, float] = (0.0, 0.0),
+        k: Real[np.ndarray, "studies units"], n: Real[np.ndarray, "studies units"], errors: Errors = NO_ERROR
     ) -> Limits:
-        return of_one(tuple(k[0].tolist()), tuple(n[0].tolist()), errors) if len(k) == 1 else limits_of(k, n, errors)
+        if len(k) > 1:
+            return limits_of(k, n, errors)
+        false_alarms, misses = (np.asarray(each).item() for each in errors)
+        return of_one(tuple(k[0].tolist()), tuple(n[0].tolist()), (false_alarms, misses))
 
     return kept
 
