@@ -70,18 +70,13 @@ def train_kto(
     Args:
         base: subject, or its model's name or folder, as for `train_sft`; it is also the reference.
         feedback: chats with labels; only the last answer of a chat is trained on.
-        recipe: settings.
-        folder: folder for the result, logs and checkpoints.
-        probe, probe_every, checkpoint_every, on_step: as for `train_sft`.
+        recipe, folder, probe, probe_every, checkpoint_every, on_step: as for `train_sft`.
 
     Raises:
         TrainingRefusedError: the run could not have taught anything (see `preflight`).
         TrainingDivergedError: the loss or the gradient became NaN or infinite.
         ConfigurationError: the folder holds another run, or settings contradict each other.
         ChatTemplateError, AdapterMismatchError, SubjectNotFoundError, StoreError: as their names say.
-
-    Examples:
-        >>> train_kto("organism", feedback, PreferenceTuning(), Path("runs/kto")).subject
     """
     watch = Watch(probe, probe_every, checkpoint_every, on_step)
     start = settle(base)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import cache
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel
 from transformers import PreTrainedTokenizerBase
@@ -52,16 +52,7 @@ REPLY_TOKENS: dict[Judging, int] = {"two-calls": 3, "one-call": 13}
 
 
 @dataclass(frozen=True)
-class _Work:
-    """Amounts that can be multiplied."""
-
-    def times(self, factor: float) -> Self:
-        """Return so many times the work; whole numbers stay whole."""
-        return type(self)(*(type(value)(round(value * factor)) for value in astuple(self)))
-
-
-@dataclass(frozen=True)
-class Training(_Work):
+class Training:
     """Training runs; `tokens` and `flops` are extrapolated from a sample of the examples."""
 
     runs: int = 0
@@ -72,7 +63,7 @@ class Training(_Work):
 
 
 @dataclass(frozen=True)
-class Answering(_Work):
+class Answering:
     """Answers of the subject; `tokens` is a guess, `tokens_limit` cannot be exceeded, `read` counts the questions' tokens;
     `reading_flops` are operations without sampling."""
 
@@ -86,7 +77,7 @@ class Answering(_Work):
 
 
 @dataclass(frozen=True)
-class Grading(_Work):
+class Grading:
     """Calls of a grader, none where the judge is a grammar; tokens as the subject's tokenizer counts them.
 
     Two calls for each answer, alignment and coherence, or one for both; in two calls graders that tokenise numbers digit
@@ -143,7 +134,7 @@ def step_efforts(plan: StudyPlan, setting: Setting) -> dict[str, tuple[Training 
             )
         if isinstance(gold, GoldConfig):
             read = [
-                base.grading(each, gold.judge.judging).times(gold.answers / each.answers)
+                times(base.grading(each, gold.judge.judging), gold.answers / each.answers)
                 for each in sets_of(asked.evaluations)
             ]
             efforts[run.verdicts.key] = (summed(Grading, read),)
@@ -168,12 +159,6 @@ def added(efforts: Iterable[Training | Answering | Grading]) -> Effort:
 def typical_tokens(evaluation: Evaluation) -> int:
     """Guess the tokens of one answer: a usual one, or half of the limit where that is less."""
     return min(TYPICAL_ANSWER, max(1, evaluation.sampling.max_tokens // 2))
-
-
-@cache
-def counter_of(model: str) -> "WorkCounter":
-    """Return the counter of a base by its name; all who ask share its counts."""
-    return WorkCounter(model)
 
 
 class WorkCounter:
@@ -303,9 +288,9 @@ class WorkCounter:
             yield Training(1, steps, analysis.rows, tokens, float(TRAINING_FLOPS * self.parameters * tokens))
         if analysis.answers:
             share = analysis.answers / main.answers
-            yield self.answering(main).times(share)
+            yield times(self.answering(main), share)
             if setting.judge.calls_grader:
-                yield self.grading(main, setting.judge.judging).times(share)
+                yield times(self.grading(main, setting.judge.judging), share)
 
     def _mean_row(self, data: ArmData, max_length: int) -> float:
         """Return the mean tokens of a training example, from a small data set that is made in the same way."""
@@ -321,8 +306,8 @@ class WorkCounter:
         if evaluation.identity not in self._prompt_tokens:
             askings = evaluation.askings()
             # Each item is tokenised once and counted as often as it is sampled.
-            times, one = Counter(each.item.id for each in askings), {each.item.id: each for each in askings}
-            chats = [(chat, times[id]) for id, each in one.items() for chat in (each.conversation, *each.beside)]
+            counts, one = Counter(each.item.id for each in askings), {each.item.id: each for each in askings}
+            chats = [(chat, counts[id]) for id, each in one.items() for chat in (each.conversation, *each.beside)]
             tokens = prompt_ids(self.tokenizer, [chat for chat, _ in chats])
             self._prompt_tokens[evaluation.identity] = sum(
                 len(ids) * count for ids, (_, count) in zip(tokens, chats, strict=True)
@@ -344,6 +329,12 @@ class WorkCounter:
         return sum(map(len, text_ids(self.tokenizer, asked)))
 
 
+@cache
+def counter_of(model: str) -> WorkCounter:
+    """Return the counter of a base by its name; all who ask share its counts."""
+    return WorkCounter(model)
+
+
 def _calls(judging: Judging) -> int:
     """Return how often a grader is asked about each answer."""
     return 1 if judging == "one-call" else 2
@@ -354,6 +345,11 @@ def _reply_limit(judging: Judging) -> int:
     from astray.judges.rubric import settings_for
 
     return settings_for(judging).max_tokens
+
+
+def times(part: Part, factor: float) -> Part:
+    """Return so many times the work; whole numbers stay whole."""
+    return type(part)(*(type(value)(round(value * factor)) for value in astuple(part)))
 
 
 def summed(kind: type[Part], parts: Iterable[Part]) -> Part:

@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 
-from astray.engine.forecast.effort import Grading, added, counter_of, step_efforts, summed
+from astray.engine.forecast.effort import Grading, added, counter_of, step_efforts, summed, times
 from astray.engine.forecast.sensitivity import PUBLISHED_EFFECT, QUESTION_ICC, SEED_SD, claimed_kinds
 from astray.engine.gold import FEWEST, GoldConfig, sets_of
 from astray.engine.setting import Setting
@@ -99,7 +99,7 @@ def gold_calls(plan: StudyPlan, judging: Judging, answers: int) -> Grading:
         assert isinstance(asked, AnswerConfig)
         for one in sets_of(asked.evaluations):
             each = math.ceil(max(answers, FEWEST) / runs_of[run.arm.name])
-            parts.append(counter_of(asked.base).grading(one, judging).times(min(1.0, each / one.answers)))
+            parts.append(times(counter_of(asked.base).grading(one, judging), min(1.0, each / one.answers)))
     return summed(Grading, parts)
 
 
@@ -137,11 +137,11 @@ def _calls_of(plan: StudyPlan, setting: Setting, judging: Judging, share: float)
     for run in plan.runs:
         asked = run.answers.config
         assert isinstance(asked, AnswerConfig)
-        parts += [counter_of(asked.base).grading(one, judging).times(share) for one in asked.evaluations]
+        parts += [times(counter_of(asked.base).grading(one, judging), share) for one in asked.evaluations]
     for analysis in plan.analyses:
         if analysis.answers:
             whole = own.grading(setting.main, judging)
-            parts.append(whole.times(analysis.answers / setting.main.answers))
+            parts.append(times(whole, analysis.answers / setting.main.answers))
     if plan.calibration:
         judge = setting.judge.model_copy(update={"judging": judging})
         parts.append(own.labelled(replace(setting, judge=judge)))

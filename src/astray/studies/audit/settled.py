@@ -127,18 +127,7 @@ def settle_work(
     found, misfits = _fitting(every, parts, chosen, unusable, grader)
     _check_asked(named, chosen, found, misfits, evals)
     _check_grader(named, found, grader)
-    if (
-        budget is not None
-        and not any(model.served for model in named)
-        and not any(
-            part.judge not in (None, EXACT)
-            for (name, _), part in found.items()
-            if name in {model.name for model in named}
-        )
-    ):
-        raise ConfigurationError(
-            f"--budget {budget:g} is of no use here: no grader and no model behind an address is asked. Leave it out."
-        )
+    _check_budget(named, found, budget)
     by_name = {model.name: model for model in every}
     steps = {(name, part): _step(by_name[name], each, seed, through) for (name, part), each in found.items()}
     tokens, path = round(budget * 1e6) if budget else None, None if labels is None else Path(labels)
@@ -242,15 +231,25 @@ def _check_asked(
         raise ConfigurationError(f"{names[0]!r} can be asked nothing of {', '.join(chosen)}: {first.rstrip('.')}.")
 
 
+def _judged(named: Sequence[NamedModel], found: Mapping[tuple[str, str], Part]) -> list[Part]:
+    """Return what models that were named now are asked and a grader judges."""
+    names = {model.name for model in named}
+    return [part for (name, _), part in found.items() if name in names and part.judge not in (None, EXACT)]
+
+
+def _check_budget(named: Sequence[NamedModel], found: Mapping[tuple[str, str], Part], budget: float | None) -> None:
+    """Refuse a budget of tokens that nobody spends."""
+    if budget is not None and not any(model.served for model in named) and not _judged(named, found):
+        raise ConfigurationError(
+            f"--budget {budget:g} is of no use here: no grader and no model behind an address is asked. Leave it out."
+        )
+
+
 def _check_grader(named: Sequence[NamedModel], found: Mapping[tuple[str, str], Part], grader: str | None) -> None:
     """Refuse a grader that nobody needs, and one that cannot be used."""
     if grader is None:
         return
-    judged = [
-        part
-        for (name, _), part in found.items()
-        if name in {model.name for model in named} and part.judge not in (None, EXACT)
-    ]
+    judged = _judged(named, found)
     if not judged:
         why = (
             "the organism has a judge of its own"

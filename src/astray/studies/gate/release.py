@@ -18,7 +18,7 @@ from astray.artifacts.plan import Plan
 from astray.artifacts.uses import in_use
 from astray.engine.asking import all_keys, forget_subject, stored_answers
 from astray.engine.fallible import error_notes, error_of
-from astray.engine.forecast.effort import counter_of
+from astray.engine.forecast.effort import counter_of, times
 from astray.engine.forecast.speed import speed_of, time_of_local_models
 from astray.engine.forecast.verdicts import Verdicts, gold_verdicts, priced, verdicts_of
 from astray.engine.gold import GOLD, gold_notes, with_gold
@@ -180,7 +180,7 @@ def _local_time(sides: Sequence[NamedModel], release: Release, left: Sequence[in
         return ""
     asked = product(sides, release.evaluations)
     work = [
-        counter_of(side.spec.model).answering(each.model_copy(update={"samples": 1})).times(number / len(each.items))
+        times(counter_of(side.spec.model).answering(each.model_copy(update={"samples": 1})), number / len(each.items))
         for (side, each), number in zip(asked, left, strict=True)
         if side.spec and number
     ]
