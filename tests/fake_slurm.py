@@ -3,16 +3,15 @@
 Its folder ($FAKE_SLURM) holds the cluster (cluster.json), the faults still to come (faults.json) and a file a job. A
 fault strikes the next task that starts, once a file is there: "timeout", "preempt" (signals, as where
 jobs may requeue), "preempt for good", "node" (the node is lost), "memory". Leaves out: fair shares, backfill, steps.
+
+Drivers ask several times a second, each time in a process of its own: what that does not need is imported elsewhere.
 """
 
 import json
 import os
 import re
-import signal
-import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +56,8 @@ def jobs() -> dict[str, dict[str, Any]]:
 
 
 def sbatch(script: str) -> None:
+    import subprocess
+
     text = Path(script).read_text()
     given = dict(re.findall(r"^#SBATCH --([\w-]+)=?(.*)$", text, re.MULTILINE))
     cluster = read(folder() / "cluster.json")
@@ -100,6 +101,8 @@ def refuse(why: str) -> Any:
 
 def run(*names: str) -> None:
     """Runs the tasks of an array, each again while it is requeued."""
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(SLOTS) as slots:
         list(slots.map(run_task, names))
 
@@ -116,6 +119,9 @@ def run_task(name: str) -> None:
 
 def attempt(name: str) -> str:
     """Runs one task; returns the state in which it ended."""
+    import signal
+    import subprocess
+
     number, _, task = name.partition("_")
     environment = os.environ | {"SLURM_JOB_ID": number, "SLURM_PROCID": "0", "FAKE_JOB": name}
     if task:
