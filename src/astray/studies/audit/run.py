@@ -19,7 +19,7 @@ from astray.engine.gold import gold_notes
 from astray.engine.judging import ANSWERS_FILE
 from astray.engine.models import NamedModel
 from astray.engine.run import check_writable
-from astray.engine.setting import reach_judge
+from astray.engine.setting import asking_nothing, reach_judge
 from astray.errors import EmptyDataError
 from astray.judges import Calibration
 from astray.judges.config import JudgeConfig
@@ -149,7 +149,8 @@ def plan_audit(
     kept = Store(Path(out) / "store" if store is None else store)
     models = tuple(dialled(models, dial)) if dial else models
     asked = (models, evals, grader, samples, max_tokens, seed, system_file, tokenizer, budget)
-    work = settle_work(*asked, Path(out) / "audit", labels, gold, gold_grader, engine)
+    with asking_nothing():
+        work = settle_work(*asked, Path(out) / "audit", labels, gold, gold_grader, engine)
     own = {key: part for key, part in work.parts.items() if key in work.own}
     return forecast_of(work.models[: work.named], own, work.own, work.misfits, kept, prices, work.tokens)
 
