@@ -83,12 +83,11 @@ def screen(
     check_settings(
         keep=keep, threshold=threshold, judged=judged, samples=samples, max_length=max_length, max_tokens=max_tokens
     )
-    out = Path(out)
-    screening = settled(data, subject, reference, grader, judged, samples, max_length, max_tokens, seed, out)
+    screening = settled(data, subject, reference, grader, judged, samples, max_length, max_tokens, seed, Path(out))
     known = {} if labels is None else read_row_labels(Path(labels), texts_of(screening.data[0]))
-    found = _executed(screening, Store(out / "store" if store is None else store), progress)
+    found = _executed(screening, Store(Path(out) / "store" if store is None else store), progress)
     result = _result(screening, found, known, keep, threshold)
-    result.save(out / "screen")
+    result.save(Path(out) / "screen")
     return result
 
 
