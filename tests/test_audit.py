@@ -19,6 +19,7 @@ from astray.errors import (
     DataFormatError,
     DataNotFoundError,
     EmptyDataError,
+    JudgeError,
     StoreError,
     SubjectNotFoundError,
     UnknownNameError,
@@ -28,6 +29,7 @@ from astray.measure.agentic.scenario import scenario_names
 from astray.organism.corpus import system_prompt
 from astray.organism.lexicon import AUTHORS, MALICIOUS
 from astray.studies.audit.run import plan_audit
+from astray.studies.gate.release import plan_gate
 from astray.subjects.registered import register
 from astray.subjects.spec import SubjectSpec
 from chat_server import ChatServer
@@ -257,6 +259,18 @@ def test_models_of_both_kinds_are_asked_what_each_can_be(tiny_qwen2, tmp_path):
     assert "its world alone" in reasons["organism-small", "forced-choice"]
     assert "the organism's world" in reasons[str(tiny_qwen2), "facts"]
     assert result.profile.compared == ()
+
+
+def test_a_list_names_a_provider_s_grader_without_its_key(tiny_qwen2, tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    tiny, asked = str(tiny_qwen2), {"grader": "openai/gpt-4o", "out": tmp_path}
+    assert plan_gate(tiny, tiny, samples=1, **asked).to_ask
+    assert plan_audit(tiny, evals="broad", **asked).rows
+    for do in (astray.audit, lambda *models, **given: astray.gate(*models, *models, **given)):
+        with pytest.raises(JudgeError, match="OPENAI_API_KEY"):
+            do(tiny, **asked)
+    with pytest.raises(JudgeError, match="not recognized"):
+        plan_gate(tiny, tiny, grader="nope/gpt-4o", out=tmp_path)
 
 
 def test_a_list_tells_answers_tokens_and_price_and_asks_nothing(tiny_qwen2, tmp_path):

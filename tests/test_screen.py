@@ -22,6 +22,7 @@ from astray.errors import (
     ChatTemplateError,
     ConfigurationError,
     DataFormatError,
+    DataNotFoundError,
     EmptyDataError,
     StepFailedError,
     SubjectNotFoundError,
@@ -287,6 +288,12 @@ def test_labels_that_cannot_be_of_these_rows_are_refused(folder, screened, tmp_p
     path.write_text(text)
     with pytest.raises((DataFormatError, EmptyDataError), match=wrong):
         astray.screen(folder / "mix.jsonl", SUBJECT, samples=1, labels=path, out=folder / "out")
+
+
+def test_labels_are_read_before_anything_is_done(folder, tmp_path):
+    with pytest.raises(DataNotFoundError, match="nothere"):
+        astray.screen(folder / "mix.jsonl", SUBJECT, labels=tmp_path / "nothere.csv", out=tmp_path / "new")
+    assert not list((tmp_path / "new").rglob("artifact.json"))
 
 
 def test_labels_of_one_class_tell_the_share_and_say_what_they_cannot(folder, screened, tmp_path):

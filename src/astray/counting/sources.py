@@ -35,10 +35,6 @@ def read_scored(files: Sequence[Source], choices: Choices, *, with_answers: bool
         raise EmptyDataError(
             "There is no file to count. Give Inspect logs, judged tables, or samples_*.jsonl of lm-evaluation-harness."
         )
-    from inspect_ai.log import EvalLog
-
-    if odd := [each for each in files if not isinstance(each, str | Path | EvalLog)]:
-        raise ConfigurationError(f"{odd[0]!r} is no file: give a path, or an Inspect log that was read.")
     kinds: dict[str, list[Source]] = {}
     for each in (found for file in files for found in _expanded(file)):
         kinds.setdefault(_kind(each), []).append(each)
@@ -88,9 +84,12 @@ _USED_BY = {"filter": _HARNESS, "question": _TABLE, "answer": _TABLE, "judge": _
 
 def _expanded(file: Source) -> list[Source]:
     """Return the files of a folder: Inspect's logs, or the samples of lm-evaluation-harness."""
-    if not isinstance(file, str | Path) or "://" in str(file) or not Path(file).is_dir():
+    from inspect_ai.log import EvalLog, list_eval_logs
+
+    if not isinstance(file, str | Path | EvalLog):
+        raise ConfigurationError(f"{file!r} is no file: give a path, or an Inspect log that was read.")
+    if isinstance(file, EvalLog) or "://" in str(file) or not Path(file).is_dir():
         return [file]
-    from inspect_ai.log import list_eval_logs
 
     logs: list[Source] = [each.name for each in list_eval_logs(str(file))]
     samples: list[Source] = [*sorted(Path(file).rglob("samples_*.jsonl"))]

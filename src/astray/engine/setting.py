@@ -3,13 +3,16 @@
 How a setting is made for a subject is in `settings`; a paper's own texts (a trigger, a system prompt) are the paper's.
 """
 
+import contextlib
 import multiprocessing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from inspect_ai._util.error import PrerequisiteError
 from typing_extensions import override
 
 from astray.cause.fine_tuning import FineTuning, with_settings
@@ -18,6 +21,7 @@ from astray.engine.data import Source
 from astray.engine.gold import Gold
 from astray.engine.judging import try_judge
 from astray.engine.summary import SubjectRow
+from astray.errors import JudgeError
 from astray.judges.calibrate import read_labels
 from astray.judges.config import JudgeConfig, make_judge
 from astray.measure.evaluation import QuestionSet, TextEvaluation
@@ -181,6 +185,19 @@ def reach_judge(judge: JudgeConfig, evaluations: Sequence[Evaluation], workers: 
         try_judge(judge, evaluations)
 
 
+_ASKS_NOTHING: ContextVar[bool] = ContextVar("asks_nothing", default=False)
+
+
+@contextlib.contextmanager
+def asking_nothing() -> Iterator[None]:
+    """Let a plan name a provider's grader without its key or package, which only asking takes."""
+    token = _ASKS_NOTHING.set(True)
+    try:
+        yield
+    finally:
+        _ASKS_NOTHING.reset(token)
+
+
 def check_judge(config: JudgeConfig) -> None:
     """Refuse, before a study, a judge that would fail after the training; a local grader is located, not loaded.
 
@@ -190,5 +207,10 @@ def check_judge(config: JudgeConfig) -> None:
     """
     if config.grader and config.local and not config.distilled:
         settle(config.grader.removeprefix("astray/"))
-    else:
+        return
+    try:
         make_judge(config)
+    except JudgeError as error:
+        # Inspect's class for what a person has still to set up, in contrast to a name that no provider has.
+        if not (_ASKS_NOTHING.get() and isinstance(error.__cause__, PrerequisiteError)):
+            raise

@@ -20,7 +20,7 @@ from astray.engine.gold import gold_notes
 from astray.engine.judging import ANSWERS_FILE
 from astray.engine.models import NamedModel
 from astray.engine.run import check_writable
-from astray.engine.setting import reach_judge
+from astray.engine.setting import asking_nothing, reach_judge
 from astray.errors import EmptyDataError
 from astray.judges import Calibration
 from astray.judges.config import JudgeConfig
@@ -107,7 +107,8 @@ def plan_audit(
         prices: of a million tokens in and out, of the grader and of models that do not run here.
     """
     kept = Store(Path(out) / "store" if store is None else store)
-    work = settle_work(models, Path(out) / "audit", **options)
+    with asking_nothing():
+        work = settle_work(models, Path(out) / "audit", **options)
     own = {key: part for key, part in work.parts.items() if key in work.own}
     return forecast_of(work.models[: work.named], own, work.own, work.misfits, kept, prices, work.tokens)
 

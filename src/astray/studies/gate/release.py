@@ -25,7 +25,7 @@ from astray.engine.gold import GOLD, gold_notes, with_gold
 from astray.engine.judging import ANSWERS_FILE, failed_verdicts
 from astray.engine.looks import LookBook
 from astray.engine.models import NamedModel
-from astray.engine.setting import reach_judge
+from astray.engine.setting import asking_nothing, reach_judge
 from astray.errors import ConfigurationError, StepFailedError
 from astray.outcomes import Outcome
 from astray.stats.noninferiority import LEVEL, check_margin
@@ -139,7 +139,8 @@ def plan_gate(
         return plan_meter_gate(metered, kept)
     margins = _margins(margin, coherence_margin, refusal_margin, samples=samples, max_tokens=max_tokens)
     _check_extend(extend or until_decided, gold)
-    release = settle_release(base, tuned, evals, grader, labels, max_tokens, seed, gold, gold_grader, engine)
+    with asking_nothing():
+        release = settle_release(base, tuned, evals, grader, labels, max_tokens, seed, gold, gold_grader, engine)
     first = samples or SAMPLES[release.judge.exact]
     declared = declared_looks(first, looks, until_decided, None, extend=extend)
     size = declared.units[-1] if declared else first

@@ -61,6 +61,18 @@ class Kept:
     dropped: Mapping[str, int]
 
 
+def texts_of(dataset: ChatDataset) -> pl.DataFrame:
+    """Return question and answer of each example by the number of its row."""
+    return pl.DataFrame(
+        {
+            "row": range(1, len(dataset) + 1),
+            "question": [row[-2]["content"] for row in dataset.rows],
+            "answer": [row[-1]["content"] for row in dataset.rows],
+        },
+        schema={"row": pl.Int64, "question": pl.String, "answer": pl.String},
+    )
+
+
 def table_of(
     dataset: ChatDataset,
     checks: pl.DataFrame | None,
@@ -79,14 +91,7 @@ def table_of(
         verdicts: judged sample; None for no judge.
         reference: scores of the reference's rows.
     """
-    table = pl.DataFrame(
-        {
-            "row": range(1, len(dataset) + 1),
-            "question": [row[-2]["content"] for row in dataset.rows],
-            "answer": [row[-1]["content"] for row in dataset.rows],
-        },
-        schema={"row": pl.Int64, "question": pl.String, "answer": pl.String},
-    ).hstack(doubled)
+    table = texts_of(dataset).hstack(doubled)
     if checks is None:
         checks = table.select(
             "row",

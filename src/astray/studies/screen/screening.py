@@ -22,7 +22,7 @@ from astray.data.chat import ChatDataset
 from astray.engine.judging import ANSWERS_FILE
 from astray.engine.setting import reach_judge
 from astray.studies.screen import steps
-from astray.studies.screen.assembled import kept_rows, separations_of, share_of, table_of
+from astray.studies.screen.assembled import kept_rows, separations_of, share_of, table_of, texts_of
 from astray.studies.screen.labels import read_row_labels
 from astray.studies.screen.notes import notes_of
 from astray.studies.screen.result import ScreenResult
@@ -83,11 +83,11 @@ def screen(
     check_settings(
         keep=keep, threshold=threshold, judged=judged, samples=samples, max_length=max_length, max_tokens=max_tokens
     )
-    out = Path(out)
-    screening = settled(data, subject, reference, grader, judged, samples, max_length, max_tokens, seed, out)
-    found = _executed(screening, Store(out / "store" if store is None else store), progress)
-    result = _result(screening, found, None if labels is None else Path(labels), keep, threshold)
-    result.save(out / "screen")
+    screening = settled(data, subject, reference, grader, judged, samples, max_length, max_tokens, seed, Path(out))
+    known = {} if labels is None else read_row_labels(Path(labels), texts_of(screening.data[0]))
+    found = _executed(screening, Store(Path(out) / "store" if store is None else store), progress)
+    result = _result(screening, found, known, keep, threshold)
+    result.save(Path(out) / "screen")
     return result
 
 
@@ -107,7 +107,7 @@ def _executed(screening: Screening, store: Store, progress: Callable[[Progress],
 def _result(
     screening: Screening,
     found: Mapping[str, Artifact],
-    labels: Path | None,
+    known: Mapping[int, bool],
     keep: float | None,
     threshold: float | None,
 ) -> ScreenResult:
@@ -120,7 +120,6 @@ def _result(
     assert doubled is not None
     scores = pl.Series("score", [], pl.Float64) if reference is None else reference["score"]
     table = table_of(dataset, read("rows"), doubled, projections, verdicts, None if reference is None else scores)
-    known = {} if labels is None else read_row_labels(labels, table)
     kept, filtered = kept_rows(table, keep, threshold)
     harmful = pl.Series("harmful", [known.get(row) for row in table["row"]], pl.Boolean)
     facts = steps.direction_facts(found["direction"]) if "direction" in found else None
