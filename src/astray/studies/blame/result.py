@@ -183,7 +183,9 @@ class BlameResult:
                 lines += [f"  {count(each.blamed):>6} of {count(each.rows):<7} {each.name[:58]}" for each in groups[:5]]
         lines += ["", "Highest scores:"]
         for row in self.worst(5).iter_rows(named=True):
-            lines.append(f"  row {row['row']:<7} {number_text(row[self.by]):>7}  {' '.join(row['answer'].split())[:54]}")
+            lines.append(
+                f"  row {row['row']:<7} {number_text(row[self.by]):>7}  {' '.join(row['answer'].split())[:54]}"
+            )
         if self.proof:
             lines += ["", "Proof (share of harmful answers):"]
             lines += [
