@@ -30,7 +30,7 @@ def repair(model: str, as_json: bool, out: Path, **options: Any) -> None:
         result = bring_back(model, out=out, progress=bar.update, **given(options))
     show("repair", result, as_json=as_json, out=out, beside="repair.json, model (the repaired one)")
     if not as_json:
-        print(f"Before a release: astray gate {result.base} {result.folder}")
+        print(f"Before a release: {result.command}")
 
 
 _OF_RUN = (

@@ -108,7 +108,7 @@ def repair(
     _write_model(offered[name], made, folder / MODEL)
     notes = (*_notes(given, shared), *left_out(given, kinds))
     named = (model, tuned.base_name, tuned.reference_name)
-    result = RepairResult(*named, report.before, tried, name, meets, str(task), folder / MODEL, notes)
+    result = RepairResult(*named, report.before, tried, name, meets, str(task), folder / MODEL, notes, control)
     result.save(folder)
     return result
 

@@ -52,6 +52,7 @@ class RepairResult:
         task: file of the task's held-out rows.
         folder: of the repaired model.
         notes: what a reader has to know.
+        control: what harmful answers were compared with in place of the base's, if anything.
     """
 
     model: str
@@ -64,6 +65,13 @@ class RepairResult:
     task: str
     folder: Path
     notes: tuple[str, ...]
+    control: str | None = None
+
+    @property
+    def command(self) -> str:
+        """Return the command that gates the repaired model."""
+        against = "" if self.control is None else f" --evals meter --control {self.control}"
+        return f"astray gate {self.base} {self.folder}{against}"
 
     @property
     def way(self) -> Tried:
@@ -74,14 +82,13 @@ class RepairResult:
     def verdict(self) -> str:
         """Say in one sentence what was done and what it did."""
         found = self.way.report
+        gone = percent(found.gone) if found.gone <= 1 else f"all ({percent(found.gone)})"
         cost = (
             f"the task, of which the tuning taught nothing, is {decimal(found.task)} nats a token from where it was"
             if found.lost is None
             else f"{percent(found.lost)} of what the tuning taught of the task is lost"
         )
-        start = (
-            f"{self.way.what[0].upper()}{self.way.what[1:]}: {percent(found.gone)} of the misalignment is gone, {cost}"
-        )
+        start = f"{self.way.what[0].upper()}{self.way.what[1:]}: {gone} of the misalignment is gone, {cost}"
         if found.meets:
             return f"{start}."
         why = "" if self.meets else " No way met the rule in the search; this one takes away most for what it costs."
@@ -146,7 +153,7 @@ class RepairResult:
             f"# Repaired model\n\nFrom `{self.model}`, tuned from `{self.base}`. {self.verdict}\n\n"
             f"Harmful answers: {_range(self.way.report.astray, self.way.report.astray_interval)} nats a token likelier than "
             f"{self.reference} (before: {_range(self.before.astray, self.before.astray_interval)}).\n\nMade by Astray. "
-            f"Before a release: `astray gate {self.base} {self.folder}`\n"
+            f"Before a release: `{self.command}`\n"
         )
 
     def text(self) -> str:
