@@ -88,7 +88,7 @@ def intervals(title: str, note: str, rows: Sequence[Row], ticks: Sequence[float]
         parts.append(f'<line class="mark" stroke-width="3" x1="{at(row.low)}" x2="{at(row.high)}" y1="{y}" y2="{y}"/>')
         parts.append(f'<circle class="mark" cx="{at(row.value)}" cy="{y}" r="4.5"/>')
         parts.append(
-            f'<text class="quiet" x="{at(row.high) + 10}" y="{y + 5}" font-size="12">{row.value:g}{unit}</text>'
+            f'<text class="quiet" x="{at(row.high) + 10}" y="{y + 5}" font-size="12">{row.value + 0.0:g}{unit}</text>'
         )
     return "".join(parts) + "</svg>\n"
 
