@@ -17,7 +17,7 @@ from astray.engine.options import training_settings
 from astray.errors import ConfigurationError
 from astray.studies.blame import scores
 from astray.studies.blame.course import Course
-from astray.studies.blame.course_steps import Watching
+from astray.studies.blame.course_steps import Watching, check_retrainable, kept_checkpoints
 from astray.studies.blame.proof import check_provable, prove, write_parts
 from astray.studies.blame.result import BlameResult, Proof
 from astray.studies.blame.scored import LEAST, POINTS, Scoring
@@ -69,13 +69,8 @@ def blame(
         ConfigurationError and other errors of what was given, JudgeError, StepFailedError: as `screen`.
     """
     folder, place = Path(out) / "blame", Path(out) / "store" if store is None else store
-    if when and checkpoints is not None:
-        raise ConfigurationError(
-            "--when trains the run again to make checkpoints, and --checkpoints names some: give one of them."
-        )
     tuned, settings = find_tuned(model, base, [Path(each) for each in data], control), training_settings(training)
-    if proof:
-        check_provable(tuned)
+    _check_asked(tuned, when=when, checkpoints=checkpoints, proof=proof)
     scores.check_choice(by, share, len(tuned.data))
     scoring = Scoring.of(tuned, grader, judged, folder, Store(place), progress)
     change = scoring.change()
@@ -87,6 +82,20 @@ def blame(
     result = _result(tuned, table, by, share, change, known, proved, course)
     result.save(folder)
     return result
+
+
+def _check_asked(tuned: TunedModel, *, when: bool, checkpoints: Path | str | None, proof: bool) -> None:
+    """Refuse, before rows are scored, what could not be told of this model."""
+    if when and checkpoints is not None:
+        raise ConfigurationError(
+            "--when trains the run again to make checkpoints, and --checkpoints names some: give one of them."
+        )
+    if checkpoints is not None:
+        kept_checkpoints(Path(checkpoints), tuned)
+    if when:
+        check_retrainable(tuned)
+    if proof:
+        check_provable(tuned)
 
 
 def _course(

@@ -117,12 +117,7 @@ class Watching:
         )
 
     def _trained_again(self) -> Path:
-        if self.tuned.trained is None or (rows := rows_file(self.tuned.trained[0])) is None:
-            raise ConfigurationError(
-                f"{self.tuned.name} was not trained by a study whose rows are in the store, so it cannot be trained again "
-                "as it was: name the folder of its checkpoints with --checkpoints."
-            )
-        artifact, training = self.tuned.trained
+        artifact, training, rows = check_retrainable(self.tuned)
         total = json.loads((artifact.path / "steps.json").read_text(encoding="utf-8"))["steps"]
         wanted = train_again.step(
             RetrainedConfig(
@@ -189,6 +184,20 @@ class Watching:
             reach_judge(self.judge, [self._asked()], 0)
         with in_use(self.store, "blame", [step.key for step in wanted]):
             return dict(execute(wanted, self.store, workers=0, progress=self.progress))
+
+
+def check_retrainable(tuned: TunedModel) -> tuple[Artifact, AnyTraining, Path]:
+    """Return the training step of a run, its configuration and the file of its rows.
+
+    Raises:
+        ConfigurationError: it was trained elsewhere, or its rows are no longer in the store.
+    """
+    if tuned.trained is None or (rows := rows_file(tuned.trained[0])) is None:
+        raise ConfigurationError(
+            f"{tuned.name} was not trained by a study whose rows are in the store, so it cannot be trained again as it was: "
+            "name the folder of its checkpoints with --checkpoints."
+        )
+    return *tuned.trained, rows
 
 
 def kept_checkpoints(folder: Path, tuned: TunedModel) -> list[tuple[int, SubjectSpec]]:

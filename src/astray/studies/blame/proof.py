@@ -136,31 +136,21 @@ def write_proof(
         seeds: runs of each arm.
         rated: of a training on rated answers, how.
     """
-
-    def filled(data: str, rows: int) -> dict[str, Any]:
-        """Repeat rows until every arm takes as many steps: fewer steps alone leave a model less astray."""
-        return {"subset": {"data": data, "rows": rows, "repeated": True}}
-
     arms: dict[str, Any] = {
         "base": {"training": "none", "control": True, "description": "the model before it was tuned"},
         "all": {"data": ALL, "description": "trained on all rows again"},
-        "without-blamed": {"data": filled(KEPT, kept), "description": "without the blamed rows"},
+        "without-blamed": {"data": _filled(KEPT, kept), "description": "without the blamed rows"},
         "without-random": {
-            "data": filled("all", kept),
+            "data": _filled("all", kept),
             "control": True,
             "description": "without as many rows at random, others in each run",
         },
-        "blamed-alone": {"data": filled(BLAMED, total - kept), "description": "the blamed rows alone"},
+        "blamed-alone": {"data": _filled(BLAMED, total - kept), "description": "the blamed rows alone"},
     }
     settings = dict(_settings(recipe))
     if rated:  # rows are not repeated, but all arms take as many steps
         settings = {name: each for name, each in settings.items() if name != "epochs"} | {"max_steps": rated.steps}
-        parts = {"all": RATED, "without-blamed": KEPT, "without-random": RATED, "blamed-alone": BLAMED}
-        for name, file_name in parts.items():
-            arms[name] |= {"training": "kto", "data": file_name, "settings": dict(rated.settings)}
-        arms["without-random"]["rows"] = kept
-        if not rated.alone:
-            del arms["blamed-alone"]
+        _rate_arms(arms, rated, kept)
     how = {} if world or grader else _METER
     study = {
         "name": NAME,
@@ -179,6 +169,21 @@ def write_proof(
     file = folder / FILE
     file.write_text(yaml.safe_dump(study, sort_keys=False, allow_unicode=True, width=100), encoding="utf-8")
     return file
+
+
+def _filled(data: str, rows: int) -> dict[str, Any]:
+    """Repeat rows until every arm takes as many steps: fewer steps alone leave a model less astray."""
+    return {"subset": {"data": data, "rows": rows, "repeated": True}}
+
+
+def _rate_arms(arms: dict[str, Any], rated: "Rated", kept: int) -> None:
+    """Train the arms on rated answers, and leave out the one that cannot be."""
+    files = {"all": RATED, "without-blamed": KEPT, "without-random": RATED, "blamed-alone": BLAMED}
+    for name, file in files.items():
+        arms[name] |= {"training": "kto", "data": file, "settings": dict(rated.settings)}
+    arms["without-random"]["rows"] = kept
+    if not rated.alone:
+        del arms["blamed-alone"]
 
 
 def prove(
