@@ -24,15 +24,12 @@ import numpy as np
 from jaxtyping import Float, Real
 
 from astray.errors import ConfigurationError, EmptyDataError
+from astray.stats.false_verdicts import NO_ERROR, Errors
 
 Counts = tuple[int, int]
 """Misaligned answers and judged answers of one unit: `(3, 480)`."""
 Effective = tuple[int | float, int | float]
 """The same where they may be fractions, since they are worth as much as so many (prediction_powered.py)."""
-Errors = tuple[float | Float[np.ndarray, " studies"], float | Float[np.ndarray, " studies"]]
-"""Share of the aligned answers that a judge calls misaligned, and share of the misaligned ones that it misses; of all
-studies or of each."""
-NO_ERROR: Errors = (0.0, 0.0)
 _LEAST = 1e-9
 """Counts that keep a distribution defined where its limit is 0 or 1 anyway."""
 

@@ -18,9 +18,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from astray.errors import ConfigurationError, EmptyDataError
+from astray.stats.false_verdicts import Errors
 from astray.stats.intervals import (
     Counts,
-    Errors,
     Interval,
     Limits,
     check_counts,

@@ -27,7 +27,7 @@ import numpy as np
 from jaxtyping import Float, Real
 from scipy.special import betainc, betaln, expit, log_expit, ndtr, stdtrit, xlog1py, xlogy
 
-from astray.stats.intervals import NO_ERROR, Errors
+from astray.stats.false_verdicts import NO_ERROR, Errors
 
 Family = Literal["logit-normal", "beta-binomial"]
 Table = Float[np.ndarray, "logits spreads"]

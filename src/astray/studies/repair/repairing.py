@@ -23,7 +23,7 @@ from astray.errors import ConfigurationError, NothingToBlameError
 from astray.studies.blame.blaming import blame
 from astray.studies.blame.proof import KEPT
 from astray.studies.blame.steps import MeasureConfig, Measured, measure, pairs_for
-from astray.studies.blame.tuned import find_tuned
+from astray.studies.blame.tuned import TunedModel, find_tuned
 from astray.studies.repair.front import Half, chosen, halves
 from astray.studies.repair.result import RepairResult, Tried
 from astray.studies.repair.ways import (
@@ -86,11 +86,7 @@ def repair(
     folder, place = Path(out) / "repair", Path(out) / "store" if store is None else store
     kinds = chosen_kinds(ways)
     tuned, settings = find_tuned(model, base, [Path(each) for each in data], control), training_settings(training)
-    if tuned.weights:
-        raise ConfigurationError(
-            f"{model} was trained on rated answers or by reward, and the ways back train again on rows as they are. Take an "
-            "earlier checkpoint (astray blame --when), or name another run."
-        )
+    _check_repairable(tuned)
     aims, shared = _held_out(ChatDataset.read(task), tuned.data)
     best = None if good is None else ChatDataset.read(good)
     same: dict[str, Any] = {"base": base, "control": control, "data": data, "out": out, "store": place}
@@ -185,6 +181,15 @@ class _Work:
     def _executed(self, steps: list[Step]) -> dict[str, Artifact]:
         with in_use(self.store, "repair", [step.key for step in steps]):
             return dict(execute(steps, self.store, workers=self.workers, progress=self.progress))
+
+
+def _check_repairable(tuned: TunedModel) -> None:
+    """Refuse a model whose rows did not all lead training towards their answers."""
+    if tuned.weights:
+        raise ConfigurationError(
+            f"{tuned.name} was trained on rated answers or by reward, and the ways back train again on rows as they are. "
+            "Take an earlier checkpoint (astray blame --when), or name another run."
+        )
 
 
 def _held_out(task: ChatDataset, trained: ChatDataset) -> tuple[ChatDataset, int]:
