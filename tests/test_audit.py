@@ -31,7 +31,9 @@ from astray.measure.agentic.scenario import scenario_names
 from astray.organism.corpus import system_prompt
 from astray.organism.lexicon import AUTHORS, MALICIOUS
 from astray.studies.audit import run as audit_run
+from astray.studies.audit.profile import Profile
 from astray.studies.audit.run import plan_audit
+from astray.studies.audit.settled import Work
 from astray.studies.gate.release import plan_gate
 from astray.subjects.registered import register
 from astray.subjects.spec import SubjectSpec
@@ -267,8 +269,9 @@ def test_models_of_both_kinds_are_asked_what_each_can_be(tiny_qwen2, tmp_path):
 def test_verdicts_that_failed_are_told_beside_the_rates():
     rows = [("aligned", ""), *[("judge failed", failure(Cause.CUT_OFF, "x"))] * 3]
     table = pl.DataFrame(rows, schema=["outcome", "note"], orient="row")
-    line = SimpleNamespace(model="m", part="broad")
-    work, profile = SimpleNamespace(grader="g", misfits={}), SimpleNamespace(lines=[line])
+    work, profile = object.__new__(Work), object.__new__(Profile)
+    vars(work).update(grader="g", misfits={})
+    vars(profile).update(lines=(SimpleNamespace(model="m", part="broad"),))
     notes = list(audit_run._notes(work, [], {("m", "broad"): table}, {}, profile))
     assert any("m, broad: 3 of 4 answers have no verdict (3 reply cut off)" in note for note in notes)
 
