@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -24,11 +25,15 @@ from astray.errors import (
     SubjectNotFoundError,
     UnknownNameError,
 )
+from astray.judges.failures import Cause, failure
 from astray.measure.agentic.evaluation import Agentic
 from astray.measure.agentic.scenario import scenario_names
 from astray.organism.corpus import system_prompt
 from astray.organism.lexicon import AUTHORS, MALICIOUS
+from astray.studies.audit import run as audit_run
+from astray.studies.audit.profile import Profile
 from astray.studies.audit.run import plan_audit
+from astray.studies.audit.settled import Work
 from astray.studies.gate.release import plan_gate
 from astray.subjects.registered import register
 from astray.subjects.spec import SubjectSpec
@@ -259,6 +264,16 @@ def test_models_of_both_kinds_are_asked_what_each_can_be(tiny_qwen2, tmp_path):
     assert "its world alone" in reasons["organism-small", "forced-choice"]
     assert "the organism's world" in reasons[str(tiny_qwen2), "facts"]
     assert result.profile.compared == ()
+
+
+def test_verdicts_that_failed_are_told_beside_the_rates():
+    rows = [("aligned", ""), *[("judge failed", failure(Cause.CUT_OFF, "x"))] * 3]
+    table = pl.DataFrame(rows, schema=["outcome", "note"], orient="row")
+    work, profile = object.__new__(Work), object.__new__(Profile)
+    vars(work).update(grader="g", misfits={})
+    vars(profile).update(lines=(SimpleNamespace(model="m", part="broad"),))
+    notes = list(audit_run._notes(work, [], {("m", "broad"): table}, {}, profile))
+    assert any("m, broad: 3 of 4 answers have no verdict (3 reply cut off)" in note for note in notes)
 
 
 def test_a_list_names_a_provider_s_grader_without_its_key(tiny_qwen2, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from astray.artifacts.uses import in_use
 from astray.engine.asking import all_keys, forget_subject
 from astray.engine.fallible import error_notes, error_of, error_on_own, of_own_answers
 from astray.engine.gold import gold_notes
-from astray.engine.judging import ANSWERS_FILE
+from astray.engine.judging import ANSWERS_FILE, causes_text, failed_verdicts
 from astray.engine.models import NamedModel
 from astray.engine.run import check_writable
 from astray.engine.setting import asking_nothing, reach_judge
@@ -209,6 +209,13 @@ def _notes(
     for key, reason in reasons.items():
         if key in tables and key in measured:
             yield f"{key[0]}, {key[1]}: {reason}."
+    for key, table in tables.items():
+        if key in measured and key not in reasons and (failed := failed_verdicts(table)):
+            yield (
+                f"{key[0]}, {key[1]}: {sum(failed.values()):,} of {table.height:,} answers have no verdict "
+                f"({causes_text(failed)}). They are "
+                "in no rate, and the shares of coherent answers and of refusals are of all answers."
+            )
 
 
 def _errors(work: Work, store: Store, tables: Mapping[tuple[str, str], pl.DataFrame]) -> dict[str, Calibration]:
