@@ -27,8 +27,9 @@ import numpy as np
 from jaxtyping import Float, Real
 from scipy.special import betainc, betaln, expit, log_expit, ndtr, stdtrit, xlog1py, xlogy
 
-from astray.stats.intervals import NO_ERROR, Errors
-
+Errors = tuple[float | Float[np.ndarray, " studies"], float | Float[np.ndarray, " studies"]]
+"""As in intervals.py, which imports this module."""
+NO_ERROR: Errors = (0.0, 0.0)
 Family = Literal["logit-normal", "beta-binomial"]
 Table = Float[np.ndarray, "logits spreads"]
 """Log-likelihood of the counts of one cluster."""
