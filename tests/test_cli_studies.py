@@ -3,6 +3,7 @@ stream."""
 
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -107,6 +108,11 @@ def test_limits_and_defaults_stand_in_help(astray: Astray) -> None:
 
 def test_the_version_is_told(astray: Astray) -> None:
     assert astray("--version").out.startswith("astray 0.")
+
+
+def test_the_package_is_a_command_itself(astray: Astray) -> None:
+    told = subprocess.run([sys.executable, "-m", "astray", "--version"], capture_output=True, text=True, check=True)
+    assert told.stdout == astray("--version").out
 
 
 REFUSED = {
