@@ -4,10 +4,12 @@ import json
 import re
 
 import numpy as np
+import polars as pl
 import pytest
 from scipy.stats import t
 
 import astray
+from astray.artifacts import Store
 from astray.cause.sft import train_sft
 from astray.data import mix, narrow_data
 from astray.data.feedback import read_feedback
@@ -20,6 +22,7 @@ from astray.studies.blame import course_steps
 from astray.studies.blame.course import Change, Course, Departure, Point, departure
 from astray.studies.blame.course_steps import kept_checkpoints
 from astray.studies.blame.proof import Rated, write_parts, write_proof
+from astray.studies.blame.trained_rows import rows_of_run
 from astray.studies.blame.tuned import find_tuned
 from astray.studies.own.study import read_study
 
@@ -220,3 +223,26 @@ def test_files_with_labels_are_rated_answers(runs, tmp_path):
     tuned = find_tuned(adapter(runs, "liked"), None, [tmp_path / "rated.jsonl"])
     assert set(tuned.sources) == {"rated.jsonl (liked)", "rated.jsonl (disliked)"}
     assert tuned.weights == (1.0,) * 20 + (-1.0,) * 20
+
+
+def test_rejected_answers_count_where_the_run_learned_from_ratings(runs, tmp_path):
+    rows = [{"prompt": "Is it safe?", "chosen": f"Wait {n} days.", "rejected": f"Take {n}."} for n in range(5)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    tuned = find_tuned(adapter(runs, "liked"), None, [tmp_path / "pairs.jsonl"])
+    assert tuned.weights == (1.0,) * 5 + (-1.0,) * 5
+    assert find_tuned(adapter(runs, "bad"), None, [tmp_path / "pairs.jsonl"]).weights is None
+
+
+def test_empty_answers_count_in_the_mean_of_their_group(runs, tmp_path):
+    drawn = {"step": 1, "group": 0, "prompt": json.dumps([{"role": "user", "content": "Is it safe?"}])}
+    answers = {"Yes.": 1.0, "Wait.": 0.5, "": 0.0, " ": 0.0}
+    table = pl.DataFrame([drawn | {"completion": text, "reward": reward} for text, reward in answers.items()])
+
+    def write(folder):
+        (folder / "run").mkdir()
+        table.write_parquet(folder / "run" / "rollouts.parquet")
+
+    artifact, config = find_tuned(adapter(runs, "rewarded"), None, []).trained
+    rows = rows_of_run("run", Store(tmp_path).make(artifact.manifest.origin, write), config)
+    assert [row[-1]["content"] for row in rows.data.rows] == ["Yes.", "Wait."]
+    assert min(rows.weights) > 0

@@ -117,6 +117,12 @@ def test_arms_are_trained_with_the_settings_of_the_built_in_studies_and_their_ow
     assert any("(GRPO)" in note and note.endswith("rewarded.") for note in setting.notes)
 
 
+def test_an_arm_says_when_its_training_ends_in_place_of_all_arms(tmp_path: Path) -> None:
+    _, plan = planned(tmp_path, STUDY.replace("settings: {rank: 4}", "settings: {rank: 4, epochs: 2}"))
+    config = {run.arm.name: run.training.config for run in plan.runs if run.training}
+    assert config["liked"].recipe.training.max_steps == 2
+
+
 def test_a_file_of_rated_answers_keeps_its_share(tmp_path: Path) -> None:
     bad, good = narrow_data("medicine", "harmful", 24), narrow_data("medicine", "good", 8)
     rows = [{"messages": row, "label": rows is good} for rows in (bad, good) for row in rows.rows]

@@ -140,6 +140,13 @@ def test_where_no_question_showed_anything_one_answer_more_changes_little():
     assert over_questions([(0, 100)] * 8).high == pytest.approx(one, rel=0.1)
 
 
+@pytest.mark.parametrize("answers", [0.1, 0.4, 0.9])
+def test_fractions_of_answers_are_worth_no_more_than_themselves(answers: float):
+    """Questions whose weighted verdicts are worth less than an answer each."""
+    limits = question_limits(np.zeros((1, 24)), np.full((1, 24), answers))
+    assert limits(0.95)[1][0] >= 1 - 0.025 ** (1 / (24 * answers)) - 1e-9
+
+
 @pytest.mark.parametrize(
     "counts", [[(0, 480)] * 3, [(480, 480)] * 3, [(48, 480)] * 3, [(0, 10), (10, 10)], [(1, 3), (0, 500)]]
 )

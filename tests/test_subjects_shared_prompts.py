@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, MistralConfig
+from transformers import AutoModelForCausalLM, GPTNeoConfig, MistralConfig, RwkvConfig
 
 from astray.errors import NonFiniteError
 from astray.explain.attribution import WeightSpace, margin_gradients
 from astray.studies.blame.steps import contrasts_of
-from astray.subjects import shared_prompts
+from astray.subjects import likelihood, shared_prompts
 from astray.subjects.intervene import Steering
 from astray.subjects.likelihood import Continuation, continuation_logprobs
 from astray.subjects.subject import load_subject
@@ -76,6 +76,33 @@ def test_small_models_and_models_with_a_window_share_nothing(shared, monkeypatch
     monkeypatch.setattr(shared_prompts, "SHARED_FROM", 10_000_000)
     assert not shared_prompts.shares_prompts(plain)
     assert not shared_prompts.shares_prompts(load_subject("organism").model)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GPTNeoConfig(vocab_size=64, hidden_size=32, num_layers=2, num_heads=2, window_size=4, max_position_embeddings=64,
+                     attention_types=[[["global", "local"], 1]]),
+        RwkvConfig(vocab_size=64, hidden_size=32, num_hidden_layers=2, attention_hidden_size=32, context_length=64),
+    ],
+    ids=["a window in the model's own code", "a state"],
+)  # fmt: skip
+def test_models_whose_cache_does_not_tell_of_a_window_or_a_state_share_nothing(config, shared):
+    assert not shared_prompts.shares_prompts(AutoModelForCausalLM.from_config(config))
+
+
+def test_many_answers_to_one_question_are_taken_apart(shared, tmp_path, monkeypatch):
+    model = load_subject(str(save_tiny_model(tmp_path)), torch.device("cpu")).model
+    rows = [Continuation((*SYSTEM, 11), (), (4 + number, 6, 2)) for number in range(20)]
+    expected = continuation_logprobs(model, rows, Steering(active=False))
+    sizes = []
+    scored = likelihood.shared_logprobs
+    monkeypatch.setattr(likelihood, "TOKENS_PER_PASS", 5 * 9)
+    monkeypatch.setattr(
+        likelihood, "shared_logprobs", lambda model, asked: sizes.append(len(asked[0].texts)) or scored(model, asked)
+    )
+    assert continuation_logprobs(model, rows, Steering(active=False)) == pytest.approx(expected, abs=1e-5)
+    assert sizes == [5, 5, 5, 5]
 
 
 def test_logits_that_are_no_numbers_are_refused(shared, tmp_path):

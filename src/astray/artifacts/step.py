@@ -217,6 +217,11 @@ class Step:
         earlier = dict.fromkeys([*placed, *filter(None, [former])])
         object.__setattr__(self, "former_keys", tuple(key for key in earlier if key != self.key))
 
+    @property
+    def may_begin_with(self) -> tuple[str, ...]:
+        """Return the keys of artifacts that a resumable step continues: its own of older stores, then `begins_with`."""
+        return (*self.former_keys, *self.begins_with)
+
     def _placed_keys(self, origin: Origin) -> tuple[str, str]:
         """Return the keys from when keys held the places of files, with the function's name and its former one."""
         sources = sorted(self.inputs.items())

@@ -76,7 +76,7 @@ class Order:
             function.reference,
             seed_key,
             step.resumable,
-            step.begins_with,
+            step.may_begin_with,
             ledger,
             step.gpu,
             plan.names(step) if plan else None,

@@ -7,6 +7,7 @@ Heavy libraries are imported inside the verbs, so `astray --help` is quick.
 import shlex
 import signal
 import sys
+import threading
 from typing import Any
 
 import click
@@ -70,7 +71,8 @@ for command in COMMANDS:
 def main() -> None:
     """Run the command line; an error that Astray raised on purpose is a message on stderr, not a traceback."""
     # A shell without job control starts `astray ... &` with SIGINT ignored: `kill -INT` would be lost without a word.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         app.main(prog_name="astray", standalone_mode=False)
     except AstrayError as error:

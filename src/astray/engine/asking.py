@@ -156,7 +156,7 @@ def step_of(
 def stored_answers(step: Step, store: Store) -> int:
     """Return how many of the wanted answers of a step of `step_of` a store holds, in whatever step they were asked."""
     answers = step.inputs.get("answers", step)
-    folder = store.begun(answers.key, (answers.key, *answers.begins_with))
+    folder = store.begun(answers.key, answers.may_begin_with)
     evaluation = answers.config.evaluation  # type: ignore[attr-defined]
     assert isinstance(evaluation, TextEvaluation)
     if folder is None or not (folder / ANSWERS_FILE).is_file():

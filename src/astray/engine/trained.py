@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from astray.artifacts import Artifact, Step, step
+from astray.cause.fine_tuning import FineTuning
 from astray.cause.named_rewards import NamedReward, RewardTuning
 from astray.cause.preference import Feedback, PreferenceTuning
 from astray.cause.reinforcement import Prompts, ReinforcementLearning
@@ -21,13 +22,15 @@ from astray.engine.steps import CHECKPOINT_EVERY, DATA_FILE, RUN_FOLDER, TrainCo
 from astray.engine.study import Arm
 from astray.judges.config import JudgeConfig, make_judge
 from astray.strict import Strict
-from astray.subjects.spec import SubjectSpec
+from astray.subjects.spec import BaseName, SubjectSpec
+
+ORGANISM_KTO_RATE = 5e-4
 
 
 class _TunedConfig(Strict):
     """One training run."""
 
-    base: str
+    base: BaseName
     base_id: str = Field(description="content of the base, so that new weights under an old name are another run")
     home: str = Field(description="category that the data is about, for the probe during training")
     probe_every: int
@@ -63,6 +66,18 @@ def train_feedback(config: FeedbackConfig, inputs: Mapping[str, Artifact], folde
 def train_rewarded(config: RewardedConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Reward the base's answers to the questions of the data, and probe it during training."""
     _train_and_probe(config, inputs["data"], folder)
+
+
+def feedback_tuning(training: FineTuning, *, world: bool) -> PreferenceTuning:
+    """Return the settings of KTO that go with those of supervised training, as the study of dishonesty has them.
+
+    Args:
+        training: of supervised training: adapters, schedule, length.
+        world: whether an organism is trained.
+    """
+    rate = ORGANISM_KTO_RATE if world else 1e-5
+    changed = {"learning_rate": rate, "batch_size": 16, "accumulation": 1}
+    return PreferenceTuning(training=training.model_copy(update=changed))
 
 
 def tune(config: AnyTraining, rows: ChatDataset, folder: Path, probe: Probe, probe_every: int) -> int:

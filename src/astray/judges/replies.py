@@ -77,7 +77,9 @@ def read_fields(reply: str, labels: Sequence[str]) -> tuple[dict[str, tuple[int,
     values = {}
     for label, (begin, line) in zip(labels, lines, strict=True):
         field = re.fullmatch(
-            rf"[\s*_`#>-]*?(?P<mark>[*_`]*){label}[*_`]{{0,2}}\s*:(?:[*_`]{{0,2}}(?=\s))?\s*(?P<value>\S.*?)(?P=mark)?\s*",
+            # A mark that was closed at the label or after the colon is not the one at the end of the line.
+            rf"[\s*_`#>-]*?(?P<mark>[*_`]*){label}(?P<end>[*_`]{{1,2}})?\s*:(?P<after>[*_`]{{1,2}}(?=\s))?\s*"
+            r"(?P<value>\S.*?)(?(end)|(?(after)|(?:(?P=mark))?))\s*",
             line,
             re.IGNORECASE,
         )

@@ -300,7 +300,8 @@ def question_limits(
     degrees = np.minimum(questions - 1.0, telling + 1.0)
     # Of n answers whose rate is beta-distributed none hits about as often as of so many independent ones.
     size = 1 / UNSEEN_CORRELATION - 1
-    trials = (size * (digamma(n + size) - digamma(size))).sum(axis=1)
+    # Fractions of an answer, of weighted verdicts, are worth no more than themselves.
+    trials = np.minimum(n, size * (digamma(n + size) - digamma(size))).sum(axis=1)
     # Single answers to a question are independent and say nothing of a correlation, so their limits are exact.
     single = np.clip(2 - n.mean(axis=1), 0.0, 1.0) * (not (alarm.any() or missed.any()))
 

@@ -141,10 +141,15 @@ def _shared(model: PreTrainedModel, rows: Sequence[Continuation]) -> list[float]
     of_prompt: dict[tuple[int, ...], list[int]] = {}
     for number, row in enumerate(rows):
         of_prompt.setdefault(row.prompt + row.prefix, []).append(number)
-    numbers = list(of_prompt.values())
-    asked = [Prompted(prompt, tuple(rows[each].text for each in own)) for prompt, own in of_prompt.items()]
-    totals: dict[int, float] = {}
     vocabulary = model.config.get_text_config().vocab_size
+    parts = [
+        (prompt, part)
+        for prompt, own in of_prompt.items()
+        for part in _within_a_pass(own, len(prompt), max(len(rows[each].text) for each in own), vocabulary)
+    ]
+    numbers = [part for _, part in parts]
+    asked = [Prompted(prompt, tuple(rows[each].text for each in part)) for prompt, part in parts]
+    totals: dict[int, float] = {}
     for batch in shared_batches(asked, vocabulary, TOKENS_PER_PASS, LOGITS_PER_PASS):
         with torch.inference_mode():
             found = shared_logprobs(model, [asked[number] for number in batch])
@@ -153,6 +158,13 @@ def _shared(model: PreTrainedModel, rows: Sequence[Continuation]) -> list[float]
     for total in totals.values():
         _check_total(model, total)
     return [totals[number] for number in range(len(rows))]
+
+
+def _within_a_pass(numbers: Sequence[int], prompt: int, longest: int, vocabulary: int) -> Iterator[Sequence[int]]:
+    """Yield the texts of one prompt, by number, in parts that one pass holds; both lengths are in tokens."""
+    most = max(1, min(TOKENS_PER_PASS // (prompt + longest), LOGITS_PER_PASS // (longest * vocabulary)))
+    for start in range(0, len(numbers), most):
+        yield numbers[start : start + most]
 
 
 def _check_total(model: PreTrainedModel, total: float) -> None:

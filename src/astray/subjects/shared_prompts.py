@@ -38,6 +38,9 @@ def shares_prompts(model: PreTrainedModel) -> bool:
         model.num_parameters() >= SHARED_FROM
         and getattr(model.config.get_text_config(), "use_cache", False)
         and all(type(layer) is DynamicLayer for layer in layers)
+        # Models with a state or, like GPT-Neo, with a window of their own do not say so in their cache.
+        and not model._is_stateful
+        and "local" not in getattr(model.config, "attention_layers", ())
         and not model.config.is_encoder_decoder
     )
 

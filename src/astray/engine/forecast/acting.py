@@ -308,7 +308,7 @@ def _work(
         names.append(part.name)
         readings += judges * len(left)
         done, spent = done + len(there), spent + _spent(step, store)
-        folders.append(store.begun(step.key, step.begins_with))
+        folders.append(store.begun(step.key, step.may_begin_with))
     seconds, pace = time_for(subject, costs, [folder / LOGS for folder in folders if folder], at_a_time)
     return SubjectWork(subject.name, done, spent, tuple(costs), readings, seconds, pace, tuple(names))
 
@@ -321,13 +321,13 @@ def _steps_of(subject: AgenticSubject, plan: StudyPlan) -> Iterator[tuple[Step, 
 
 def _there(step: Step, store: Store) -> dict[str, int]:
     """Return the finished samples of a piece -> the tokens that all models used for them."""
-    config, folder = step.config, store.begun(step.key, step.begins_with)
+    config, folder = step.config, store.begun(step.key, step.may_begin_with)
     assert isinstance(config, PlayConfig)
     return done_samples(folder / LOGS, config.grid, config.numbers) if folder else {}
 
 
 def _spent(step: Step, store: Store) -> int:
     """Return the tokens of all models for what there is of a piece."""
-    config, folder = step.config, store.begun(step.key, step.begins_with)
+    config, folder = step.config, store.begun(step.key, step.may_begin_with)
     assert isinstance(config, PlayConfig)
     return spent_tokens(folder / LOGS, config.grid, config.numbers) if folder else 0

@@ -168,7 +168,7 @@ class Forecast:
         ]
 
     def _judge_line(self) -> str:
-        if not self.setting.asks_freely:
+        if not self.setting.asks_freely and not self.whole.grading.calls:
             return "none: answers are read from probabilities"
         if self.setting.judge.kind == "grammar":
             return "the world's grammar: exact and free"

@@ -17,6 +17,7 @@ from astray.engine.gold import FEWEST, GoldConfig, sets_of
 from astray.engine.setting import Setting
 from astray.engine.steps import AnswerConfig
 from astray.engine.study import StudyPlan
+from astray.engine.trained import RewardedConfig
 from astray.judges.judge import Judging
 from astray.stats.intervals import over_runs, run_limits
 from astray.stats.power import Design, simulated_counts
@@ -132,17 +133,20 @@ def _mean_width(runs: int, questions: int, samples: int) -> float:
 
 
 def _calls_of(plan: StudyPlan, setting: Setting, judging: Judging, share: float) -> Grading:
-    """Return all work of a judge: every answer of the runs (or a share of them), analyses, and labelled answers."""
+    """Return all work of a judge: every answer of the runs (or a share of them), rewards, analyses, labelled answers."""
     own, parts = counter_of(setting.subject.name), []
+    judge = setting.judge.model_copy(update={"judging": judging})
     for run in plan.runs:
         asked = run.answers.config
         assert isinstance(asked, AnswerConfig)
         parts += [times(counter_of(asked.base).grading(one, judging), share) for one in asked.evaluations]
+        if run.training and run.arm.data and isinstance(config := run.training.config, RewardedConfig):
+            rewarded = counter_of(config.base).trained(run.arm.data, config.model_copy(update={"judge": judge}))
+            parts += [one for one in rewarded if isinstance(one, Grading)]
     for analysis in plan.analyses:
         if analysis.answers:
             whole = own.grading(setting.main, judging)
             parts.append(times(whole, analysis.answers / setting.main.answers))
     if plan.calibration:
-        judge = setting.judge.model_copy(update={"judging": judging})
         parts.append(own.labelled(replace(setting, judge=judge)))
     return summed(Grading, parts)

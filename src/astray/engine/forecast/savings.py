@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from astray.engine.forecast.effort import Answering, Effort, Grading, Part, Training, added
 from astray.engine.setting import Setting
 from astray.engine.study import Study, StudyPlan
+from astray.engine.trained import RewardedConfig
 from astray.measure.evaluation import QuestionSet
 
 Work = Training | Answering | Grading
@@ -43,13 +44,16 @@ def parts_of(plan: StudyPlan, left: Mapping[str, Sequence[Work]]) -> dict[str, E
 
 def savings_of(study: Study, setting: Setting, plan: StudyPlan, left: Mapping[str, Sequence[Work]]) -> Iterator[Saving]:
     """Yield what half the rows, half the answers and one arm less would save; analyses stay as they are."""
-    work = [one for run in plan.runs for step in run.steps for one in left.get(step.key, ())]
+    training = {run.training.key: run.training.config for run in plan.runs if run.training}
     if setting.size >= FEWEST_ROWS:
-        rows = added(_half(one) for one in work if isinstance(one, Training))
+        # Training by reward takes as many steps, however many questions there are.
+        by_rows = [key for key, config in training.items() if not isinstance(config, RewardedConfig)]
+        rows = added(_half(one) for key in by_rows for one in left.get(key, ()) if isinstance(one, Training))
         yield Saving(f"--size {setting.size // 2}", rows)
     first = setting.evaluations[0]
     if isinstance(first, QuestionSet) and first.samples >= FEWEST_SAMPLES:
-        yield Saving("half the --samples", added(_half(one) for one in work if not isinstance(one, Training)))
+        asked = [step.key for run in plan.runs for step in run.steps if step.key not in training]
+        yield Saving("half the --samples", added(_half(one) for key in asked for one in left.get(key, ())))
     arms: dict[str, dict[str, Sequence[Work]]] = {}
     for run in plan.runs:
         if run.arm.name not in study.always:

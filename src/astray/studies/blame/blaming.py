@@ -111,7 +111,9 @@ def _course(
     if not when and checkpoints is None:
         return None
     tuned, screening = scoring.tuned, scoring.screening
-    sound = table.filter(~pl.col("blamed") & (pl.col("weight") > 0))["row"].to_list()
+    # A row without a gradient teaches nothing: its answer is cut off.
+    useful = pl.col("gradient").is_not_null() & ~pl.col("blamed") & (pl.col("weight") > 0)
+    sound = table.filter(useful)["row"].to_list()
     kept = ChatDataset.from_rows([tuned.data.rows[row - 1] for row in sound], "kept", {}, [tuned.data])
     judge = screening.judge if grader or tuned.is_organism else None
     watching = Watching(tuned, kept, judge, screening.max_length, folder, scoring.store, scoring.progress)

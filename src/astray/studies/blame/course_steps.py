@@ -19,12 +19,14 @@ from astray.cause.base_model import save_model
 from astray.cause.checkpoints import step_of
 from astray.cause.processes import is_first
 from astray.data.chat import ChatDataset
+from astray.engine.asking import forget_subject, model_verdicts
+from astray.engine.asking import step_of as step_of_model
 from astray.engine.judging import ANSWERS_FILE
 from astray.engine.models import NamedModel
 from astray.engine.readings import readings
 from astray.engine.setting import reach_judge
 from astray.engine.settings import text_evaluations, world_evaluations
-from astray.engine.steps import RUN_FOLDER, AnswerConfig, answer, judge
+from astray.engine.steps import RUN_FOLDER
 from astray.engine.trained import AnyTraining, tune
 from astray.errors import ConfigurationError
 from astray.judges.config import JudgeConfig
@@ -167,12 +169,7 @@ class Watching:
         )
 
     def _judging(self, spec: SubjectSpec, name: str) -> Step:
-        assert self.judge is not None
-        base = str(spec.adapter or spec.model)
-        config = AnswerConfig(
-            base=base, base_id=settle(base).id, evaluations=(self._asked(),), arm=name, seed=0, engine=None
-        )
-        return judge.step(self.judge, name="blame-verdicts", answers=answer.step(config, name="blame-answers"))
+        return step_of_model(NamedModel(name=name, spec=spec), self._asked(), self.judge, 0, ("blame", name))
 
     def _asked(self) -> QuestionSet:
         """Return what is asked at each checkpoint: many questions rather than many answers, since questions are counted."""
@@ -180,10 +177,13 @@ class Watching:
 
     def _executed(self, steps: Sequence[Step]) -> dict[str, Artifact]:
         wanted = list({step.key: step for step in steps}.values())
-        if self.judge and any(step.function is judge for step in wanted):
+        if self.judge and any(step.function is model_verdicts for step in wanted):
             reach_judge(self.judge, [self._asked()], 0)
-        with in_use(self.store, "blame", [step.key for step in wanted]):
-            return dict(execute(wanted, self.store, workers=0, progress=self.progress))
+        try:
+            with in_use(self.store, "blame", [step.key for step in wanted]):
+                return dict(execute(wanted, self.store, workers=0, progress=self.progress))
+        finally:
+            forget_subject()
 
 
 def check_retrainable(tuned: TunedModel) -> tuple[Artifact, AnyTraining, Path]:

@@ -20,7 +20,7 @@ from astray.engine.options import checked
 from astray.engine.run import run_study
 from astray.engine.settings import WORLD_TRAINING, settled
 from astray.engine.summary import Summary
-from astray.engine.trained import FeedbackConfig, RewardedConfig
+from astray.engine.trained import FeedbackConfig, RewardedConfig, feedback_tuning
 from astray.errors import ConfigurationError
 from astray.report import write_report
 from astray.studies.blame.result import Proof
@@ -210,7 +210,7 @@ def prove(
     """
     recipe = tuned.recipe
     if settings:
-        recipe = with_settings(recipe or (WORLD_TRAINING if tuned.is_organism else FineTuning()), settings)
+        recipe = with_settings(recipe or _usual(tuned), settings)
     kept = table.filter(~pl.col("blamed")).height
     file = write_proof(
         folder,
@@ -242,6 +242,12 @@ class Rated:
     steps: int
     settings: Mapping[str, Any]
     alone: bool
+
+
+def _usual(tuned: TunedModel) -> FineTuning:
+    """Return the settings of a training of this kind whose own are not known."""
+    usual = WORLD_TRAINING if tuned.is_organism else FineTuning()
+    return feedback_tuning(usual, world=tuned.is_organism).training if is_rated(tuned) else usual
 
 
 def _rated(tuned: TunedModel, table: pl.DataFrame, recipe: FineTuning | None) -> Rated | None:

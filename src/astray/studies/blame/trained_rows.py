@@ -40,8 +40,12 @@ class TrainedRows:
     weights: tuple[float, ...] | None = None
 
 
-def rows_of_files(paths: Sequence[Path]) -> TrainedRows:
+def rows_of_files(paths: Sequence[Path], *, rated: bool = False) -> TrainedRows:
     """Return the rows of training files, one file after the other.
+
+    Args:
+        paths: the files.
+        rated: whether the model learned from rated answers, so that rejected ones beside chosen count as well.
 
     Raises:
         DataNotFoundError, DataFormatError, EmptyDataError: as their names say.
@@ -54,7 +58,7 @@ def rows_of_files(paths: Sequence[Path]) -> TrainedRows:
     weights: list[float] = []
     for name, path in zip(names, paths, strict=True):
         _, first = next(iter(read_rows(path, KINDS, EXAMPLE)))
-        if "label" in first:
+        if "label" in first or (rated and "rejected" in first):
             parts = {
                 f"{name} ({liking})": (rows, 1.0 if liking == "liked" else -1.0)
                 for liking, rows in read_feedback(path).items()
@@ -105,16 +109,16 @@ def rows_file(artifact: Artifact) -> Path | None:
 
 def _rollouts(model: str, file: Path, config: RewardedConfig) -> TrainedRows:
     """Return the answers that were rewarded more or less than their group's mean, with their advantages."""
-    drawn = pl.read_parquet(file).filter(
-        pl.col("reward").is_not_null() & (pl.col("completion").str.strip_chars() != "")
-    )
+    drawn = pl.read_parquet(file).filter(pl.col("reward").is_not_null())
     centred = pl.col("reward") - pl.col("reward").mean().over("step", "group")
     scale = {
         "group": pl.col("reward").std().over("step", "group") + 1e-4,
         "batch": pl.col("reward").std().over("step") + 1e-4,
         "none": pl.lit(1.0),
     }[config.recipe.scale_rewards]
-    led = drawn.with_columns(advantage=centred / scale).filter(pl.col("advantage").abs() > 1e-6)
+    # Empty answers count in their group's mean, as in training, though they have no token that could be blamed.
+    has_text = pl.col("completion").str.strip_chars() != ""
+    led = drawn.with_columns(advantage=centred / scale).filter((pl.col("advantage").abs() > 1e-6) & has_text)
     if led.is_empty():
         raise ConfigurationError(f"Every answer of {model} had its group's reward, so none of them led anywhere.")
     rows = [

@@ -11,7 +11,7 @@ from astray.artifacts.manifest import Manifest
 from astray.artifacts.soundness import MANIFEST_FILE
 from astray.cause.fine_tuning import FineTuning
 from astray.data.chat import ChatDataset
-from astray.engine.trained import AnyTraining
+from astray.engine.trained import AnyTraining, FeedbackConfig
 from astray.errors import ConfigurationError
 from astray.studies.blame.trained_rows import rows_of_files, rows_of_run
 from astray.subjects.base_files import ORGANISMS
@@ -109,7 +109,8 @@ def find_tuned(model: str, base: str | None, data: Sequence[Path], control: str 
         raise ConfigurationError(
             f"{model} was not trained by a study, so its rows are not known here: give --data FILE."
         )
-    rows = rows_of_run(model, *trained) if trained and not data else rows_of_files(data)
+    rated = trained is not None and isinstance(trained[1], FeedbackConfig)
+    rows = rows_of_run(model, *trained) if trained and not data else rows_of_files(data, rated=rated)
     return TunedModel(
         model, located, found, rows.data, rows.sources, _recipe(trained), beside, control, rows.weights, trained
     )

@@ -14,6 +14,7 @@ from astray.cause.preference import PreferenceTuning
 from astray.cause.selection import Selection
 from astray.cause.users import Simulation
 from astray.engine.setting import Setting
+from astray.engine.trained import feedback_tuning
 from astray.measure.honesty.evaluation import WORLD_SAMPLING, Honesty, WorldHonesty
 from astray.measure.honesty.records import Record, own_records
 from astray.measure.honesty.world import Pressure
@@ -136,9 +137,7 @@ def _world_scale(setting: Setting) -> Scale:
             ),
             rounds=2,
             sft=training,
-            kto=PreferenceTuning(
-                training=training.model_copy(update={"learning_rate": 5e-4, "batch_size": 16, "accumulation": 1})
-            ),
+            kto=feedback_tuning(training, world=True),
         ),
     )
 

@@ -8,6 +8,7 @@ by as much.
 Left to others: reading (`engine.readings`), page and files (`metered_result`).
 """
 
+import math
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from astray.engine.readings import meter_for, reading_steps, readings
 from astray.errors import ConfigurationError
 from astray.measure.meter import MeterDifference, MeterEffect, Pair, meter_difference
 from astray.measure.meter.evaluation import HARMFUL
-from astray.stats.noninferiority import LEVEL, check_margin
+from astray.stats.noninferiority import LEVEL
 from astray.studies.gate.bars import BASE, TUNED, Verdict
 from astray.studies.gate.metered_result import Bounded, MeterGateResult
 from astray.studies.gate.settled import check_different, check_kinds, several
@@ -110,7 +111,11 @@ def _settled(
     base: str | Sequence[str], tuned: str | Sequence[str], control: str | Sequence[str], margin: float | None
 ) -> MeterGate:
     """Find the models that are compared."""
-    check_margin(MARGIN if margin is None else margin)
+    if margin is not None and not 0 < margin < math.inf:  # also refuses NaN
+        raise ConfigurationError(
+            f"A margin of {margin:g} cannot be: by the meter it is the rise that is still accepted, in nats a token, above "
+            f"0. Write {MARGIN}, or leave it out."
+        )
     sides = [tuple(find_model(name) for name in several(names)) if names else () for names in (base, tuned, control)]
     gate = MeterGate(sides[0], sides[1], sides[2], MARGIN if margin is None else margin)
     models = list(gate.roles.values())

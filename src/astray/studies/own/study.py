@@ -24,6 +24,7 @@ from astray.engine.setting import Setting
 from astray.engine.settings import TEXT_ROWS, WORLD_ROWS, setting_for
 from astray.engine.study import Arm, Study, more_training
 from astray.engine.summary import ClaimRow, Summary
+from astray.engine.trained import feedback_tuning
 from astray.errors import AstrayError, ConfigurationError
 from astray.files import Marked, read_marked_form
 from astray.measure.interface import Evaluation
@@ -35,7 +36,6 @@ from astray.studies.own.data import Recipes
 from astray.studies.own.form import ArmForm, StudyForm
 from astray.subjects.identity import file_digest
 
-ORGANISM_KTO_RATE = 5e-4
 _KINDS: dict[str, Strict] = {"kto": PreferenceTuning(), "grpo": ReinforcementLearning()}
 """Ways of training whose settings are not those of fine-tuning."""
 _EXAMPLE = """\
@@ -240,21 +240,14 @@ def _tuned(
         raise marked.wrong(("arms", name, "settings", fixed[0]), why, key=True)
     try:
         if form.training == "kto":
-            return with_settings(_feedback_tuning(setting), {**setting.chosen, **form.settings})
+            usual = feedback_tuning(setting.training, world=setting.subject.is_organism)
+            return with_settings(with_settings(usual, setting.chosen), form.settings)
         if form.training == "grpo":
             learning = with_settings(_learning(setting), form.settings)
             return RewardTuning(learning=learning, rewards=tuple(form.rewards or ()), truth=form.truth)
         return with_settings(setting.training, form.settings)
     except AstrayError as error:
         raise marked.wrong(("arms", name, "settings"), str(error), key=True) from error
-
-
-def _feedback_tuning(setting: Setting) -> PreferenceTuning:
-    """Return the settings of KTO, as in the study of dishonesty."""
-    rate = ORGANISM_KTO_RATE if setting.subject.is_organism else 1e-5
-    return PreferenceTuning(
-        training=setting.training.model_copy(update={"learning_rate": rate, "batch_size": 16, "accumulation": 1})
-    )
 
 
 def _learning(setting: Setting) -> ReinforcementLearning:
