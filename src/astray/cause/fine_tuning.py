@@ -145,7 +145,7 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
         return cast(Recipe, validated(type(recipe), before | own))
     except ValidationError as error:
         wrong = "; ".join(
-            f"{f'{name}={settings[name]}: ' if (name := str(one['loc'][0])) in settings else ''}"
+            f"{''.join(f'{name}={settings[name]}: ' for name in map(str, one['loc'][:1]) if name in settings)}"
             f"{reason(one)[:1].lower()}{reason(one)[1:]}"
             for one in error.errors()
         )
