@@ -121,7 +121,7 @@ def test_text_in_another_encoding_is_an_error_with_its_line(tmp_path: Path) -> N
 def test_compressed_data_under_a_plain_name_says_so(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_bytes(gzip.compress(GOOD.encode()))
-    with pytest.raises(DataFormatError, match=r"compressed: end its name in \.jsonl\.gz"):
+    with pytest.raises(DataFormatError, match=r"compressed with gzip: end its name in \.jsonl\.gz"):
         list(read_chat(path))
 
 

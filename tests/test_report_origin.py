@@ -15,7 +15,7 @@ from report_example import write_example
 def test_each_page_tells_its_results_and_its_day(tmp_path: Path) -> None:
     folder = write_example(tmp_path, answers=240)
     pages = write_pages(folder, pl.read_parquet(folder / "answers.parquet"))
-    assert len(pages) == 7
+    assert len(pages) == 8
     for kind, path in pages.items():
         told = re.findall(r"[Rr]esults (?:<code>)?([0-9a-f]{12})\b", path.read_text(encoding="utf-8"))
         assert [len(told), len(set(told))] == [2, 1], kind

@@ -373,9 +373,9 @@ def corrected_difference(
     z_squared = float(ndtri((1 - interval.level) / 2)) ** 2
     low, high = _fieller(
         numerator=np.full(2, estimate),
-        denominator=caught_rate + passed_rate - 1,
+        denominator=np.repeat(caught_rate + passed_rate - 1, 2),
         numerator_variance=np.square([estimate - interval.low, interval.high - estimate]) / z_squared,
-        denominator_variance=caught_variance + passed_variance,
+        denominator_variance=np.repeat(caught_variance + passed_variance, 2),
         covariance=0.0,
         z_squared=z_squared,
     )
