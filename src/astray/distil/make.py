@@ -71,7 +71,6 @@ def distil(
             group can be left out.
     """
     paths = [Path(each) for each in ([labels] if isinstance(labels, Path | str) else labels)]
-    located = base_of(base)
     folder = _free_folder(name or re.sub(r"[^\w.-]+", "-", Path(base).name), out)
     answers = read_scored(paths)
     kinds = tuple(kind for kind in get_args(Group) if len(set(answers.groups(kind))) > 1)
@@ -80,6 +79,7 @@ def distil(
             "All scored answers are of one model and to one question, so nothing can be left out to measure the judge's "
             "error on. Give answers of another model, or to other questions."
         )
+    located = base_of(base)  # which may have to be fetched, so after all that may be refused
     subject = load_subject(located.spec.model_copy(update={"dtype": located.precision}))
     views = _views(subject, answers, progress)
     shown: list[Figures] = []

