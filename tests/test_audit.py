@@ -109,7 +109,9 @@ def test_a_further_model_extends_the_page_and_nothing_is_asked_twice(tmp_path, m
     assert (line.unit, line.judge, line.coherent) == ("question", "world grammar", line.rate.denominator / 120)
 
     page = (tmp_path / "audit" / "audit.html").read_text(encoding="utf-8")
-    assert re.search(r"Worst of 2 evaluations: world, misaligned rate <b>\S+%</b>.*minus organism-small: <b>\S+%</b>", page)
+    assert re.search(
+        r"Worst of 2 evaluations: world, misaligned rate <b>\S+%</b>.*minus organism-small: <b>\S+%</b>", page
+    )
     assert page.index('id="part-world"') < page.index('id="part-facts"') < page.index('id="answers"')
     told = json.loads((tmp_path / "audit" / "audit.json").read_text(encoding="utf-8"))
     assert [each["name"] for each in told["models"]] == [bad, "organism-small"]
