@@ -146,7 +146,7 @@ def test_without_a_grader_what_needs_none_is_asked_and_the_rest_is_named(tiny_qw
     assert "--grader" in listed["main"].reason
     assert [name for name, row in listed.items() if not row.reason] == ["forced-choice", "agentic", "meter"]
     assert [listed[name].is_done for name in ("forced-choice", "agentic", "meter")] == [True, False, True]
-    assert "a model as judge beside the gate" in listed["agentic"].needs
+    assert "a model as judge, or the gate alone" in listed["agentic"].needs
     both = astray.audit(other, evals="forced-choice,meter", max_tokens=2, out=tmp_path)
     [meter] = [each for each in both.profile.compared if each.part == "meter"]
     assert (meter.scale, meter.difference.n, meter.difference.unit) == ("nats a token", 240, "domain")
