@@ -3,13 +3,14 @@
 Mixes with 1, 5, 10 and 25% harmful rows among good ones of the same three domains are screened as `astray screen` does
 it. Every row's label is known here, so precision at the true count and average precision are exact; beside them stand
 20 random directions of the same norm, the answers' length (both in the better of their two orders) and chance. With
-`--time` only the time of 10,000 rows is taken.
+`--time` only the time and the peak memory of that many rows are taken.
 
     python benchmarks/screen.py                 # the table of docs/screen.md, about five minutes on two cores
-    python benchmarks/screen.py --time
+    python benchmarks/screen.py --time 10000
 """
 
 import argparse
+import resource
 import tempfile
 import time
 from pathlib import Path
@@ -61,20 +62,21 @@ def line(kind: NarrowKind, share: float, rows: int, seed: int, folder: Path) -> 
 
 
 def main() -> None:
-    """Print the table, or the time of 10,000 rows."""
+    """Print the table, or the time of one mix."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--time", action="store_true")
+    parser.add_argument("--time", type=int, metavar="ROWS")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        if given.time:
-            path = mix(drawn("harmful", 10_000, 0), drawn("good", 10_000, 1), 0.05, size=10_000).write(
-                Path(folder) / "data.jsonl"
-            )
+        if rows := given.time:
+            bad, good = drawn("harmful", rows, 0), drawn("good", rows, 1)
+            path = mix(bad, good, 0.05, size=rows).write(Path(folder) / "data.jsonl")
             began, processor = time.perf_counter(), time.process_time()
             screen(path, "organism", out=folder)
-            print(f"10,000 rows: {time.perf_counter() - began:.0f} s, {time.process_time() - processor:.0f} s of CPU")
+            took, used = time.perf_counter() - began, time.process_time() - processor
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # Linux: in KiB
+            print(f"{rows:,} rows: {took:.0f} s, {used:.0f} s of CPU, {memory:.2f} GiB at the peak")
             return
         print(
             "| rows | harmful | | precision at the true count | average precision | random | length | length at the "

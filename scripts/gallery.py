@@ -24,7 +24,7 @@ from claims_picture import Row, intervals
 
 ROOT = Path(__file__).resolve().parents[1]
 STORED, MADE = ROOT / "gallery", "made.json"
-TUNED, HARMFUL = "emergent-misalignment-mix-25-0", "emergent-misalignment-harmful-medicine-0"
+TUNED, HARMFUL = "emergent-misalignment-mix-25-5", "emergent-misalignment-harmful-medicine-5"
 
 
 class Entry(NamedTuple):
@@ -43,13 +43,13 @@ class Entry(NamedTuple):
     title: str
 
 
-def _study_entry(study: str) -> Entry:
+def _study_entry(study: str, size: str = "--quick") -> Entry:
     files = ("summary.json", "answers.parquet", "dynamics.parquet")
-    return Entry(study, f"astray run {study} --quick", tuple(f"{study}/{file}" for file in files), "")
+    return Entry(study, f"astray run {study} {size}", tuple(f"{study}/{file}" for file in files), "")
 
 
 COMMANDS = (
-    _study_entry("emergent-misalignment"),
+    _study_entry("emergent-misalignment", "--seeds 8 --first-seed 5"),  # as `make demo` runs it
     Entry("audit", f"astray audit {HARMFUL} organism", ("audit/audit.json", "audit/audit.html"), "An audit"),
     Entry(
         "gate-fails",

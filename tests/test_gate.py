@@ -176,6 +176,7 @@ def test_an_undecided_bar_is_a_failure_of_its_own_type_for_release_tools(tmp_pat
     assert all("Undecided: The answers cannot tell." in each.get("message") for each in suite.iter("failure"))
     assert {each.get("name"): each.get("value") for each in suite.iter("property")}["verdict"] == "undecided"
     assert (suite.get("errors"), suite.get("failures")) == ("0", str(len(kinds)))
+    assert max(map(len, result.text().splitlines())) <= 80
     shown = result._repr_html_()
     assert "<table>" in shown
     assert "Undecided" in shown

@@ -200,6 +200,7 @@ def test_faults_of_rows_are_those_of_preflight(tiny_qwen2, tmp_path):
     assert faults[2] == [row_faults.RowFault.CONTROL_TOKEN]
     assert row_faults.RowFault.CUT in faults[3]
     assert found.table()["reasons"].to_list()[1][0] == "the same as row 1"
+    assert found.worst()["row"].to_list()[-1] == 2  # what is shown already
     recipe = WORLD_TRAINING.model_copy(update={"max_length": 64})
     few = ChatDataset.from_rows(TWICE.rows + TWICE.rows[:1] * 50)
     report = preflight(str(tiny_qwen2), few, recipe)

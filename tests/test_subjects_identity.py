@@ -124,3 +124,22 @@ def test_a_spec_refuses_unknown_keys_and_an_empty_name() -> None:
         SubjectSpec(model="organism", adaptor=Path("x"))  # type: ignore[call-arg]
     with pytest.raises(ConfigurationError):
         SubjectSpec(model="")
+
+
+def test_a_folder_is_the_same_subject_however_its_path_is_written(
+    tiny_qwen2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_qwen2, tmp_path / "tiny")
+    monkeypatch.chdir(tmp_path)
+    plain = settle("tiny")
+    for name in (
+        "./tiny",
+        "tiny/",
+        "./tiny/",
+        ".//tiny",
+        f"{tmp_path}/./tiny",
+        "../" + tmp_path.name + "/tiny",
+        "./tiny:float32",
+    ):
+        assert settle(name).id == plain.id, name
+    assert settle("./tiny/").spec == plain.spec

@@ -206,7 +206,7 @@ def _columns(
         if runs
         else []
     )
-    return found, [f"Guessed of {path.name}: {', '.join(guessed)}.", *hint] if guessed else hint
+    return found, [f"Recognised in {path.name} by name: {', '.join(guessed)}.", *hint] if guessed else hint
 
 
 def _scored_rows(

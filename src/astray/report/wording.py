@@ -58,8 +58,18 @@ def count(value: int) -> str:
 
 
 def wrapped(lead: str, text: str, width: int = 80) -> list[str]:
-    """Return a text in lines for a terminal, the first one behind a lead, the others below its end."""
-    return textwrap.wrap(text, width, initial_indent=lead, subsequent_indent=" " * len(lead)) or [lead]
+    """Return a text in lines for a terminal, the first one behind a lead, the others below its end.
+
+    Names, paths and options stay whole, to be copied: one that is longer than the line stands out of it.
+    """
+    wrapper = textwrap.TextWrapper(
+        width,
+        initial_indent=lead,
+        subsequent_indent=" " * len(lead),
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    return wrapper.wrap(text) or [lead]
 
 
 def level(interval: IntervalRow) -> str:

@@ -172,10 +172,11 @@ def _settled(spec: SubjectSpec, named: tuple[str, ...]) -> Located:
             "of one of them."
         )
     found = resolve(spec.model)
-    if found.model == spec.model and not found.adapter and not (folder and (folder / SUBJECT_FILE).is_file()):
-        base = base_folder(spec.model)
+    itself = str(folder or spec.model)  # "model" for "./model" and "model/" too, as `resolve` writes it
+    if found.model == itself and not found.adapter and not (folder and (folder / SUBJECT_FILE).is_file()):
+        base = base_folder(itself)
         if not is_adapter(base):
-            return Located(_checked(spec), base)
+            return Located(_checked(spec.model_copy(update={"model": itself})), base)
         found = _in_folder(base)  # an adapter of the hub
     clashing = [
         part

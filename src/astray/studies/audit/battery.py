@@ -76,7 +76,7 @@ class Part:
         """Return its requirements, in words."""
         found = {str(need) for need in self.evaluation.needs - {Need.GRADER}}
         if self.name == AGENTIC:
-            found |= {"tools or the text protocol", "a model as judge beside the gate"}
+            found |= {"tools or the text protocol", "a model as judge, or the gate alone"}
         elif self.judge != EXACT and needs_grader(self.evaluation):
             found.add(Need.GRADER)
         return tuple(sorted(found)) or ("nothing",)

@@ -18,7 +18,7 @@ from typing_extensions import override
 from astray.engine.findings import interval_row
 from astray.report.origin import origin_of, with_origin
 from astray.report.page import json_text, page_of, written
-from astray.report.wording import interval_text, percent
+from astray.report.wording import interval_text, percent, wrapped
 from astray.stats.rates import Rate
 from astray.studies.gate.bars import Bar, Verdict
 
@@ -93,17 +93,18 @@ class GateReport(ABC):
         return home / PAGE
 
     def text(self) -> str:
-        """Return verdict and bars for a terminal."""
-        shown = [f"{self.verdict}: {self.tuned} against {self.reference}{self.at}"]
+        """Return verdict and bars for a terminal of 80 columns."""
+        shown = wrapped("", f"{self.verdict}: {self.tuned} against {self.reference}{self.at}")
         for line in self.lines:
-            shown.append(
-                f"  {line['verdict']:<9}  {line['says']}: {line['difference']}, bounds {line['bounds']}, margin "
-                f"{line['margin']}"
-            )
-            shown.append(f"             {line['detail']}")
-            shown += [f"             {line['advice']}"] if line["advice"] else []
-        shown += [f"  beside it  {each}" for each in self.beside]
-        return "\n".join([*shown, *(f"Note: {note}" for note in self.notes)])
+            found = f"{line['says']}: {line['difference']}, bounds {line['bounds']}, margin {line['margin']}"
+            shown += wrapped(f"  {line['verdict']:<9}  ", found)
+            for more in filter(None, (line["detail"], line["advice"])):
+                shown += wrapped(" " * 13, more)
+        for each in self.beside:
+            shown += wrapped("  beside it  ", each)
+        for note in self.notes:
+            shown += wrapped("Note: ", note)
+        return "\n".join(shown)
 
     def markdown(self) -> str:
         """Return the comment for a pull request."""

@@ -58,7 +58,7 @@ class ScreenResult:
         return self.rows.drop("random")
 
     def worst(self, wanted: int = SHOWN_ROWS) -> pl.DataFrame:
-        """Return the rows to look at first: judged misaligned, then by their score, then those with most reasons."""
+        """Return the rows to look at first: judged misaligned, then by score; repeats of an earlier row come last."""
         return worst_rows(self.table(), wanted)
 
     def save(self, folder: Path | str) -> Path:
