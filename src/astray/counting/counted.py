@@ -54,18 +54,17 @@ class Counted:
     def table(self) -> pl.DataFrame:
         """Return a row a rate and a difference: name, side, counts, estimate, limits, method, unit, and the same
         corrected."""
-        rows = []
+        rows: list[tuple[object, ...]] = []
         for each in self.rates:
             outcomes = "; ".join(each.judges), json.dumps(dict(each.outcomes), ensure_ascii=False)
             counts = each.numerator, each.denominator, each.rate, *_limits(each.interval), each.unit, *outcomes
-            rows.append(
-                (each.name, each.side, *each.group, *counts, each.corrected, *_limits(each.corrected_interval)[:2])
-            )
+            corrected = each.corrected, *_limits(each.corrected_interval)[:2]
+            rows.append((each.name, each.side, *each.group, *counts, *corrected))
         for difference in self.differences:
             found = difference.difference
-            counts = None, None, found.estimate, *_limits(found.interval), found.unit, "", None
+            told = None, None, found.estimate, *_limits(found.interval), found.unit, "", None
             corrected = difference.corrected, *_limits(difference.corrected_interval)[:2]
-            rows.append(("difference", "difference", *difference.group, *counts, *corrected))
+            rows.append(("difference", "difference", *difference.group, *told, *corrected))
         texts, numbers = pl.String(), pl.Float64()
         schema: dict[str, pl.DataType] = {
             **dict.fromkeys(("name", "side", *(f"by {name}" for name in self.by)), texts),
