@@ -7,7 +7,7 @@ evaluation).
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from pydantic import Field
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from inspect_ai.model import ModelOutput
 
 
+@runtime_checkable
 class _Identified(Protocol):
     @property
     def id(self) -> str: ...
