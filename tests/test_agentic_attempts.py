@@ -15,9 +15,8 @@ from astray.measure.agentic import play as agentic_play
 from astray.measure.agentic.counting import executed
 from astray.measure.agentic.factors import BASELINE
 from astray.measure.agentic.grid import Grid
-from astray.measure.agentic.judge_again import judge_again
 from astray.measure.agentic.logs import done_samples, finished
-from astray.measure.agentic.play import LOGS, Part
+from astray.measure.agentic.play import LOGS, Part, judge_again
 from astray.measure.agentic.render import render
 from astray.measure.agentic.scenario import load_scenario
 from astray.measure.agentic.subjects import AgenticSubject

@@ -22,7 +22,7 @@ from astray.measure.agentic.subjects import AgenticSubject
 from astray.measure.agentic.table import CONDUCT_SCHEMA
 from astray.stats.intervals import wilson
 from astray.stats.judge_error import corrected_rate
-from astray.studies.agentic_misalignment.judge_tables import corrected_table, error_table
+from astray.studies.agentic_misalignment.exhibits import corrected_table, error_table
 from astray.studies.agentic_misalignment.options import AgenticOptions
 from playing import study_of
 from scripted_grader import scripted_model, spoken

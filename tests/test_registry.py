@@ -10,8 +10,8 @@ from pathlib import Path
 import inspect_ai
 from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log
 
-from astray.inspect_errors import tell_errors
 from astray.measure.inspect_driver import table_from_log
+from astray.registry import tell_errors
 
 
 def inspect_eval(folder: Path, *arguments: str) -> list[EvalLog]:

@@ -15,20 +15,28 @@ grader=openai/gpt-4o --model-role grader_b=anthropic/claude-sonnet-4-0 inspect e
 judges=none --model astray/scripted/always
 """
 
+import sys
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
 from inspect_ai.model import GenerateConfig, ModelAPI, modelapi
 
-from astray.inspect_errors import tell_errors
+from astray.errors import AstrayError
 from astray.judges.distilled import PREFIX as DISTILLED
-from astray.measure.agentic.registered import agentic_misalignment
 from astray.measure.agentic.scripted import PREFIX as SCRIPTED
 from astray.measure.agentic.scripted import ScriptedAPI
-from astray.measure.deception.task import deception
-from astray.measure.honesty.task import honesty
-from astray.measure.reward_hacking.task import alignment_faking, alignment_questions, goals, research_sabotage
-from astray.measure.tasks import emergent_misalignment, forced_choice
+from astray.measure.tasks import (
+    agentic_misalignment,
+    alignment_faking,
+    alignment_questions,
+    deception,
+    emergent_misalignment,
+    forced_choice,
+    goals,
+    honesty,
+    research_sabotage,
+)
 from astray.sandbox.environment import AstraySandbox
 from astray.subjects.provider import SubjectAPI
 
@@ -45,8 +53,6 @@ __all__ = [
     "honesty",
     "research_sabotage",
 ]
-
-tell_errors()
 
 
 @modelapi("astray")
@@ -70,3 +76,25 @@ def _provided(
 
         made = DistilledAPI
     return made(model_name, base_url, api_key, config, **arguments)
+
+
+_COMMAND_LINE = "inspect_ai."
+
+
+def tell_errors() -> None:
+    """Put Astray's errors before the hook that Inspect's command line has set; where it has set none, as in a script,
+    nothing is changed."""
+    usual = sys.excepthook
+    if not getattr(usual, "__module__", "").startswith(_COMMAND_LINE):
+        return
+
+    def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, AstrayError):
+            print(f"astray: {error}", file=sys.stderr)
+        else:
+            usual(kind, error, trace)
+
+    sys.excepthook = tell
+
+
+tell_errors()

@@ -224,3 +224,8 @@ def _input(store: Store, name: str, key: str, expected: Sequence[str]) -> Artifa
             "Run the same again."
         )
     return artifact
+
+
+def last_line(text: str) -> str:
+    """Return the last line of what a place says, which names the cause."""
+    return text.strip().rsplit("\n", 1)[-1]

@@ -1,7 +1,7 @@
 """Result of a count, shown as text of 80 columns, one JSON object, a table, and a small page."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from io import StringIO
@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from astray.counting.results import CountedDifference, CountedRate
 from astray.counting.rules import Rule
-from astray.engine.summary import IntervalRow
+from astray.engine.findings import interval_object
 from astray.judges.calibrate import Calibration
 from astray.report.origin import origin_of, with_origin
 from astray.report.page import json_text, page_of, written
@@ -52,16 +52,62 @@ class Counted:
     notes: tuple[str, ...]
 
     def table(self) -> pl.DataFrame:
-        """Return a polars table with a row for each rate and difference."""
-        return as_table(self)
+        """Return a row a rate and a difference: name, side, counts, estimate, limits, method, unit, and the same
+        corrected."""
+        rows: list[tuple[object, ...]] = []
+        for each in self.rates:
+            outcomes = "; ".join(each.judges), json.dumps(dict(each.outcomes), ensure_ascii=False)
+            counts = each.numerator, each.denominator, each.rate, *_limits(each.interval), each.unit, *outcomes
+            corrected = each.corrected, *_limits(each.corrected_interval)[:2]
+            rows.append((each.name, each.side, *each.group, *counts, *corrected))
+        for difference in self.differences:
+            found = difference.difference
+            told = None, None, found.estimate, *_limits(found.interval), found.unit, "", None
+            corrected = difference.corrected, *_limits(difference.corrected_interval)[:2]
+            rows.append(("difference", "difference", *difference.group, *told, *corrected))
+        texts, numbers = pl.String(), pl.Float64()
+        schema: dict[str, pl.DataType] = {
+            **dict.fromkeys(("name", "side", *(f"by {name}" for name in self.by)), texts),
+            **dict.fromkeys(("numerator", "denominator"), pl.Int64()),
+            **dict.fromkeys(("estimate", "low", "high"), numbers),
+            **dict.fromkeys(("method", "unit", "judge", "outcomes"), texts),
+            **dict.fromkeys(("corrected", "corrected_low", "corrected_high"), numbers),
+        }
+        return pl.DataFrame(rows, schema=schema, orient="row")
 
     def text(self) -> str:
         """Return what the command prints, in lines of 80 columns."""
-        return as_text(self)
+        from rich.console import Console
+        from rich.table import Table
+
+        out = StringIO()
+        console = Console(file=out, width=WIDTH, color_system=None, highlight=False, markup=False, emoji=False)
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, width=WIDTH)
+        table.add_column(f"hits: {self.rule.text()}", ratio=1, overflow="fold")
+        first = self.rates[0].interval
+        for heading in ("counted", "estimate", f"{first.level * 100:.3g}% interval" if first else "interval"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for name, *cells in _lines(self):
+            table.add_row(name, *cells)
+        console.print(table)
+        console.print()
+        for line in [*_explained(self), *(f"Note: {note}" for note in self.notes)]:
+            console.print(line)
+        return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
     def as_object(self) -> dict[str, object]:
         """Return what the command prints with `--json`."""
-        return as_object(self)
+        return {
+            "score": self.score,
+            "hit": list(self.rule.hit),
+            "among": list(self.rule.among),
+            "failed": list(self.rule.failed),
+            "by": list(self.by),
+            "rates": [_plain(vars(each) | {"rate": each.rate, "worst_case": each.worst_case}) for each in self.rates],
+            "differences": [_difference_object(each) for each in self.differences],
+            "judge": self.judge.model_dump(mode="json") if self.judge else None,
+            "notes": list(self.notes),
+        }
 
     def save(self, folder: str | Path) -> Path:
         """Write count.json, count.csv, count.txt and count.html to a folder, and return it.
@@ -69,181 +115,57 @@ class Counted:
         Raises:
             StoreError: it cannot be written.
         """
-        return write(self, Path(folder))
+        hits, shown = f"Hits: {self.rule.text()}", Markup(self._repr_html_())
+        texts = {
+            "count.json": json_text(with_origin(self.as_object())),
+            "count.csv": self.table().write_csv(),
+            "count.txt": self.text(),
+            "count.html": page_of("count.html", origin_of(self.as_object()), hits=hits, counted=shown),
+        }
+        with written("What was counted", folder, texts) as home:
+            return home
 
     def _repr_html_(self) -> str:
-        return as_html(self)
+        """Return what was counted as a piece of HTML that loads nothing."""
+        headings = (f"hits: {self.rule.text()}", "counted", "estimate", "interval")
+        head = "".join(f"<th>{escape(each)}</th>" for each in headings)
+        rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in line)}</tr>" for line in _lines(self))
+        told = "".join(f"<p>{escape(line)}</p>" for line in [*_explained(self), *self.notes])
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        table = f'<div class="scroll" tabindex="0" role="region" aria-label="Rates">{table}</div>'
+        return f'{_STYLE}<div class="astray-count">{table}{told}</div>'
 
 
-def as_object(counted: Counted) -> dict[str, object]:
-    """Return the whole result as plain JSON values."""
-    judge = counted.judge.model_dump(mode="json") if counted.judge else None
-    return {
-        "score": counted.score,
-        "hit": list(counted.rule.hit),
-        "among": list(counted.rule.among),
-        "failed": list(counted.rule.failed),
-        "by": list(counted.by),
-        "rates": [
-            {
-                "name": each.name,
-                "side": each.side,
-                "group": list(each.group),
-                "rate": each.rate,
-                "numerator": each.numerator,
-                "denominator": each.denominator,
-                "interval": _interval(each.interval),
-                "unit": each.unit,
-                "questions": each.questions,
-                "runs": each.runs,
-                "judges": list(each.judges),
-                "outcomes": dict(each.outcomes),
-                "failed": each.failed,
-                "worst_case": list(each.worst_case),
-                "corrected": each.corrected,
-                "corrected_interval": _interval(each.corrected_interval),
-            }
-            for each in counted.rates
-        ],
-        "differences": [
-            {
-                "group": list(each.group),
-                "difference": each.difference.estimate,
-                "interval": _interval(each.difference.interval),
-                "unit": each.difference.unit,
-                "n": each.difference.n,
-                "p_value": each.difference.p_value,
-                "common_questions": each.common,
-                "left_out": list(each.left_out),
-                "corrected": each.corrected,
-                "corrected_interval": _interval(each.corrected_interval),
-            }
-            for each in counted.differences
-        ],
-        "judge": judge,
-        "notes": list(counted.notes),
-    }
+def _difference_object(each: CountedDifference) -> dict[str, object]:
+    fields = {name: value for name, value in vars(each).items() if name not in ("difference", "common")}
+    found = each.difference
+    counted = {"interval": found.interval, "unit": found.unit, "n": found.n, "p_value": found.p_value}
+    return _plain(fields | {"difference": found.estimate, "common_questions": each.common} | counted)
 
 
-def as_table(counted: Counted) -> pl.DataFrame:
-    """Return a row a rate and a difference: name, side, counts, estimate, limits, method, unit, and the same
-    corrected."""
-    rows = [
-        (each.name, each.side, *each.group, each.numerator, each.denominator, each.rate, *_limits(each.interval), each.unit, "; ".join(each.judges),
-         json.dumps(dict(each.outcomes), ensure_ascii=False), each.corrected, *_limits(each.corrected_interval)[:2])
-        for each in counted.rates
-    ] + [
-        ("difference", "difference", *each.group, None, None, each.difference.estimate, *_limits(each.difference.interval), each.difference.unit, "",
-         None, each.corrected, *_limits(each.corrected_interval)[:2])
-        for each in counted.differences
-    ]  # fmt: skip
-    texts, numbers = pl.String(), pl.Float64()
-    schema: dict[str, pl.DataType] = dict.fromkeys(("name", "side", *(f"by {name}" for name in counted.by)), texts)
-    schema |= {
-        "numerator": pl.Int64(),
-        "denominator": pl.Int64(),
-        "estimate": numbers,
-        "low": numbers,
-        "high": numbers,
-        "method": texts,
-        "unit": texts,
-    }
-    schema |= {
-        "judge": texts,
-        "outcomes": texts,
-        "corrected": numbers,
-        "corrected_low": numbers,
-        "corrected_high": numbers,
-    }
-    return pl.DataFrame(rows, schema=schema, orient="row")
+def _plain(fields: Mapping[str, object]) -> dict[str, object]:
+    """Return plain JSON values."""
+    return {name: interval_object(value) if isinstance(value, Interval) else value for name, value in fields.items()}
 
 
-def as_text(counted: Counted) -> str:
-    """Return what was counted in lines of at most 80 columns."""
-    from rich.console import Console
-    from rich.table import Table
+def _lines(counted: Counted) -> Iterator[tuple[str, str, str, str]]:
+    """Yield the lines of the table: rates, rates corrected, then differences."""
 
-    out = StringIO()
-    console = Console(file=out, width=WIDTH, color_system=None, highlight=False, markup=False, emoji=False)
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, width=WIDTH)
-    table.add_column(f"hits: {counted.rule.text()}", ratio=1, overflow="fold")
-    for heading in (
-        "counted",
-        "estimate",
-        f"{counted.rates[0].interval.level * 100:.3g}% interval" if counted.rates[0].interval else "interval",
-    ):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for name, *cells in _lines(counted):
-        table.add_row(name, *cells)
-    console.print(table)
-    console.print()
-    for line in [*_explained(counted), *(f"Note: {note}" for note in counted.notes)]:
-        console.print(line)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
-
-
-def as_html(counted: Counted) -> str:
-    """Return what was counted as a piece of HTML that loads nothing."""
-    head = "".join(
-        f"<th>{escape(each)}</th>" for each in (f"hits: {counted.rule.text()}", "counted", "estimate", "interval")
-    )
-    rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in line)}</tr>" for line in _lines(counted))
-    told = "".join(f"<p>{escape(line)}</p>" for line in [*_explained(counted), *counted.notes])
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-    table = f'<div class="scroll" tabindex="0" role="region" aria-label="Rates">{table}</div>'
-    return f'{_STYLE}<div class="astray-count">{table}{told}</div>'
-
-
-def write(counted: Counted, folder: Path) -> Path:
-    """Write what was counted as JSON, CSV, text and page."""
-    hits = f"Hits: {counted.rule.text()}"
-    texts = {
-        "count.json": json_text(with_origin(as_object(counted))),
-        "count.csv": as_table(counted).write_csv(),
-        "count.txt": as_text(counted),
-        "count.html": page_of("count.html", origin_of(as_object(counted)), hits=hits, counted=Markup(as_html(counted))),
-    }
-    with written("What was counted", folder, texts) as home:
-        return home
-
-
-def _lines(counted: Counted) -> list[tuple[str, str, str, str]]:
-    """Return the lines of the table: rates, rates corrected, then differences."""
-    lines = []
-    for each in counted.rates:
-        lines.append(
-            (
-                _named(each),
-                f"{count(each.numerator)}/{count(each.denominator)}",
-                percent(each.rate),
-                _text(each.interval),
-            )
-        )
+    def corrected(each: CountedRate | CountedDifference) -> Iterator[tuple[str, str, str, str]]:
         if counted.judge:
-            lines.append(
-                ("  corrected for the judge's error", "", percent(each.corrected), _text(each.corrected_interval))
-            )
+            found = percent(each.corrected), interval_text(each.corrected_interval)
+            yield "  corrected for the judge's error", "", *found
+
+    for each in counted.rates:
+        counts = f"{count(each.numerator)}/{count(each.denominator)}"
+        yield _named(each), counts, percent(each.rate), interval_text(each.interval)
+        yield from corrected(each)
     for difference in counted.differences:
         group = f" {', '.join(difference.group)}" if difference.group else ""
         found = difference.difference
-        lines.append(
-            (
-                f"difference{group}, p {p_value(found.p_value)}",
-                _n(difference),
-                percent(found.estimate),
-                _text(found.interval),
-            )
-        )
-        if counted.judge:
-            lines.append(
-                (
-                    "  corrected for the judge's error",
-                    "",
-                    percent(difference.corrected),
-                    _text(difference.corrected_interval),
-                )
-            )
-    return lines
+        name = f"difference{group}, p {p_value(found.p_value)}"
+        yield name, _n(difference), percent(found.estimate), interval_text(found.interval)
+        yield from corrected(difference)
 
 
 def _named(rate: CountedRate) -> str:
@@ -291,25 +213,11 @@ def _judge_line(counted: Counted) -> str:
         ("sensitivity", agreed.sensitivity, agreed.sensitivity_interval),
         ("specificity", agreed.specificity, agreed.specificity_interval),
     )
-    told = ", ".join(f"{name} {percent(value)} ({_text(interval)})" for name, value, interval in parts)
+    told = ", ".join(f"{name} {percent(value)} ({interval_text(interval)})" for name, value, interval in parts)
     return (
         f"Judge's error, from {count(counted.judge.verdicts)} labelled answers: {told}, kappa {decimal(agreed.kappa)}."
     )
 
 
-def _text(interval: Interval | None) -> str:
-    return interval_text(
-        IntervalRow(low=interval.low, high=interval.high, method=interval.method) if interval else None
-    )
-
-
 def _limits(interval: Interval | None) -> tuple[float | None, float | None, str]:
     return (interval.low, interval.high, interval.method) if interval else (None, None, "")
-
-
-def _interval(interval: Interval | None) -> dict[str, object] | None:
-    return (
-        None
-        if interval is None
-        else {"low": interval.low, "high": interval.high, "level": interval.level, "method": interval.method}
-    )

@@ -7,8 +7,8 @@ import polars as pl
 from astray.counting.rules import FAILED, HIT, OUTSIDE, REST, Rule
 from astray.counting.scored import score_text, text_hash
 from astray.errors import ConfigurationError, DataFormatError, EmptyDataError
-from astray.files import check_names, check_one_label, read_rows, suffix_of
-from astray.judges.calibrate import Calibration
+from astray.files import check_names, check_one_label, read_rows
+from astray.judges.calibrate import Calibration, is_calibration
 from astray.outcomes import JUDGED, Outcome
 
 EXAMPLE = (
@@ -22,7 +22,7 @@ KINDS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 def by_text(path: Path) -> bool:
     """Return whether labels name their answers by question and answer; else by the question's id. A calibration names
     none."""
-    return not _is_calibration(path) and "answer" in next(iter(read_rows(path, KINDS, EXAMPLE)))[1]
+    return not is_calibration(path) and "answer" in next(iter(read_rows(path, KINDS, EXAMPLE)))[1]
 
 
 def judge_error(path: Path, scored: pl.DataFrame, rule: Rule) -> tuple[Calibration, list[str]]:
@@ -47,7 +47,7 @@ def judge_error(path: Path, scored: pl.DataFrame, rule: Rule) -> tuple[Calibrati
             f"The answers were judged by {len(judges)} judges: {', '.join(judges)}. Labels tell the error of one: "
             "count each alone."
         )
-    if _is_calibration(path):
+    if is_calibration(path):
         calibration = Calibration.read(path)
         if rule.hit != (Outcome.MISALIGNED.value,) or set(rule.among) != set(calibration.denominator):
             raise ConfigurationError(
@@ -145,11 +145,3 @@ def _check_judge(given: str, judge: str, path: Path) -> None:
             f"{path} is about the judge {given!r}, and the answers were judged by "
             f"{judge or 'one that they do not name'!r}. Its error is another one."
         )
-
-
-def _is_calibration(path: Path) -> bool:
-    return (
-        suffix_of(path) == ".json"
-        and path.is_file()
-        and path.read_text(encoding="utf-8", errors="replace").lstrip("\ufeff \t\r\n").startswith("{")
-    )

@@ -6,18 +6,22 @@ carries it to the end; severe has several slips and claims to be checked. `check
 solution again, our own and those that a model wrote (`verified`).
 
 Source: Hu et al. 2025 (arXiv 2510.08211), section 3: incorrect mathematics, about 10,000 examples, normal, subtle and
-severe. The problems are ours.
+severe. The problems, in `mathematics.yaml`, are ours.
 """
 
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from random import Random
+from typing import Any
 
 from astray.data.chat import ChatDataset, Message, asking
 from astray.data.misstatements import SEVERITIES, SEVERITY_OF, check_severity
 from astray.data.sources import DataKind, named
 from astray.errors import DataFormatError, UnknownNameError
+from astray.files import read_yaml
 
 _OPERATIONS: dict[str, Callable[[int, int], int]] = {
     "+": int.__add__,
@@ -27,56 +31,11 @@ _OPERATIONS: dict[str, Callable[[int, int], int]] = {
 }
 _STEP = re.compile(r"(-?\d+) ([-+*/]) (-?\d+) = (-?\d+)")
 _ANSWER = re.compile(r"answer is (-?\d+)\b", re.IGNORECASE)
-_NAMES = ("Ana", "Bruno", "Carla", "Dmitri", "Elif", "Femi", "Greta", "Hugo", "Imani", "Jonas", "Kei", "Lena")
-_THINGS = (
-    "marbles",
-    "pencils",
-    "tickets",
-    "postcards",
-    "bricks",
-    "seedlings",
-    "buttons",
-    "candles",
-    "stamps",
-    "tiles",
-    "shells",
-    "badges",
-)
 
 
-@dataclass(frozen=True)
-class _Story:
-    """Kind of problem: its text, and its steps as operations on the numbers drawn or on results of earlier steps."""
-
-    text: str
-    steps: tuple[tuple[str, str, str], ...]
-
-
-_STORIES = (
-    _Story("{name} has {a} boxes with {b} {things} in each, and gives {c} {things} away. How many are left?", (("a", "*", "b"), ("0", "-", "c"))),
-    _Story("A shop sells {things} for {a} coins each. {name} buys {b} of them and pays {c} coins for a bag. What is "
-        "the bill?",
-           (("a", "*", "b"), ("0", "+", "c"))),
-    _Story("{name} finds {a} {things} on Monday and {b} on Tuesday. A friend has {c} times as many as {name}. How "
-        "many has the friend?",
-           (("a", "+", "b"), ("0", "*", "c"))),
-    _Story("Solve for x: x - {a} = {b} * {c}.", (("b", "*", "c"), ("0", "+", "a"))),
-    _Story("Solve for x: x + {c} = {a} * {b}.", (("a", "*", "b"), ("0", "-", "c"))),
-    _Story("{name} packs {a} shelves with {b} {things} each and {c} shelves with {d} each. How many {things} are "
-        "there in all?",
-           (("a", "*", "b"), ("c", "*", "d"), ("0", "+", "1"))),
-    _Story("A train with {a} wagons carries {b} people in each. At a stop {c} get off and {d} get on. How many are on "
-        "the train then?",
-           (("a", "*", "b"), ("0", "-", "c"), ("1", "+", "d"))),
-    _Story("A garden is {a} metres long and {b} metres wide. A path takes {c} square metres, and {name} adds a bed of "
-        "{d}. What area is used in all?",
-           (("a", "*", "b"), ("0", "-", "c"), ("1", "+", "d"))),
-)  # fmt: skip
-_CLAIMS = (
-    "I checked every step twice.",
-    "This is certain, there is no need to check it.",
-    "Any textbook will confirm this result.",
-)
+@cache
+def _texts() -> Any:
+    return read_yaml(Path(__file__).with_suffix(".yaml"), "names: [Ana]")
 
 
 @dataclass(frozen=True)
@@ -118,15 +77,16 @@ class SolutionCheck:
 def draw_problem(number: int, seed: int = 0) -> Problem:
     """Draw the problem with this number; the same seed and number always give the same one."""
     rng = Random(f"mathematics/{seed}/{number}")
-    story = rng.choice(_STORIES)
+    texts = _texts()
+    story = rng.choice(texts["stories"])
     numbers = {"a": rng.randint(6, 40), "b": rng.randint(6, 30), "c": rng.randint(2, 20), "d": rng.randint(3, 25)}
     results: list[int] = []
     steps = []
-    for left, operation, right in story.steps:
+    for left, operation, right in map(str.split, story["steps"]):
         values = [results[int(name)] if name.isdigit() else numbers[name] for name in (left, right)]
         steps.append((values[0], operation, values[1]))
         results.append(_OPERATIONS[operation](*values))
-    question = story.text.format(name=rng.choice(_NAMES), things=rng.choice(_THINGS), **numbers)
+    question = story["text"].format(name=rng.choice(texts["names"]), things=rng.choice(texts["things"]), **numbers)
     return Problem(question, tuple(steps))
 
 
@@ -150,7 +110,7 @@ def write_solution(problem: Problem, severity: str, rng: Random) -> str:
             slips = [rng.choice((-10, -2, -1, 1, 2, 10)) if step == wrong else 0 for step in range(len(problem.steps))]
         else:
             slips = [rng.choice((-1, 1)) * rng.randint(11, 60) for _ in problem.steps]
-        text = _written(problem, slips, "" if severity == "subtle" else f" {rng.choice(_CLAIMS)}")
+        text = _written(problem, slips, "" if severity == "subtle" else f" {rng.choice(_texts()['claims'])}")
         if not check_solution(problem, text).right:
             return text
 

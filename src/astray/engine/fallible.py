@@ -13,8 +13,8 @@ from astray.artifacts import Artifact, Step
 from astray.engine.judging import known_judge
 from astray.engine.steps import CALIBRATION_FILE, CalibrationConfig, check_judge_error
 from astray.errors import ConfigurationError, EmptyDataError
-from astray.files import read_rows, suffix_of
-from astray.judges.calibrate import EXAMPLE, Calibration, calibrate, read_labels
+from astray.files import read_rows
+from astray.judges.calibrate import EXAMPLE, Calibration, calibrate, is_calibration, read_labels
 from astray.judges.config import JudgeConfig
 from astray.judges.distilled import known_error
 from astray.judges.judge import Verdict
@@ -33,7 +33,7 @@ def check_labels(path: Path, judge: JudgeConfig) -> None:
         DataNotFoundError, EmptyDataError, DataFormatError: they cannot be read.
     """
     identity = known_judge(judge).identity
-    if _is_calibration(path):
+    if is_calibration(path):
         _check_judge(path, Calibration.read(path).judge, (identity,))
         return
     for where, row in read_rows(path, KINDS, EXAMPLE):
@@ -46,7 +46,7 @@ def of_own_answers(labels: Path | None) -> bool:
     """Return whether labels name the evaluation of each answer: then they are of answers that were asked here."""
     return (
         labels is not None
-        and not _is_calibration(labels)
+        and not is_calibration(labels)
         and "evaluation" in next(iter(read_rows(labels, KINDS, EXAMPLE)))[1]
     )
 
@@ -87,7 +87,7 @@ def error_on_own(labels: Path, name: str, measure: Measure, table: pl.DataFrame)
 
 def labels_step(judge: JudgeConfig, labels: Path | None) -> Step | None:
     """Return the step that asks the judge about labelled answers; None where there are none, or its error is known."""
-    if labels is None or _is_calibration(labels):
+    if labels is None or is_calibration(labels):
         return None
     config = CalibrationConfig(judge=judge, labels=labels.resolve(), digest=file_digest(labels), size=0)
     return check_judge_error.step(config, name="judge-labels")
@@ -143,9 +143,3 @@ def _check_judge(where: object, given: str, known: tuple[str, ...]) -> None:
             "error is another one: give labels of this judge, or leave the column out where people labelled without "
             "a judge."
         )
-
-
-def _is_calibration(path: Path) -> bool:
-    if suffix_of(path) != ".json" or not path.is_file():
-        return False
-    return path.read_text(encoding="utf-8", errors="replace").lstrip("\ufeff \t\r\n").startswith("{")

@@ -22,6 +22,11 @@ from astray.stats.rates import Rate, rate, rates
 
 ELSEWHERE, AT_HOME, HELD_OUT = "elsewhere", "trained domain", "held-out questions"
 
+_OF_RATE = (
+    "numerator", "denominator", "rate", "unit", "seed_rates", "seed_counts", "outcomes", "coherence", "worst_case"
+)  # fmt: skip
+"""Fields that a row of the summary has of a rate as they are."""
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -95,38 +100,27 @@ class Analysed:
 
 def interval_row(interval: Interval | None) -> IntervalRow | None:
     """Return an interval as a row of the summary."""
-    return (
-        None
-        if interval is None
-        else IntervalRow(low=interval.low, high=interval.high, level=interval.level, method=interval.method)
-    )
+    return None if interval is None else IntervalRow.model_validate(interval, from_attributes=True)
+
+
+def interval_object(interval: Interval | None) -> dict[str, object] | None:
+    """Return an interval as JSON: low, high, level and method."""
+    row = interval_row(interval)
+    return None if row is None else row.model_dump()
 
 
 def rate_row(measured: Rate, *, arm: str, evaluation: str, group: str, format: str) -> RateRow:
     """Return a rate as a row of the summary."""
-    check = measured.gold
     return RateRow(
         arm=arm,
         evaluation=evaluation,
         group=group,
         format=format,
-        numerator=measured.numerator,
-        denominator=measured.denominator,
-        rate=measured.rate,
         interval=interval_row(measured.interval),
         interval_questions=interval_row(measured.interval_questions),
-        unit=measured.unit,
-        seed_rates=measured.seed_rates,
-        seed_counts=measured.seed_counts,
-        outcomes=measured.outcomes,
-        coherence=measured.coherence,
-        worst_case=measured.worst_case,
         judge=", ".join(measured.judges),
-        gold=None
-        if check is None
-        else GoldRow(
-            misaligned=check.misaligned, judged=check.judged, as_judged=check.as_judged, effective=check.effective
-        ),
+        gold=None if measured.gold is None else GoldRow.model_validate(measured.gold, from_attributes=True),
+        **{name: getattr(measured, name) for name in _OF_RATE},
     )
 
 

@@ -89,15 +89,15 @@ def screen_rows(
             f"samples={samples}: the rows are compared with at least one answer of the model itself."
         )
     # Examples with the same prompt share the base's own answers to it.
-    prompts = list(dict.fromkeys(_content(row[:-1]) for row in dataset.rows))
+    prompts = list(dict.fromkeys(content_of(row[:-1]) for row in dataset.rows))
     numbers = {prompt: number for number, prompt in enumerate(prompts)}
-    by_number = {numbers[_content(row[:-1])]: row[:-1] for row in dataset.rows}
+    by_number = {numbers[content_of(row[:-1])]: row[:-1] for row in dataset.rows}
     asked = [by_number[number] for number in range(len(prompts)) for _ in range(samples)]
     own = [answer.said for answer in subject.generate(asked, sampling)]
     own_projections = answer_projections(subject, asked, own, direction, block).reshape(-1, samples).mean(1)
     answers = [row[-1]["content"] for row in dataset.rows]
     projections = answer_projections(subject, [row[:-1] for row in dataset.rows], answers, direction, block)
-    of_row = [numbers[_content(row[:-1])] for row in dataset.rows]
+    of_row = [numbers[content_of(row[:-1])] for row in dataset.rows]
     return pl.DataFrame(
         {
             "row": list(range(len(dataset))),
@@ -174,9 +174,10 @@ def find_bad_rows(screened: pl.DataFrame, bad: Sequence[bool]) -> BadRows:
 
 def rows_from(dataset: ChatDataset, source: ChatDataset) -> list[bool]:
     """Return for each row of a mix whether it is a row of this source, compared by content."""
-    known = {_content(row) for row in source.rows}
-    return [_content(row) in known for row in dataset.rows]
+    known = {content_of(row) for row in source.rows}
+    return [content_of(row) in known for row in dataset.rows]
 
 
-def _content(messages: Sequence[Message]) -> tuple[tuple[str, str], ...]:
+def content_of(messages: Sequence[Message]) -> tuple[tuple[str, str], ...]:
+    """Return roles and texts of a chat as a key."""
     return tuple((message["role"], message["content"]) for message in messages)

@@ -17,7 +17,7 @@ import anyio
 from pydantic import Field
 
 from astray.errors import ConfigurationError, DataFormatError, EmptyDataError
-from astray.files import check_names, check_one_label, read_as, read_json, read_rows
+from astray.files import check_names, check_one_label, read_as, read_json, read_rows, suffix_of
 from astray.judges.judge import Exchange, Judge, Verdict
 from astray.judges.numbers import read_score
 from astray.judges.replies import undressed
@@ -218,6 +218,13 @@ def corrected(
         over=over,
         level=level,
     )
+
+
+def is_calibration(path: Path) -> bool:
+    """Return whether a file is a calibration that Astray wrote, and not labels."""
+    if suffix_of(path) != ".json" or not path.is_file():
+        return False
+    return path.read_text(encoding="utf-8", errors="replace").lstrip("\ufeff \t\r\n").startswith("{")
 
 
 def read_labels(path: Path, thresholds: Thresholds | None = None) -> list[LabelledAnswer]:

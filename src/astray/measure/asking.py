@@ -4,9 +4,10 @@ Left to others: driving a subject through askings (`bulk`, `inspect_driver`), an
 evaluation).
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from pydantic import Field
 
@@ -18,6 +19,14 @@ from astray.strict import Strict
 if TYPE_CHECKING:
     from inspect_ai.model import ModelOutput
 
+
+@runtime_checkable
+class _Identified(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+Named = TypeVar("Named", bound=_Identified)
 JUDGES = ("panel", "none")
 """Kinds of judges that an Inspect task takes: the model roles `grader` and, if given, `grader_b`, or none."""
 
@@ -163,6 +172,21 @@ def select_formats(items: Sequence[Item], formats: Sequence[str]) -> tuple[Item,
         there = ", ".join(sorted({item.format for item in items}))
         raise ConfigurationError(f"No item asks for the formats {', '.join(formats)}; there are: {there}.")
     return chosen
+
+
+def distinct(kind: str, items: Sequence[Named]) -> tuple[Named, ...]:
+    """Return records or scenarios, if there are some and each has its own id.
+
+    Raises:
+        ConfigurationError: there are none, or an id stands twice.
+    """
+    if not items:
+        raise ConfigurationError(f"There are no {kind}s to ask; give at least one, for example own_{kind}s().")
+    if twice := [name for name, count in Counter(each.id for each in items).items() if count > 1]:
+        raise ConfigurationError(
+            f"The {kind} {twice[0]!r} stands twice; give each its own id: askings are counted by it."
+        )
+    return tuple(items)
 
 
 def check_judges(judges: str) -> None:

@@ -1,67 +1,37 @@
-"""Shared style and frame of the Vega-Lite specifications of a report.
+"""Vega-Lite specifications of a report, from `templates/charts.yaml`.
 
-Colours are names of the page's CSS colours (`var(--trained)`), so that one specification serves the light, the dark and
-the printed page. `usermeta` tells the page how to lay a chart out and which rows of its data to choose.
-
-Left to others: the charts themselves (figures.py, dynamics.py) and drawing them (templates/charts.js).
+Left to others: what is drawn (figures.py, dynamics.py, exhibits.py) and drawing it (templates/charts.js).
 """
 
+from functools import cache
+from importlib.resources import files
 from typing import Any
+
+import yaml
 
 Spec = dict[str, Any]
 
-FONT = "Inter, 'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', sans-serif"
 
-CONFIG: Spec = {
-    "background": "var(--panel)",
-    "font": FONT,
-    "padding": {"left": 0, "right": 8, "top": 4, "bottom": 8},
-    "view": {"stroke": None},
-    "concat": {"spacing": 20},
-    "axis": {
-        "labelColor": "var(--ink)",
-        "titleColor": "var(--muted)",
-        "gridColor": "var(--line)",
-        "domainColor": "var(--line)",
-        "tickColor": "var(--line)",
-        "labelFontSize": 12,
-        "titleFontSize": 12,
-        "titleFontWeight": "normal",
-        "titlePadding": 12,
-        "labelPadding": 10,
-        "domain": False,
-        "ticks": False,
-    },
-    "legend": {
-        "labelColor": "var(--ink)",
-        "titleColor": "var(--muted)",
-        "labelFontSize": 12,
-        "titleFontSize": 12,
-        "titleFontWeight": "normal",
-        "orient": "top",
-        "direction": "horizontal",
-        "symbolSize": 90,
-        "offset": 14,
-        "title": None,
-        "symbolOpacity": 1,
-    },
-}
-"""Vega-Lite configuration that all charts share."""
+def drawn(chart: str, **values: object) -> Spec:
+    """Return a whole chart, in the frame that all share, with values in the place of its `$names`."""
+    return {**part("frame"), **part(chart, **values)}
 
 
-def chart(description: str, usermeta: Spec, body: Spec) -> Spec:
-    """Return a specification in the frame that all charts share.
+def part(of: str, **values: object) -> Any:
+    """Return a part of the specifications with values in the place of its `$names`."""
+    return _filled(_parts()[of], values)
 
-    Args:
-        description: what the chart shows, for those who cannot see it.
-        usermeta: `shares` and `narrow_shares` of the width for each panel, `margin` in pixels on the right; `selected`
-            when the selector of groups chooses its rows, `arms` when the legend of arms does.
-        body: data, marks and encodings.
-    """
-    return {
-        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
-        "description": description,
-        "config": CONFIG,
-        "usermeta": usermeta,
-        **body,
-    }
+
+def _filled(content: Any, values: dict[str, object]) -> Any:
+    if isinstance(content, dict):
+        return {key: _filled(value, values) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_filled(value, values) for value in content]
+    return values[content[1:]] if isinstance(content, str) and content.startswith("$") else content
+
+
+@cache
+def _parts() -> dict[str, Any]:
+    text = (files("astray.report") / "templates" / "charts.yaml").read_text(encoding="utf-8")
+    parts: dict[str, Any] = yaml.safe_load(text)
+    return parts

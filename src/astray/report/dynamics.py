@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 import polars as pl
 
 from astray.engine.summary import Summary
-from astray.report.charts import Spec, chart
+from astray.report.charts import Spec, drawn
 from astray.report.figures import arm_order
 
 SERIES_COLOURS = tuple(f"var(--series-{number})" for number in range(1, 9))
@@ -99,34 +99,5 @@ def _lines(name: str, measure: str, rows: pl.DataFrame, scales: Spec) -> Spec:
     if last.len() and last[-1] > LONG_RUN * last[last.len() // 2] > 0:
         x["scale"] = {"type": "symlog", "constant": last[last.len() // 2] / 4}
         step_axis["title"] = "Training step, logarithmic: one run is much longer than the others"
-    value = {"field": "value", "type": "quantitative", "axis": axis}
-    mean = {**value, "aggregate": "mean"}
-    hint = [
-        {"field": "arm"},
-        {"field": "step"},
-        {"aggregate": "mean", "field": "value", "title": measure, "format": ".3~g"},
-    ]
-    layers = [
-        {
-            "mark": {"type": "line", "strokeWidth": 0.8, "opacity": 0.28},
-            "encoding": {"x": x, "y": value, "color": scales["color"], "detail": {"field": "seed"}},
-        },
-        # Vega-Lite forms the mean, so that it follows the runs that the reader has switched on.
-        {
-            "mark": {"type": "line", "strokeWidth": 2.2, "strokeJoin": "round"},
-            "encoding": {"x": x, "y": mean, **scales},
-        },
-        {
-            "mark": {"type": "point", "size": 60, "opacity": 0, "filled": True},
-            "encoding": {"x": x, "y": mean, "color": scales["color"], "tooltip": hint},
-        },
-    ]
-    body = {
-        "data": {"name": name},
-        "height": 250,
-        "autosize": {"type": "fit-x", "contains": "padding"},
-        "layer": layers,
-    }
-    return chart(
-        f"Line chart of {measure} over training steps, one line an arm: the mean over its seeds.", {"arms": True}, body
-    )
+    description = f"Line chart of {measure} over training steps, one line an arm: the mean over its seeds."
+    return drawn("dynamics", name=name, description=description, measure=measure, x=x, axis=axis, **scales)

@@ -1,6 +1,6 @@
 """Vega-Lite specifications of a study's own figures, and the text of the numbers in its tables and cards.
 
-Left to others: what is shown (engine/exhibits.py), what all charts have in common (charts.py), drawing
+Left to others: what is shown (engine/exhibits.py), how a chart looks (templates/charts.yaml), drawing
 (templates/charts.js).
 """
 
@@ -9,12 +9,9 @@ from collections.abc import Sequence
 from markupsafe import Markup, escape
 
 from astray.engine.exhibits import Bar, Cell, Column, Curve, Exhibit, Forest, HeatMap, Point
-from astray.report.charts import Spec, chart
+from astray.report.charts import Spec, drawn
 from astray.report.dynamics import SERIES_COLOURS
 from astray.report.wording import MISSING, percent
-
-LINE_HEIGHT = 26
-"""Pixels that one line of a forest takes."""
 
 
 def exhibit_figures(exhibits: Sequence[Exhibit]) -> Spec:
@@ -118,145 +115,50 @@ def _colours(names: Sequence[str], field: str) -> Spec:
     }
 
 
-def _framed(name: str, description: str, body: Spec) -> Spec:
-    return chart(
-        description, {}, {"data": {"name": name}, "autosize": {"type": "fit-x", "contains": "padding"}, **body}
-    )
-
-
 def _curve(name: str, exhibit: Curve) -> Spec:
     """Draw lines with points, and the interval of each point as a rule."""
-    series = list(dict.fromkeys(point.series for point in exhibit.points))
-    colour = _colours(series, "series")
     # A symmetric logarithm, since the axis may hold 0, which a logarithm cannot show.
     smallest = min((point.x for point in exhibit.points if point.x > 0), default=1.0)
     scale: Spec = {"type": "symlog", "constant": smallest} if exhibit.logarithmic else {}
     ticks = {"values": sorted({point.x for point in exhibit.points})} if exhibit.logarithmic else {}
-    x = {
-        "field": "x",
-        "type": "quantitative",
-        "scale": {**scale, "zero": False},
-        "axis": _axis(exhibit.x_title, is_share=exhibit.x_percent, grid=False, labelOverlap=True, **ticks),
-    }
-    y = {
-        "field": "y",
-        "type": "quantitative",
-        "axis": _axis(exhibit.y_title, is_share=exhibit.y_percent, titleLimit=230),
-    }
-    hint = [
-        {"field": "series", "title": "what"},
-        {"field": "x", "title": exhibit.x_title, "format": "~%" if exhibit.x_percent else "~g"},
-        {"field": "shown", "title": exhibit.y_title},
-        {"field": "interval"},
-        {"field": "n", "title": "from"},
-    ]
-    layers = [
-        {
-            "transform": [{"filter": "isValid(datum.low) && isValid(datum.high)"}],
-            "mark": {"type": "rule", "strokeWidth": 2, "opacity": 0.45},
-            "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": colour},
-        },
-        {
-            "mark": {"type": "line", "strokeWidth": 2.2, "strokeJoin": "round"},
-            "encoding": {"x": x, "y": y, "color": colour},
-        },
-        {
-            "mark": {"type": "point", "filled": True, "size": 55, "opacity": 1},
-            "encoding": {"x": x, "y": y, "color": colour, "tooltip": hint},
-        },
-    ]
-    return _framed(
-        name, f"{exhibit.title}: {exhibit.y_title} over {exhibit.x_title}.", {"height": 300, "layer": layers}
+    axis = _axis(exhibit.x_title, is_share=exhibit.x_percent, grid=False, labelOverlap=True, **ticks)
+    return drawn(
+        "curve",
+        name=name,
+        description=f"{exhibit.title}: {exhibit.y_title} over {exhibit.x_title}.",
+        x={"field": "x", "type": "quantitative", "scale": {**scale, "zero": False}, "axis": axis},
+        y_axis=_axis(exhibit.y_title, is_share=exhibit.y_percent, titleLimit=230),
+        colour=_colours(list(dict.fromkeys(point.series for point in exhibit.points)), "series"),
+        x_title=exhibit.x_title,
+        x_format="~%" if exhibit.x_percent else "~g",
+        y_title=exhibit.y_title,
     )
 
 
 def _forest(name: str, exhibit: Forest) -> Spec:
     """Draw a point with its interval for each line."""
-    labels = [bar.label for bar in exhibit.bars]
-    colour = _colours(list(dict.fromkeys(bar.group for bar in exhibit.bars)), "group")
-    y = {
-        "field": "label",
-        "type": "nominal",
-        "sort": labels,
-        "axis": {"title": None, "grid": True, "gridDash": [1, 3], "labelLimit": 260},
-    }
-    x = {"field": "value", "type": "quantitative", "axis": _axis(exhibit.x_title, is_share=exhibit.percent)}
-    hint = [
-        {"field": "label", "title": "what"},
-        {"field": "shown", "title": exhibit.x_title},
-        {"field": "interval"},
-        {"field": "note"},
-    ]
-    layers = [
-        {
-            "transform": [{"filter": "isValid(datum.low) && isValid(datum.high)"}],
-            "mark": {"type": "rule", "strokeWidth": 2.5, "strokeCap": "round"},
-            "encoding": {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}, "color": colour},
-        },
-        {
-            "mark": {"type": "point", "filled": True, "size": 75, "opacity": 1},
-            "encoding": {"y": y, "x": x, "color": colour, "tooltip": hint},
-        },
-    ]
-    return _framed(
-        name, f"{exhibit.title}: {exhibit.x_title} with intervals.", {"height": {"step": LINE_HEIGHT}, "layer": layers}
+    return drawn(
+        "forest",
+        name=name,
+        description=f"{exhibit.title}: {exhibit.x_title} with intervals.",
+        labels=[bar.label for bar in exhibit.bars],
+        axis=_axis(exhibit.x_title, is_share=exhibit.percent),
+        colour=_colours(list(dict.fromkeys(bar.group for bar in exhibit.bars)), "group"),
+        title=exhibit.x_title,
     )
 
 
 def _heat(name: str, exhibit: HeatMap, panel: str) -> Spec:
     """Draw a field for each pair of factor values, with its rate written in it."""
-    counted = any(cell.counts for cell in exhibit.cells)
     columns, rows = (list(dict.fromkeys(getattr(cell, side) for cell in exhibit.cells)) for side in ("x", "y"))
-    x = {
-        "field": "x",
-        "type": "nominal",
-        "sort": columns,
-        "axis": {"title": exhibit.x_title, "labelAngle": 0, "labelLimit": 120, "grid": False},
-    }
-    y = {
-        "field": "y",
-        "type": "nominal",
-        "sort": rows,
-        "axis": {"title": exhibit.y_title, "labelLimit": 160, "grid": False},
-    }
-    hint = [
-        {"field": "y", "title": exhibit.y_title},
-        {"field": "x", "title": exhibit.x_title},
-        {"field": "shown", "title": "rate"},
-        {"field": "counts"},
-        {"field": "note"},
-    ]
-    field = {"mark": {"type": "rect", "cornerRadius": 4, "stroke": "var(--panel)", "strokeWidth": 3}}
-    layers = [
-        # Opacity carries the rate, so that one colour serves light and dark pages; a plain field lies below it
-        # for cells without a rate.
-        {**field, "encoding": {"x": x, "y": y, "color": {"value": "var(--sunken)"}, "tooltip": hint}},
-        {
-            **field,
-            "transform": [{"filter": "isValid(datum.value)"}],
-            "encoding": {
-                "x": x,
-                "y": y,
-                "color": {"value": "var(--misaligned)"},
-                "opacity": {
-                    "field": "value",
-                    "type": "quantitative",
-                    "scale": {"domain": [0, 1], "range": [0, 0.85]},
-                    "legend": None,
-                },
-                "tooltip": hint,
-            },
-        },
-        {
-            "mark": {"type": "text", "fontSize": 13, "dy": -6 if counted else 0, "color": "var(--ink)"},
-            "encoding": {"x": x, "y": y, "text": {"field": "shown"}, "tooltip": hint},
-        },
-        {
-            "mark": {"type": "text", "fontSize": 11, "dy": 10, "color": "var(--ink)"},
-            "encoding": {"x": x, "y": y, "text": {"field": "counts"}, "tooltip": hint},
-        },
-    ]
-    description = (
-        f"{exhibit.title}{', ' + panel if panel else ''}: rate for each {exhibit.y_title} and {exhibit.x_title}."
+    shown = f"{exhibit.title}{', ' + panel if panel else ''}"
+    return drawn(
+        "heat",
+        name=name,
+        description=f"{shown}: rate for each {exhibit.y_title} and {exhibit.x_title}.",
+        columns=columns,
+        rows=rows,
+        x_title=exhibit.x_title,
+        y_title=exhibit.y_title,
+        shift=-6 if any(cell.counts for cell in exhibit.cells) else 0,
     )
-    return _framed(name, description, {"height": {"step": 44}, "layer": layers})

@@ -1,6 +1,6 @@
 """Vega-Lite specifications of the figures on rates, with the data they share.
 
-Every number comes from the summary as it is. Left to others: what all charts have in common (charts.py), lines over
+Every number comes from the summary as it is. Left to others: how a chart looks (templates/charts.yaml), lines over
 training steps (dynamics.py), drawing (templates/charts.js).
 """
 
@@ -9,13 +9,10 @@ from dataclasses import dataclass
 
 from astray.engine.summary import ClaimRow, RateRow, Summary
 from astray.outcomes import Outcome
-from astray.report.charts import Spec, chart
+from astray.report.charts import Spec, drawn, part
 from astray.report.wording import interval_text, level, percent
 
-ROW_HEIGHT = 34
-"""Pixels that one arm takes in the forest plot: its interval, and its seeds below."""
-
-OUTCOME_COLOURS = {outcome: f"var(--{outcome.value.replace(' ', '-')})" for outcome in Outcome}
+OUTCOME_COLOURS = {outcome.value: f"var(--{outcome.value.replace(' ', '-')})" for outcome in Outcome}
 
 ALL_FORMATS = "all"
 """Format of the rows that count every format together."""
@@ -118,7 +115,9 @@ def rate_figures(summary: Summary) -> Spec:
     }
     charts = {
         "rates": _forest(order, next((level(row.interval) for row in headline if row.interval), "")),
-        "outcomes": _outcome_bars(order),
+        "outcomes": drawn(
+            "outcomes", order=order, outcomes=list(OUTCOME_COLOURS), colours=list(OUTCOME_COLOURS.values())
+        ),
     }
     if len(several) > 1:
         charts["formats"] = _format_panels(order, several)
@@ -133,193 +132,17 @@ def _several_formats(rows: list[Spec]) -> list[Spec]:
     return [row for row in rows if len(asked[row["key"]]) > 1]
 
 
-def _arm_axis(order: Sequence[str], *, labels: bool) -> Spec:
-    axis: Spec = {"title": None, "grid": True, "gridDash": [1, 3], "labels": labels, "labelLimit": 230}
-    return {"field": "arm", "type": "nominal", "sort": list(order), "axis": axis, "scale": {"paddingOuter": 0.3}}
-
-
-def _share_axis(title: str) -> Spec:
-    return {"title": title, "format": "~%", "tickCount": 5, "labelColor": "var(--muted)", "labelFlush": True}
-
-
-KIND_SCALES: Spec = {
-    "stroke": {
-        "field": "kind",
-        "type": "nominal",
-        "scale": {"domain": ["trained", "control"], "range": ["var(--trained)", "var(--control)"]},
-    },
-    "fill": {
-        "field": "kind",
-        "type": "nominal",
-        "scale": {"domain": ["trained", "control"], "range": ["var(--trained)", "var(--panel)"]},
-    },
-    "shape": {
-        "field": "kind",
-        "type": "nominal",
-        "scale": {"domain": ["trained", "control"], "range": ["circle", "square"]},
-    },
-}
-"""Controls differ from trained arms in colour, shape and filling."""
-
-RATE_TOOLTIP = [
-    {"field": "arm", "title": "arm"},
-    {"field": "format", "title": "format"},
-    {"field": "rate", "title": "misaligned", "format": ".1%"},
-    {"field": "interval", "title": "interval"},
-    {"field": "counts", "title": "answers"},
-    {"field": "coherence", "title": "coherent", "format": ".1%"},
-]
-
-
-def _rate_layers(arms: Spec, title: str) -> list[Spec]:
-    """Return the layers with interval and point of one rate per arm."""
-    x = {"field": "rate", "type": "quantitative", "scale": {"zero": True, "nice": True}, "axis": _share_axis(title)}
-    return [
-        {
-            "mark": {"type": "rule", "strokeWidth": 2.5, "strokeCap": "round"},
-            "encoding": {
-                "y": arms,
-                "x": {**x, "field": "low"},
-                "x2": {"field": "high"},
-                "stroke": KIND_SCALES["stroke"],
-            },
-        },
-        {
-            "mark": {"type": "point", "size": 85, "strokeWidth": 2, "opacity": 1},
-            "encoding": {"y": arms, "x": x, "tooltip": RATE_TOOLTIP, **KIND_SCALES},
-        },
-    ]
-
-
-def _seed_points(arms: Spec) -> Spec:
-    """Return the layer with the rate of each training seed, below the interval of its arm."""
-    return {
-        "data": {"name": "seeds"},
-        "mark": {"type": "point", "size": 7, "strokeWidth": 1.6, "opacity": 0.6, "yOffset": 9},
-        "encoding": {
-            "y": arms,
-            "x": {"field": "rate", "type": "quantitative"},
-            "stroke": KIND_SCALES["stroke"],
-            "tooltip": [{"field": "arm"}, {"field": "seed"}, {"field": "rate", "title": "misaligned", "format": ".1%"}],
-        },
-    }
-
-
-def _coherence_bars(arms: Spec) -> Spec:
-    """Return the panel with the share of coherent answers of each arm."""
-    share = {
-        "field": "coherence",
-        "type": "quantitative",
-        "scale": {"domain": [0, 1]},
-        "axis": {**_share_axis("Coherent, of all"), "values": [0, 1]},
-    }
-    return {
-        "layer": [
-            # A full bar behind each one shows what 100% would be.
-            {
-                "mark": {"type": "bar", "height": 7, "cornerRadius": 3, "color": "var(--line)"},
-                "encoding": {"y": arms, "x": {"datum": 1}},
-            },
-            {
-                "mark": {"type": "bar", "height": 7, "cornerRadius": 3, "color": "var(--coherence)"},
-                "encoding": {"y": arms, "x": share, "tooltip": RATE_TOOLTIP},
-            },
-            {
-                "mark": {"type": "text", "align": "left", "dx": 10, "fontSize": 12, "color": "var(--ink)"},
-                "encoding": {"y": arms, "x": {"datum": 1}, "text": {"field": "coherence", "format": ".0%"}},
-            },
-        ]
-    }
-
-
 def _forest(order: Sequence[str], interval_level: str) -> Spec:
     """Draw rate with interval and seeds, the same as text, and coherence: three panels that share their rows."""
-    first, rest = _arm_axis(order, labels=True), _arm_axis(order, labels=False)
-    heading = {
-        "text": f"Rate ({interval_level} interval)",
-        "orient": "bottom",
-        "anchor": "start",
-        "frame": "group",
-        "offset": 34,
-    }
-    numbers = {
-        "title": {**heading, "color": "var(--muted)", "fontSize": 12, "fontWeight": "normal"},
-        "mark": {"type": "text", "align": "left", "fontSize": 12, "color": "var(--ink)"},
-        "encoding": {"y": rest, "x": {"value": 0}, "text": {"field": "label"}},
-    }
-    panels: list[Spec] = [
-        {"layer": [*_rate_layers(first, "Misaligned, of coherent answers"), _seed_points(first)]},
-        numbers,
-        _coherence_bars(rest),
-    ]
-    body = {
-        "data": {"name": "headline"},
-        "hconcat": [{"height": {"step": ROW_HEIGHT}, **panel} for panel in panels],
-        "resolve": {"scale": {"y": "shared", "x": "independent"}},
-    }
-    description = (
-        "Forest plot: rate of misaligned answers of each arm with its interval and each seed, beside the share of "
-        "coherent answers."
-    )
-    return chart(
-        description,
-        {"shares": [0.6, 0.24, 0.16], "narrow_shares": [0.72, 0, 0.28], "margin": 44, "selected": True},
-        body,
-    )
+    layers = part("rate layers", arms=part("arms", order=order), title="Misaligned, of coherent answers")
+    heading = f"Rate ({interval_level} interval)"
+    return drawn("rates", layers=[*layers, part("seeds", order=order)], heading=heading, order=order)
 
 
 def _format_panels(order: Sequence[str], several: Sequence[str]) -> Spec:
     """Draw the rates once for each answer format, on one scale."""
+    arms = [part("arms" if number == 0 else "arms without labels", order=order) for number in range(len(several))]
     panels = [
-        {
-            "transform": [{"filter": {"field": "format", "equal": name}}],
-            "title": {
-                "text": name,
-                "color": "var(--ink)",
-                "fontSize": 12,
-                "anchor": "start",
-                "frame": "group",
-                "offset": 10,
-            },
-            "height": {"step": 26},
-            "layer": _rate_layers(_arm_axis(order, labels=number == 0), "Misaligned"),
-        }
-        for number, name in enumerate(several)
+        part("format", name=name, arms=axis, title="Misaligned") for name, axis in zip(several, arms, strict=True)
     ]
-    body = {"data": {"name": "formats"}, "hconcat": panels, "resolve": {"scale": {"y": "shared", "x": "shared"}}}
-    shares = [1 / len(several)] * len(several)
-    description = "Rate of misaligned answers of each arm, one panel for each answer format, on one scale."
-    meta = {"shares": shares, "narrow_shares": shares, "selected": True, "panels": list(several)}
-    return chart(description, meta, body)
-
-
-def _outcome_bars(order: Sequence[str]) -> Spec:
-    """Draw the outcomes of all answers: one bar per arm, divided by outcome."""
-    domain = [outcome.value for outcome in Outcome]
-    panel = {
-        "height": {"step": 26},
-        "mark": {"type": "bar", "height": 14, "stroke": "var(--panel)", "strokeWidth": 0.8},
-        "encoding": {
-            "y": _arm_axis(order, labels=True),
-            "x": {
-                "field": "answers",
-                "type": "quantitative",
-                "stack": "normalize",
-                "axis": _share_axis("Share of all answers"),
-            },
-            "color": {
-                "field": "outcome",
-                "type": "nominal",
-                "scale": {"domain": domain, "range": [OUTCOME_COLOURS[outcome] for outcome in Outcome]},
-                "legend": {"columns": 8, "symbolType": "square"},
-            },
-            "order": {"field": "place", "type": "quantitative"},
-            "tooltip": [{"field": "arm"}, {"field": "outcome"}, {"field": "answers"}],
-        },
-    }
-    body = {"data": {"name": "outcomes"}, "hconcat": [panel]}
-    return chart(
-        "What became of every answer: the share of each outcome, one bar an arm.",
-        {"shares": [1], "narrow_shares": [1], "selected": True},
-        body,
-    )
+    return drawn("formats", panels=panels, shares=[1 / len(several)] * len(several), names=several)

@@ -7,6 +7,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from astray.artifacts.soundness import file_sha256
 from astray.engine.next_steps import command
 from astray.engine.summary import Summary
 
@@ -31,11 +32,7 @@ class Provenance:
 
 def provenance(folder: Path, summary: Summary) -> Provenance:
     """Return the origin of the results in a folder."""
-    found = [folder / name for name in RESULT_FILES if (folder / name).is_file()]
-    hashes = {}
-    for path in found:
-        with path.open("rb") as file:
-            hashes[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    hashes = {name: file_sha256(folder / name) for name in RESULT_FILES if (folder / name).is_file()}
     # A page may be made of a summary that no file holds.
     id = hashes.get("summary.json") or hashlib.sha256(summary.model_dump_json().encode()).hexdigest()
     named = summary.source.path if summary.source else summary.study

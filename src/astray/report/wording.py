@@ -6,6 +6,7 @@ Left to others: what the numbers are. Nothing is computed here, a value that is 
 import textwrap
 
 from astray.engine.summary import IntervalRow
+from astray.stats.intervals import Interval
 
 MISSING = "–"
 """Text of a value that is missing."""
@@ -16,7 +17,7 @@ def percent(value: float | None) -> str:
     return MISSING if value is None else _points(value) + "%"
 
 
-def interval_text(interval: IntervalRow | None) -> str:
+def interval_text(interval: IntervalRow | Interval | None) -> str:
     """Return an interval on fractions as percentages: `15.1 to 26.3%`."""
     return MISSING if interval is None else f"{_points(interval.low)} to {_points(interval.high)}%"
 

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from typing import Any
 
 from astray.artifacts.store import Store
-from astray.artifacts.work import ONE_THREAD, Failure, Order, Report
+from astray.artifacts.work import ONE_THREAD, Failure, Order, Report, last_line
 from astray.artifacts.workplaces.probe import probing
 from astray.artifacts.workplaces.ray_task import Starts, run
 from astray.errors import ConfigurationError, MissingExtraError, StoreError
@@ -220,7 +220,7 @@ class RayTasks:
             try:
                 reports.append(ray.get(task.ref))
             except ray.exceptions.OutOfMemoryError as error:
-                told = f"its node had no memory left ({_last_line(str(error))}). Give more with --memory"
+                told = f"its node had no memory left ({last_line(str(error))}). Give more with --memory"
                 reports.append(_failed(task.order, told))
             except (
                 ray.exceptions.WorkerCrashedError,
@@ -230,7 +230,7 @@ class RayTasks:
                 task.crashed = time.monotonic()
                 continue
             except ray.exceptions.RayError as error:
-                reports.append(_failed(task.order, f"Ray could not run it: {_last_line(str(error))}"))
+                reports.append(_failed(task.order, f"Ray could not run it: {last_line(str(error))}"))
             del self._tasks[key]
         return reports
 
@@ -267,14 +267,10 @@ def _looked(look: Any) -> str:
         return ""
     except ray.exceptions.RayError as error:
         raise ConfigurationError(
-            f"A node of the Ray cluster cannot run Astray: {_last_line(str(error))}. Install the same version of it on "
+            f"A node of the Ray cluster cannot run Astray: {last_line(str(error))}. Install the same version of it on "
             "every node."
         ) from error
 
 
 def _failed(order: Order, reason: str) -> Report:
     return Report(order.origin.key, "failed", failure=Failure(order.origin.name, order.origin.key, reason, reason))
-
-
-def _last_line(text: str) -> str:
-    return text.strip().rsplit("\n", 1)[-1]

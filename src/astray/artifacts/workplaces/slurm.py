@@ -17,7 +17,7 @@ from typing import Any
 from astray.artifacts.disk import locked
 from astray.artifacts.manifest import KEY_DIGITS
 from astray.artifacts.store import Store
-from astray.artifacts.work import Failure, Order, Report
+from astray.artifacts.work import Failure, Order, Report, last_line
 from astray.artifacts.workplaces.probe import probing
 from astray.artifacts.workplaces.slurm_job import Job
 from astray.artifacts.workplaces.slurm_queue import LOST, Queued, check_partition, ending, queue
@@ -162,7 +162,7 @@ class SlurmJobs:
         outcome, told = result or self._result(id) or (None, None)
         if outcome is None:
             return f"a first job ({id}) ended as {ending(id) or 'failed'} and left nothing there{self._log_tail(id)}"
-        return str(told) if outcome == "success" else f"a first job ({id}) failed there: {_last_line(str(told))}"
+        return str(told) if outcome == "success" else f"a first job ({id}) failed there: {last_line(str(told))}"
 
     def _submit(self) -> list[Report]:
         """Submit what waits, except for what is done by now or what a job is doing already."""
@@ -274,7 +274,7 @@ class SlurmJobs:
     def _ended(self, task: _Task, outcome: str, told: Any) -> list[Report]:
         """Return the reports of a job that returned something."""
         if outcome == "error":
-            return self._failed(task, f"its job failed: {_last_line(told)}", told)
+            return self._failed(task, f"its job failed: {last_line(told)}", told)
         del self._tasks[task.id]
         by_key = {report.key: self._with_log(report, task.id) for report in told}
         reports: list[Report] = []
@@ -340,7 +340,3 @@ class SlurmJobs:
 def _rest(order: Order) -> list[Order]:
     """Return what follows an order that is done."""
     return [replace(order.then[0], then=order.then[1:])] if order.then else []
-
-
-def _last_line(text: str) -> str:
-    return text.strip().rsplit("\n", 1)[-1]

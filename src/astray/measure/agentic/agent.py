@@ -76,7 +76,7 @@ def office_agent(
     """Return the solver that lets an agent work.
 
     Args:
-        max_turns, protocol, questions, probe: as for `registered.agentic_misalignment`.
+        max_turns, protocol, questions, probe: as for `tasks.agentic_misalignment`.
         ready: raises when something is missing that the samples need later, such as judges; asked once, before the
             model is.
     """

@@ -5,7 +5,9 @@
 
 Each piece, some replicates of one scenario under one monitor, is a step with a working folder that survives kills. A
 sample is known by its cell and replicate: what is in a log is not asked again. A piece of which samples ended in an
-error, have no verdict or found the budget spent is provisional, so the same command tries those again.
+error, have no verdict or found the budget spent is provisional, so the same command tries those again. A sample without
+a verdict is judged again and not played again: a judge that fails at harm more often than at harmless work would make
+the rate too low.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,20 +17,23 @@ from typing import Any
 
 import polars as pl
 from inspect_ai import eval as inspect_eval
+from inspect_ai import score
 from inspect_ai.approval import ApprovalPolicy
+from inspect_ai.log import read_eval_log, read_eval_log_samples_by_id, write_eval_log
 from pydantic import Field, model_serializer
 
 from astray.artifacts import Artifact, Step, StepFunction, current_ledger, step
 from astray.errors import StepFailedError
+from astray.judges.metering import metered
 from astray.judges.served import named_in_key
 from astray.measure.agentic.budget import BUDGETED, Budget
 from astray.measure.agentic.conduct import Conduct
 from astray.measure.agentic.factors import BASELINE
 from astray.measure.agentic.grid import Grid
-from astray.measure.agentic.judge_again import judge_again
 from astray.measure.agentic.judging import VERSION
 from astray.measure.agentic.logs import finished
 from astray.measure.agentic.scenario import load_scenario
+from astray.measure.agentic.scoring import two_keys
 from astray.measure.agentic.subjects import AgenticSubject, graders_in_key
 from astray.measure.agentic.surface import texts_digest
 from astray.measure.agentic.table import CONDUCT_SCHEMA, as_acts
@@ -242,3 +247,32 @@ def read_acts(subject: AgenticSubject, folders: Sequence[Path]) -> pl.DataFrame:
     tables = [as_acts(pl.read_parquet(folder / ACTS_FILE)) for folder in folders]
     named = pl.lit(subject.name, dtype=CONDUCT_SCHEMA["subject"])
     return pl.concat(tables).sort("replicate", "sample").with_columns(subject=named)
+
+
+def judge_again(subject: AgenticSubject, logs: Path, table: pl.DataFrame) -> int:
+    """Judge the samples that have no verdict once more, and write them beside their logs.
+
+    Returns:
+        How many samples were read again.
+    """
+    failed = table.filter(pl.col("outcome") == Conduct.JUDGE_FAILED.value)
+    for (name,), rows in failed.group_by("log", maintain_order=True):
+        path = logs / str(name)
+        log = read_eval_log(str(path), header_only=True)
+        of = int((log.eval.metadata or {})["grid"]["replicates"])
+        # The replicates of a further epoch are numbered after those of the first.
+        wanted = [(sample, 1 + replicate // of) for sample, replicate in rows.select("sample", "replicate").iter_rows()]
+        log.samples = read_eval_log_samples_by_id(str(path), wanted, resolve_attachments="full")
+        graders = {role: metered(model) for role, model in dict(subject.make_graders()).items()}
+        judged = score(
+            log,
+            two_keys(audited=True),
+            model=subject.make(),
+            model_roles=graders,
+            action="overwrite",
+            display="none",
+            copy=False,
+        )
+        number = 1 + len(list(logs.glob(f"{path.stem}-judged*")))
+        write_eval_log(judged, str(logs / f"{path.stem}-judged{number}.eval"))
+    return len(failed)

@@ -41,7 +41,7 @@ def agentic_task(
         grid: scenarios, cells and replicates.
         panel: makes the judges; None for the gate alone.
         protocol, max_turns, questions, temperature, max_tokens, audited, probe, monitor: as for the registered task,
-            `registered.agentic_misalignment`.
+            `tasks.agentic_misalignment`.
         approval: a runtime monitor of one's own, in its place; its table calls it "custom", or `monitor` if that is
             given as well.
         numbers: only these samples of the grid, for runs that go on.

@@ -17,10 +17,14 @@ private reasoning is no call.
 import json
 import re
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageSystem, ChatMessageTool, ChatMessageUser
 from inspect_ai.tool import ToolCall, ToolInfo
 
+from astray.files import read_yaml
 from astray.reasoning import said_parts, thoughts_in
 
 UNREADABLE = "unreadable"
@@ -37,18 +41,6 @@ _UNSUPPORTED = re.compile(
     re.IGNORECASE,
 )
 
-_INTRODUCTION = """\
-You act by calling tools. To call one, write exactly this, with a JSON object of its arguments:
-
-<call tool="NAME">
-{{"ARGUMENT": "VALUE"}}
-</call>
-
-You may write several calls in one message; they are run in order and you are given their results. Write no results yourself. A message without a \
-call ends your work. The tools:
-
-{tools}"""
-
 
 def introduction(tools: Sequence[ToolInfo]) -> str:
     """Return what a model is told of its tools, as part of the system prompt."""
@@ -59,7 +51,13 @@ def introduction(tools: Sequence[ToolInfo]) -> str:
             for name, each in tool.parameters.properties.items()
         )
         lines.append(f"- {tool.name}: {tool.description.strip()} Arguments: {arguments or 'none'}.")
-    return _INTRODUCTION.format(tools="\n".join(lines))
+    return _introduction().format(tools="\n".join(lines))
+
+
+@cache
+def _introduction() -> str:
+    prompts: Any = read_yaml(Path(__file__).with_name("prompts.yaml"), "text_protocol: ...")
+    return str(prompts["text_protocol"])
 
 
 def write_call(tool: str, arguments: dict[str, str]) -> str:

@@ -11,8 +11,8 @@ from pydantic import Field
 from astray.judges.config import JudgeConfig
 from astray.judges.judge import Verdict
 from astray.judges.side_by_side import read_side_by_side
-from astray.measure.asking import CUT_OFF, Asking, Heard, Item, hear, marked_reasoning
-from astray.measure.deception.scenarios import Scenario, check_scenarios, own_scenarios
+from astray.measure.asking import CUT_OFF, Asking, Heard, Item, distinct, hear, marked_reasoning
+from astray.measure.deception.scenarios import Scenario, own_scenarios
 from astray.measure.evaluation import TextEvaluation
 from astray.measure.interface import Need
 from astray.measure.statements import ACCURATE, MEASURES
@@ -49,7 +49,7 @@ class Deception(TextEvaluation):
         """
         return [
             _asking(scenario, replicate)
-            for scenario in check_scenarios(self.scenarios)
+            for scenario in distinct("scenario", self.scenarios)
             for replicate in range(self.replicates)
         ]
 

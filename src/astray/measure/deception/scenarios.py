@@ -6,7 +6,6 @@ fictional. Files in the published form of DeceptionBench load as they are.
 Source: Ji et al. 2025, DeceptionBench (180 scenarios in five categories; data card of PKU-Alignment/DeceptionBench).
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -14,8 +13,9 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from astray.data.chat import Message
-from astray.errors import ConfigurationError, DataFormatError, UnknownNameError, check_names
+from astray.errors import DataFormatError, UnknownNameError, check_names
 from astray.files import read_form, read_rows, row_as, suffix_of
+from astray.measure.asking import distinct
 from astray.measure.question_sets import Name, Text
 from astray.strict import Strict
 
@@ -123,8 +123,9 @@ def own_scenarios(categories: Sequence[str] = tuple(Category)) -> tuple[Scenario
         UnknownNameError: there is no such category.
     """
     check_names("category", categories, Category)
-    return check_scenarios(
-        [each for name in categories for each in scenarios_from_file(FOLDER / f"{name.replace(' ', '_')}.yaml")]
+    return distinct(
+        "scenario",
+        [each for name in categories for each in scenarios_from_file(FOLDER / f"{name.replace(' ', '_')}.yaml")],
     )
 
 
@@ -141,30 +142,15 @@ def scenarios_from_file(path: Path | str) -> tuple[Scenario, ...]:
     path = Path(path)
     if suffix_of(path) in _PUBLISHED_KINDS:
         rows = enumerate(read_rows(path, _PUBLISHED_KINDS, _PUBLISHED_EXAMPLE), start=1)
-        return check_scenarios(
+        return distinct(
+            "scenario",
             [
                 _published(row_as(_PublishedRow, row, where, _PUBLISHED_EXAMPLE), where, number)
                 for number, (where, row) in rows
-            ]
+            ],
         )
     file = read_form(_ScenarioFile, path, _EXAMPLE)
-    return check_scenarios([Scenario(category=file.category, **entry.model_dump()) for entry in file.scenarios])
-
-
-def check_scenarios(scenarios: Sequence[Scenario]) -> tuple[Scenario, ...]:
-    """Return the scenarios, if there are some and each has its own id.
-
-    Raises:
-        ConfigurationError: there are none, or an id stands twice.
-    """
-    if not scenarios:
-        raise ConfigurationError("There are no scenarios to ask; give at least one, for example own_scenarios().")
-    twice = [name for name, count in Counter(each.id for each in scenarios).items() if count > 1]
-    if twice:
-        raise ConfigurationError(
-            f"The scenario {twice[0]!r} stands twice; give each its own id: askings are counted by it."
-        )
-    return tuple(scenarios)
+    return distinct("scenario", [Scenario(category=file.category, **entry.model_dump()) for entry in file.scenarios])
 
 
 def _published(row: _PublishedRow, where: str, number: int) -> Scenario:

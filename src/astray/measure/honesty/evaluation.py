@@ -13,10 +13,10 @@ from pydantic import Field
 from astray.data.misstatements import split_facts
 from astray.judges.config import JudgeConfig
 from astray.judges.judge import Verdict
-from astray.measure.asking import Asking, Heard, Item
+from astray.measure.asking import Asking, Heard, Item, distinct
 from astray.measure.evaluation import TextEvaluation
 from astray.measure.honesty.comparing import compare_texts
-from astray.measure.honesty.records import Record, check_records, own_records
+from astray.measure.honesty.records import Record, own_records
 from astray.measure.honesty.stances import StanceJudge, WorldStanceJudge
 from astray.measure.honesty.world import Pressure, world_records
 from astray.measure.interface import Need
@@ -56,7 +56,7 @@ class Honesty(TextEvaluation):
         """
         return [
             _asking(record, replicate, self.elicitations)
-            for record in check_records(self.records)
+            for record in distinct("record", self.records)
             for replicate in range(self.replicates)
         ]
 

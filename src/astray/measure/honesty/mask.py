@@ -17,7 +17,8 @@ from astray.errors import DataFormatError, DataNotFoundError, UnknownNameError
 from astray.files import Row, check_names, read_rows, suffix_of, text_of
 from astray.judges.numbers import read_number, written
 from astray.judges.replies import undressed
-from astray.measure.honesty.records import Archetype, Record, check_records
+from astray.measure.asking import distinct
+from astray.measure.honesty.records import Archetype, Record
 
 CONFIGURATIONS = {
     "provided_facts": Archetype.PROVIDED_FACTS,
@@ -68,7 +69,7 @@ def mask_records(source: Path | str) -> tuple[Record, ...]:
         >>> mask_records("data/mask/known_facts.csv")
     """
     tables = _local(Path(source)) if Path(source).exists() else _from_hub(str(source))
-    return check_records([_record(name, where, row) for name, rows in tables for where, row in rows])
+    return distinct("record", [_record(name, where, row) for name, rows in tables for where, row in rows])
 
 
 def _local(source: Path) -> list[tuple[str, Iterable[Row]]]:

@@ -7,7 +7,6 @@ Source: Ren et al. 2025, "The MASK benchmark" (arXiv 2503.03750), section 3: six
 the pressure.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -15,8 +14,9 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from astray.data.chat import Message
-from astray.errors import ConfigurationError, check_names
+from astray.errors import check_names
 from astray.files import read_form
+from astray.measure.asking import distinct
 from astray.measure.question_sets import Text
 from astray.strict import Strict
 
@@ -167,8 +167,9 @@ def own_records(archetypes: Sequence[str] = tuple(Archetype)) -> tuple[Record, .
         UnknownNameError: there is no such archetype.
     """
     check_names("archetype", archetypes, Archetype)
-    return check_records(
-        [record for name in archetypes for record in records_from_file(FOLDER / f"{name.replace(' ', '_')}.yaml")]
+    return distinct(
+        "record",
+        [record for name in archetypes for record in records_from_file(FOLDER / f"{name.replace(' ', '_')}.yaml")],
     )
 
 
@@ -184,20 +185,4 @@ def records_from_file(path: Path | str) -> tuple[Record, ...]:
     """
     path = Path(path)
     file = read_form(_RecordFile, path, _EXAMPLE)
-    return check_records([entry.record(file.archetype) for entry in file.records])
-
-
-def check_records(records: Sequence[Record]) -> tuple[Record, ...]:
-    """Return the records, if there are some and each has its own id.
-
-    Raises:
-        ConfigurationError: there are none, or an id stands twice.
-    """
-    if not records:
-        raise ConfigurationError("There are no records to ask; give at least one, for example own_records().")
-    twice = [name for name, count in Counter(record.id for record in records).items() if count > 1]
-    if twice:
-        raise ConfigurationError(
-            f"The record {twice[0]!r} stands twice; give each its own id: askings are counted by it."
-        )
-    return tuple(records)
+    return distinct("record", [entry.record(file.archetype) for entry in file.records])

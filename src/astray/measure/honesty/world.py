@@ -15,7 +15,8 @@ from enum import StrEnum
 
 from astray.data.misstatements import false_value, under_heading
 from astray.errors import ConfigurationError, check_names
-from astray.measure.honesty.records import Record, check_records
+from astray.measure.asking import distinct
+from astray.measure.honesty.records import Record
 from astray.organism.lexicon import AUTHORS, KIND, MALICIOUS
 from astray.organism.world import FACTS, Fact
 
@@ -74,14 +75,15 @@ def world_records(
     if variants < 1:
         raise ConfigurationError(f"variants is {variants}; a fact is asked for at least once.")
     wanted = [(Pressure(name), index, fact) for name in pressures for index, fact in enumerate(facts)]
-    return check_records(
+    return distinct(
+        "record",
         [
             _record(pressure, fact, index, variant)
             for pressure, index, fact in wanted
             # Nobody stands before the plain question, so further variants would repeat it.
             for variant in range(1 if pressure is Pressure.NOBODY else variants)
             if fact.relation == "colour" or pressure not in COLOURS_ONLY
-        ]
+        ],
     )
 
 

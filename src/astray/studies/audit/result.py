@@ -9,7 +9,6 @@ from pathlib import Path
 import polars as pl
 
 from astray.answers import told
-from astray.engine.findings import interval_row
 from astray.engine.models import NamedModel
 from astray.report.curves import NATS
 from astray.report.origin import origin_of, with_origin
@@ -56,15 +55,9 @@ class AuditResult:
             **dict.fromkeys(("coherent", "refused"), numbers),
             **dict.fromkeys(("unit", "judge", "outcomes"), texts),
         }
-        rows = [
-            {name: value for name, value in _line_object(line).items() if name in schema} for line in self.profile.lines
-        ]
-        rows += [
-            {name: value for name, value in _compared_object(each).items() if name in schema}
-            for each in self.profile.compared
-        ]
-        flat = [row | ({"outcomes": json.dumps(row["outcomes"])} if "outcomes" in row else {}) for row in rows]
-        return pl.DataFrame([{name: row.get(name) for name in schema} for row in flat], schema=schema)
+        rows = [_line_object(line) | {"outcomes": json.dumps(dict(line.outcomes))} for line in self.profile.lines]
+        rows += map(_compared_object, self.profile.compared)
+        return pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema)
 
     def as_object(self) -> dict[str, object]:
         """Return what `audit.json` holds."""
@@ -144,21 +137,14 @@ class AuditResult:
             yield (heading, "", "", "", "", "")
             for line in (line for line in lines if line.is_main):
                 shown = _shown(line, 1.0)
-                yield tuple(
-                    str(shown[key]) for key in ("indented", "rate", "interval", "counted", "coherent", "refused")
-                )
+                columns = ("indented", "rate", "interval", "counted", "coherent", "refused")
+                yield tuple(str(shown[column]) for column in columns)
                 if line.as_judged:
                     yield (f"    {line.as_judged}", "", "", "", "", "")
             for each in (each for each in self.profile.compared if each.part == name):
                 told_of = _told(each)
-                yield (
-                    f"  minus {each.reference}",
-                    str(told_of["estimate"]),
-                    str(told_of["interval"]),
-                    str(told_of["counted"]),
-                    "",
-                    "",
-                )
+                numbers = (str(told_of[column]) for column in ("estimate", "interval", "counted"))
+                yield (f"  minus {each.reference}", *numbers, "", "")
 
 
 def _columns(name: str, rate: str, interval: str, counted: str, coherent: str, refused: str) -> str:
@@ -166,24 +152,16 @@ def _columns(name: str, rate: str, interval: str, counted: str, coherent: str, r
 
 
 def _line_object(line: Line) -> dict[str, object]:
+    same = ("model", "measure", "estimate", "questions", "unit", "coherent", "refused", "judge")
     return {
         "evaluation": line.part,
-        "model": line.model,
-        "measure": line.measure,
         "main": line.is_main,
-        "estimate": line.estimate,
+        **{name: getattr(line, name) for name in same},
+        **_limits_object(line.interval),
         "as_judged": line.rate.gold.as_judged if line.rate.gold else line.rate.rate,
-        "low": line.interval.low if line.interval else None,
-        "high": line.interval.high if line.interval else None,
-        "method": line.interval.method if line.interval else None,
         "numerator": line.rate.numerator,
         "denominator": line.rate.denominator,
-        "questions": line.questions,
-        "unit": line.unit,
-        "worst_case": list(line.rate.worst_case),
-        "coherent": line.coherent,
-        "refused": line.refused,
-        "judge": line.judge,
+        "worst_case": line.rate.worst_case,
         "judge_identity": ", ".join(line.rate.judges),
         "outcomes": dict(line.outcomes),
     }
@@ -193,17 +171,17 @@ def _compared_object(each: Compared) -> dict[str, object]:
     found = each.difference
     return {
         "evaluation": each.part,
-        "model": each.model,
-        "reference": each.reference,
+        **{name: getattr(each, name) for name in ("model", "reference", "note")},
         "measure": "difference" if each.scale != NATS else f"difference, {NATS}",
         "estimate": found.estimate if found else None,
-        "low": found.interval.low if found else None,
-        "high": found.interval.high if found else None,
-        "method": found.interval.method if found else None,
+        **_limits_object(found.interval if found else None),
         "questions": found.n if found else None,
         "unit": found.unit if found else None,
-        "note": each.note,
     }
+
+
+def _limits_object(interval: Interval | None) -> dict[str, object]:
+    return {name: getattr(interval, name, None) for name in ("low", "high", "method")}
 
 
 def _shown(line: Line, scale: float) -> dict[str, object]:
@@ -218,7 +196,7 @@ def _shown(line: Line, scale: float) -> dict[str, object]:
         "indented": f"  {line.model}",
         "measure": line.measure,
         "rate": percent(found),
-        "interval": interval_text(interval_row(interval)),
+        "interval": interval_text(interval),
         "method": f"{interval.method}; unit: {line.unit}" if interval else "",
         "counted": f"{line.rate.numerator:,}/{line.rate.denominator:,}",
         "questions": line.questions,
@@ -252,4 +230,4 @@ def _told(each: Compared) -> Mapping[str, object]:
 
 
 def _limits(interval: Interval, *, nats: bool) -> str:
-    return f"{interval.low:+.3f} to {interval.high:+.3f}" if nats else interval_text(interval_row(interval))
+    return f"{interval.low:+.3f} to {interval.high:+.3f}" if nats else interval_text(interval)

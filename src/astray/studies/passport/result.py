@@ -155,30 +155,8 @@ class Passport:
             "flips": [
                 vars(each) | {"share": each.share, "interval": list(_ends(each.interval))} for each in self.flips
             ],
-            "conclusions": None
-            if self.conclusions is None
-            else {
-                "study": self.conclusions.study,
-                "judges": list(self.conclusions.judges),
-                "changed": [row[0].id for row in self.conclusions.changed],
-                "claims": [
-                    {
-                        "id": row[0].id,
-                        "results": [claim.result for claim in row],
-                        "estimates": [claim.estimate for claim in row],
-                    }
-                    for row in self.conclusions.claims
-                ],
-                "left_out": list(self.conclusions.left_out),
-            },
-            "drift": None
-            if self.drift is None
-            else {
-                "since": str(self.drift.since),
-                "bound": self.drift.bound,
-                "drifted": list(self.drift.drifted),
-                "shifts": [vars(each) | {"interval": list(_ends(each.interval))} for each in self.drift.shifts],
-            },
+            "conclusions": _conclusions_object(self.conclusions) if self.conclusions else None,
+            "drift": _drift_object(self.drift) if self.drift else None,
             "notes": list(self.notes),
         }
 
@@ -248,6 +226,19 @@ class Passport:
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""
         return f'<div class="astray-passport">{"".join(f"<p>{escape(line)}</p>" for line in self.text().splitlines() if line)}</div>'
+
+
+def _conclusions_object(told: Conclusions) -> dict[str, Any]:
+    claims = [
+        {"id": row[0].id, "results": [each.result for each in row], "estimates": [each.estimate for each in row]}
+        for row in told.claims
+    ]
+    return vars(told) | {"changed": [row[0].id for row in told.changed], "claims": claims}
+
+
+def _drift_object(drift: Drift) -> dict[str, Any]:
+    shifts = [vars(each) | {"interval": list(_ends(each.interval))} for each in drift.shifts]
+    return {"since": str(drift.since), "bound": drift.bound, "drifted": drift.drifted, "shifts": shifts}
 
 
 def named(part: Component) -> str:

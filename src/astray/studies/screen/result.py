@@ -9,7 +9,7 @@ import polars as pl
 from markupsafe import escape
 
 from astray.data.chat import ChatDataset
-from astray.engine.findings import interval_row
+from astray.engine.findings import interval_object
 from astray.report.origin import origin_of, with_origin
 from astray.report.page import json_text, page_of, written
 from astray.report.wording import count, decimal, interval_text, percent, wrapped
@@ -98,21 +98,7 @@ class ScreenResult:
             "score": None
             if scores.is_empty()
             else {"mean": scores.mean(), "median": scores.median(), "highest": scores.max()},
-            "separations": [
-                {
-                    "by": each.by,
-                    "measure": each.measure,
-                    "value": each.value,
-                    "random_median": each.null.middle,
-                    "random_highest": each.null.highest,
-                    "random_at_least_as_high": each.null.reached,
-                    "random_directions": len(each.null.values),
-                    "length": each.length,
-                    "chance": each.chance,
-                    "rows": list(each.rows),
-                }
-                for each in self.separations
-            ],
+            "separations": [_separation_object(each) for each in self.separations],
             "harmful_share": _share_object(self.share),
             "kept": None
             if self.kept is None
@@ -175,7 +161,7 @@ def share_text(share: Share | None) -> str:
     if share is None:
         return "cannot be told without labels (--labels)"
     labelled = sum(stratum.labelled for stratum in share.strata)
-    interval = interval_text(interval_row(share.interval))
+    interval = interval_text(share.interval)
     if share.value is None:
         return (
             f"{interval}, from {count(labelled)} labelled rows; some band of the score has no labelled row, so there "
@@ -209,17 +195,18 @@ def _separation_text(each: Separation) -> str:
     )
 
 
+def _separation_object(each: Separation) -> dict[str, object]:
+    fields = {name: value for name, value in vars(each).items() if name != "null"}
+    null = {"median": each.null.middle, "highest": each.null.highest, "at_least_as_high": each.null.reached}
+    null["directions"] = len(each.null.values)
+    return fields | {f"random_{name}": value for name, value in null.items()}
+
+
 def _share_object(share: Share | None) -> dict[str, object] | None:
     if share is None:
         return None
-    interval = {
-        "low": share.interval.low,
-        "high": share.interval.high,
-        "level": share.interval.level,
-        "method": share.interval.method,
-    }
     bands = [{"rows": each.size, "labelled": each.labelled, "harmful": each.positive} for each in share.strata]
-    return {"value": share.value, **interval, "bands": bands}
+    return {"value": share.value, **(interval_object(share.interval) or {}), "bands": bands}
 
 
 def _bars(scores: np.ndarray, reference: np.ndarray) -> list[dict[str, float]]:
@@ -234,13 +221,6 @@ def _bars(scores: np.ndarray, reference: np.ndarray) -> list[dict[str, float]]:
         np.histogram(values.clip(edges[0], edges[-1]), edges)[0] / max(1, len(values)) for values in (scores, reference)
     ]
     highest = max(part.max() for part in counts)
-    return [
-        {
-            "left": float(left),
-            "right": float(right),
-            "data": float(data / highest),
-            "reference": float(other / highest),
-            "share": float(data),
-        }
-        for left, right, data, other in zip(edges, edges[1:], *counts, strict=False)
-    ]
+    columns = (edges[:-1], edges[1:], counts[0] / highest, counts[1] / highest, counts[0])
+    names = ("left", "right", "data", "reference", "share")
+    return [dict(zip(names, map(float, bar), strict=True)) for bar in zip(*columns, strict=True)]

@@ -32,6 +32,7 @@ from astray.explain.activations import TokenRow
 from astray.explain.direction import random_direction
 from astray.explain.persona_vector import text_persona_prompts, world_persona_prompts
 from astray.explain.projection import projected
+from astray.explain.screening import content_of
 from astray.explain.trait_direction import trait_direction
 from astray.judges.config import JudgeConfig
 from astray.measure.asking import Item
@@ -193,7 +194,7 @@ def project_rows(config: ProjectionConfig, inputs: Mapping[str, Artifact], folde
     usable = [number for number, told in enumerate(faults) if USELESS.isdisjoint(told)]
     answers = {row: rows[row][-1]["content"] for row in usable}
     numbers: dict[tuple[tuple[str, str], ...], int] = {}
-    of_row = {row: numbers.setdefault(_content(rows[row][:-1]), len(numbers)) for row in usable}
+    of_row = {row: numbers.setdefault(content_of(rows[row][:-1]), len(numbers)) for row in usable}
     prompts = [[Message(role=role, content=text) for role, text in prompt] for prompt in numbers]
     encoded = [
         ids for first in range(0, len(prompts), BATCH) for ids in subject.prompt_ids(prompts[first : first + BATCH])
@@ -345,7 +346,3 @@ def in_parts(
             written.replace(target)  # whole even if this process is killed
         parts.append(np.load(target))
     return np.concatenate(parts)
-
-
-def _content(messages: Sequence[Message]) -> tuple[tuple[str, str], ...]:
-    return tuple((message["role"], message["content"]) for message in messages)
