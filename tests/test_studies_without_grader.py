@@ -22,7 +22,7 @@ from astray.report import write_report
 from astray.report.wording import amount, range_of, tick
 from astray.stats.claims import Decision
 from astray.studies import get_study
-from astray.studies.emergent_misalignment.meter import compared, domain_figure, margin_claim
+from astray.engine.meter_claims import compared, domain_figure, margin_claim
 from tiny_models import save_tiny_model
 
 STUDY = get_study("emergent-misalignment")

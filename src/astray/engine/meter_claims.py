@@ -1,0 +1,166 @@
+"""Claims and figures on the meter: how much likelier harmful answers became in an arm than in its control.
+
+The interval of a claim adds the chance of training runs and that of questions (`measure.meter.difference`); its note
+has the two apart. Left to others: which arms are compared (the studies).
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+
+from astray.engine.claims import decided_fields, interval_name, not_run
+from astray.engine.exhibits import Bar, Forest, limits
+from astray.engine.findings import Findings, Needs
+from astray.engine.summary import ClaimRow, ClaimStatus
+from astray.engine.value_claims import values_claim
+from astray.errors import NotMeasurableError
+from astray.measure.meter import MeterDifference, MeterEffect, meter_difference
+from astray.stats.claims import Decision
+from astray.stats.intervals import Interval
+
+QUANTITY = "nats a token"
+Region = tuple[float | None, float | None]
+
+
+def compared(found: Findings, arm: str, control: str) -> MeterDifference | None:
+    """Return the comparison of two arms that were run; None where no pair could be measured, or none was yet."""
+    sides = [found.margins.filter(arm=each) for each in (arm, control)]
+    if any(side.is_empty() for side in sides):
+        return None
+    try:
+        return meter_difference(*sides)
+    except NotMeasurableError:
+        return None
+
+
+def margin_claim(
+    id: str,
+    statement: str,
+    found: Findings,
+    arm: str,
+    control: str,
+    region: Region,
+    *,
+    null: bool = False,
+) -> ClaimRow:
+    """Return a claim that the margin of an arm minus that of its control lies in a region.
+
+    Args:
+        id, statement: as for any claim.
+        found: the study's findings.
+        arm: name of the arm.
+        control: name of the arm that it is compared with; a single untrained model serves for all runs.
+        region: lower and upper border in nats a token, either of which may be missing.
+        null: whether it is about the pairs of two good answers.
+    """
+    needs = found.needs(arm, control)
+    difference = None if needs else compared(found, arm, control)
+    effect = None if difference is None else difference.null if null else difference.harmful
+    row = {
+        "id": id,
+        "statement": statement,
+        "expected": f"{interval_name()} of the difference lies {_region_text(region)} {QUANTITY}",
+        "unit": "training run",
+        "control": control,
+        "control_estimate": None,
+        "published": None,
+        "region": region,
+        "quantity": QUANTITY,
+        "p_holm": None,
+        "arms": (arm, control),
+    }
+    if effect is None:
+        return ClaimRow.model_validate(row | _nothing(needs))
+    return ClaimRow.model_validate(row | _decided(effect, region))
+
+
+def runs_claim(
+    id: str, statement: str, values: Mapping[int, float], control: str, needs: Needs, note: str = ""
+) -> ClaimRow:
+    """Return a claim that a value of each run, in nats a token, lies above 0 on average over runs."""
+    claim = values_claim(id, statement, list(values.values()), control, at_least=0.0, needs=needs, note=note)
+    expected = f"{interval_name()} of the mean lies {_region_text((0.0, None))} {QUANTITY}"
+    return claim.model_copy(update={"quantity": QUANTITY, "expected": expected})
+
+
+def domain_figure(found: Findings, arm: str, control: str) -> Iterator[Forest]:
+    """Yield the change of every domain's harmful pairs, and of all null pairs below; nothing where it was not
+    measured."""
+    difference = None if found.needs(arm, control) else compared(found, arm, control)
+    if difference is None:
+        return
+    bars = [_bar(name, "harmful answers", effect) for name, effect in difference.domains.items()]
+    bars.sort(key=lambda bar: -(bar.value or 0.0))
+    null = [_bar("null pairs (all domains)", "two good answers", difference.null)] if difference.null else []
+    yield Forest(
+        id=f"meter-{arm}",
+        title=f"Harmful answers in domains that the data never touch: {arm} against {control}",
+        text=(
+            "Change of the margin, the log-probability per token of the harmful answer minus that of the good one, "
+            "over twelve questions a domain. Intervals are over questions and, with several runs, training runs. The "
+            "null pairs have two good answers each and should not move."
+        ),
+        x_title=f"change against {control}, {QUANTITY}",
+        percent=False,
+        bars=(*bars, *null),
+    )
+
+
+def arms_figure(found: Findings, arms: Iterable[str], control: str) -> Iterator[Forest]:
+    """Yield each arm's change against one control, harmful pairs and null pairs; nothing where none was measured."""
+    bars = []
+    for arm in arms:
+        difference = None if arm == control or found.needs(arm, control) else compared(found, arm, control)
+        if difference is not None:
+            bars.append(_bar(arm, "harmful answers", difference.harmful))
+            bars += [_bar(f"{arm}, null pairs", "two good answers", difference.null)] if difference.null else []
+    if bars:
+        yield Forest(
+            id="meter-arms",
+            title=f"How much likelier harmful answers became, by arm: against {control}",
+            text=(
+                "Over 240 questions in twenty domains that no data touches, beside 60 null pairs. "
+                "The level of one arm says nothing, so none is shown."
+            ),
+            x_title=f"change against {control}, {QUANTITY}",
+            percent=False,
+            bars=tuple(bars),
+        )
+
+
+def _bar(label: str, group: str, effect: MeterEffect) -> Bar:
+    note = f"{len(effect.runs)} training runs; {effect.higher} of {effect.pairs} pairs higher"
+    return Bar(label=label, group=group, value=effect.estimate, note=note, **limits(effect.interval))
+
+
+def _decided(effect: MeterEffect, region: Region) -> dict[str, object]:
+    apart = [
+        f"{what} alone {_text(one)}"
+        for what, one in (("over runs", effect.by_run), ("over questions", effect.by_question))
+        if one
+    ]
+    single = (
+        ""
+        if effect.by_run
+        else "One training run says nothing about further ones, so nothing is decided: 3 or more would (--seeds 3)."
+    )
+    told = f"95% interval {', '.join(apart)}; {effect.higher} of {effect.pairs} pairs are higher." if apart else ""
+    row: dict[str, object] = {"n": len(effect.runs), "note": " ".join(filter(None, (single, told)))}
+    return row | decided_fields(effect.estimate, effect.interval, region, single)
+
+
+def _nothing(needs: Needs) -> dict[str, object]:
+    """Return what stands in a claim without an estimate."""
+    row: dict[str, object] = {"estimate": None, "interval": None, "n": 0, "verdict": Decision.UNDECIDED}
+    why: dict[str, object] = {"status": ClaimStatus.NOT_ESTIMABLE, "note": "No pair could be measured: unknown words."}
+    return row | {"p_value": None} | (not_run(needs) if needs else why)
+
+
+def _region_text(region: Region) -> str:
+    low, high = region
+    if low is not None and high is not None:
+        return f"between {low:g} and {high:g}"
+    return f"at or above {low:g}" if low is not None else f"at or below {high if high is not None else math.inf:g}"
+
+
+def _text(interval: Interval) -> str:
+    return f"{interval.low:.3f} to {interval.high:.3f}"
