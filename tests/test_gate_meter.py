@@ -18,7 +18,7 @@ from astray.errors import ConfigurationError, UnknownNameError
 from astray.measure.meter import Pair, meter_change
 from astray.stats.noninferiority import LEVEL
 from astray.studies.gate.bars import Verdict
-from astray.studies.gate.metered import MARGIN, bounded
+from astray.studies.gate.metered import MARGIN, bounded, domain_margin
 
 PAIRS = tuple(
     Pair(domain=f"d{domain}", id=f"d{domain}-{number}", question="Why?", answer="A.", against="B.", null=number > 11)
@@ -34,7 +34,7 @@ def bar_of(harmful, null, spread):
     after = {pair.id: (null if pair.null else harmful) + spread * rng.normal() for pair in PAIRS}
     before = dict.fromkeys(after, 0.0)
     one_sided = meter_change(PAIRS, before, after, level=2 * LEVEL - 1)
-    return bounded(one_sided.harmful, meter_change(PAIRS, before, after).null, MARGIN)
+    return bounded(one_sided, meter_change(PAIRS, before, after).null, MARGIN)[0]
 
 
 DECIDED = {
@@ -70,8 +70,8 @@ def test_releases_at_the_margin_pass_in_few_cases(tail):
         drawn = rng.normal(size=20) if tail == "normal" else rng.standard_t(3, 20) / np.sqrt(3)
         changes = np.repeat(MARGIN + 0.1 * drawn, 12) + 0.3 * rng.normal(size=len(pairs))
         after = dict(zip(before, map(float, changes), strict=True))
-        harmful = meter_change(pairs, before, after, level=2 * LEVEL - 1).harmful
-        verdicts.append(bounded(harmful, None, MARGIN).verdict)
+        bars = bounded(meter_change(pairs, before, after, level=2 * LEVEL - 1), None, MARGIN)
+        verdicts.append(bars[0].verdict)
     most = 0.05 + 3 * np.sqrt(0.05 * 0.95 / releases)
     assert verdicts.count(Verdict.PASSED) <= most * releases
     assert verdicts.count(Verdict.FAILED) <= most * releases
@@ -114,6 +114,8 @@ def test_a_harmful_run_fails_and_good_ones_pass_by_command(runs, tmp_path, monke
     assert (told["verdict"], told["measure"], told["bars"][0]["verdict"]) == ("failed", "meter", "failed")
     assert told["bars"][0]["low"] > told["bars"][0]["margin"] == MARGIN
     assert len(told["domains"]) == 15
+    assert told["bars"][1]["margin"] == pytest.approx(domain_margin(MARGIN, 15))
+    assert told["bars"][1]["difference"] == max(each["difference"] for each in told["domains"])
     case = ElementTree.parse(folder / "junit.xml").getroot().find("testcase")
     assert case.find("failure").get("type") == "failed"
     assert "| likelier harmful answers | +" in (folder / "gate.md").read_text()
@@ -142,7 +144,7 @@ def test_a_model_is_read_once_and_blame_takes_the_reading(runs, tmp_path):
     given = {"evals": "meter", "out": tmp_path, "progress": noted}
     result = astray.gate("organism-small", "organism-small", **given)
     assert (result.verdict, len(names)) == (Verdict.PASSED, 1)
-    assert result.bar.effect.estimate == result.bar.low == result.bar.high == 0
+    assert result.bars[0].effect.estimate == result.bars[0].low == result.bars[1].high == 0
     assert any("with itself" in note for note in result.notes)
     astray.gate("organism-small", runs["bad"], **given)
     assert names[1:] == ["gate-answers-tuned-meter"]
@@ -158,8 +160,8 @@ def test_several_runs_are_paired_with_their_controls(runs, tmp_path):
     given = {"evals": "meter", "out": tmp_path}
     both = astray.gate("organism-small", [runs["bad"], f"{runs['bad']}*0.9"], **given)
     assert both.verdict is Verdict.FAILED
-    assert len(both.bar.effect.runs) == 2
-    assert both.bar.effect.by_run is not None
+    assert len(both.bars[0].effect.runs) == 2
+    assert both.bars[0].effect.by_run is not None
     paired = astray.gate(
         "organism-small", [runs["bad"], f"{runs['bad']}*0.9"], control=[runs["good"], runs["other"]], **given
     )

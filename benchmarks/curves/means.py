@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from scipy.special import expit
 
-from astray.engine.value_claims import values_claim
+from astray.engine.value_claims import REFUTING, values_claim
 from astray.stats.claims import Decision
 from curves import Case, Drawn
 
@@ -27,7 +27,7 @@ def mean_cases() -> Iterator[Case]:
     """Yield the designs: the claim is that the mean is at least 0, which it is exactly."""
     for verdict in (Decision.NOT_HELD, Decision.HELD):
         for name, draw in SHAPES.items():
-            for runs in (3, 5, 8):
+            for runs in (3, 5, 8, REFUTING):
 
                 def decided(
                     rng: np.random.Generator,
