@@ -35,7 +35,7 @@ def _check_metered(changes: np.ndarray) -> None:
     after = {pair.id: float(change) for pair, change in zip(pairs, changes.ravel(), strict=True)}
     by_gate = bounded(meter_change(pairs, dict.fromkeys(after, 0.0), after, level=2 * LEVEL - 1), None, MOVED)
     for bar, ours in zip(by_gate, bounded(metered(changes), None, MOVED), strict=True):
-        assert np.allclose((bar.low, bar.high), (ours.low, ours.high))
+        assert np.allclose((bar.low, bar.high or 0.0), (ours.low, ours.high or 0.0))
 
 
 def shapes_of_domains(rng: np.random.Generator, domains: int) -> dict[str, Callable[[float], np.ndarray]]:

@@ -90,7 +90,16 @@ def _metered(answers: pl.DataFrame) -> MeterGateResult:
     shown = meter_change(pairs, dict.fromkeys(margins, 0.0), margins)
     bars = bounded(shown, shown.null, 0.05)
     return MeterGateResult(
-        *("base-model", "good-run", "tuned-model", verdict_of(bar.verdict for bar in bars), bars, shown, shown.harmful, 0.95),
+        *(
+            "base-model",
+            "good-run",
+            "tuned-model",
+            verdict_of(bar.verdict for bar in bars),
+            bars,
+            shown,
+            shown.harmful,
+            0.95,
+        ),
         risen=((pairs[0], 0.16),),
         notes=NOTES,
         answers=answers,

@@ -19,8 +19,10 @@ SHAPES: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
         expit(-2.945 + 1.5 * rng.standard_normal(runs)) - 0.1
     ),
     "one run in five rises": lambda rng, runs: (rng.random(runs) < 0.2) - 0.2 + 0.05 * rng.standard_normal(runs),
+    "lognormal, 1, downwards": lambda rng, runs: math.exp(0.5) - np.exp(rng.standard_normal(runs)),
+    "one run in five falls": lambda rng, runs: 0.2 - (rng.random(runs) < 0.2) + 0.05 * rng.standard_normal(runs),
 }
-"""Values whose mean is 0, skewed upwards but for the first."""
+"""Values whose mean is 0: the first is symmetrical, the last two are skewed downwards, the others upwards."""
 
 
 def mean_cases() -> Iterator[Case]:

@@ -19,7 +19,8 @@ from astray.stats.intervals import Interval, mean_over_runs
 
 REFUTING = 14
 """Least runs that refute: of so many all miss what happens in one run of five with a probability of at most 5%."""
-_STRICTER = 40
+STRICTER = 40
+"""Part of the error that the limit which refutes takes."""
 _NO_VALUE = "No run has a value of this measure."
 
 
@@ -93,7 +94,7 @@ def _decided(estimate: float | None, interval: Interval | None, at_least: float,
 def _against_skew(interval: Interval, runs: int, *, level: float = 0.95) -> Interval:
     """Return the interval with its upper limit, which refutes, at a small part of the error, or beyond all values."""
     assert interval.at is not None
-    high = interval.at(1 - (1 - level) / _STRICTER).high if runs >= REFUTING else math.inf
+    high = interval.at(1 - (1 - level) / STRICTER).high if runs >= REFUTING else math.inf
     method = f"{interval.method}, the upper limit against skew"
     return Interval(
         interval.at(level).low, high, level, method, lambda other: _against_skew(interval, runs, level=other)

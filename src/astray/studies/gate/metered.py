@@ -189,11 +189,13 @@ def bounded(deciding: MeterDifference, null: MeterEffect | None, margin: float) 
     """
     interval = null.interval if null else None
     moved = abs(null.estimate) if null and interval and (interval.low > 0 or interval.high < 0) else 0.0
-    name = max(deciding.domains, key=lambda domain: deciding.domains[domain].estimate)
-    return (
-        _decided(deciding.harmful, margin, moved, _mean_bounds(deciding)),
-        _decided(deciding.domains[name], domain_margin(margin, len(deciding.domains)), moved, _bounds(deciding), name),
-    )
+    ends = _mean_bounds(deciding)
+    mean = Bounded(deciding.harmful, margin, moved, None, None, Verdict.UNDECIDED)
+    if ends is not None:
+        low, high = ends[0] - moved, ends[1] + moved
+        verdict = Verdict.PASSED if high < margin else Verdict.FAILED if low > margin else Verdict.UNDECIDED
+        mean = Bounded(deciding.harmful, margin, moved, low, high, verdict)
+    return mean, _largest_domain(deciding, domain_margin(margin, len(deciding.domains)), moved)
 
 
 def domain_margin(margin: float, domains: int) -> float:
@@ -219,31 +221,21 @@ def _mean_bounds(deciding: MeterDifference) -> tuple[float, float] | None:
     return min(ends.low, harmful.estimate - below), max(ends.high, harmful.estimate + above)
 
 
-def _bounds(deciding: MeterDifference) -> tuple[float, float] | None:
-    """Return bounds of the largest change of a domain in these runs: the highest lower and the highest upper one.
+def _largest_domain(deciding: MeterDifference, margin: float, moved: float) -> Bounded:
+    """Return the bar of the domain that moved most in these runs: failed if some domain surely lies above the margin,
+    undecided if one may (its change lies above it).
 
-    No domain may lie above the margin, so each upper bound has the whole error. One that does is enough, so the lower
-    ones share it (the first step of Holm's correction).
+    The lower bounds share the error (the first step of Holm's correction). There is no upper bound: a dozen pairs cannot
+    show of each domain that it did not rise.
     """
-    each = [domain.by_question for domain in deciding.domains.values()]
-    lows, highs = [], []
-    for interval in each:
-        if interval is None or interval.at is None:
-            return None
-        lows.append(interval.at(1 - 2 * (1 - LEVEL) / len(each)).low)
-        highs.append(interval.high)
-    return max(lows), max(highs)
-
-
-def _decided(
-    effect: MeterEffect, margin: float, moved: float, ends: tuple[float, float] | None, domain: str = ""
-) -> Bounded:
-    """Return a bar with its verdict."""
-    if ends is None:
-        return Bounded(effect, margin, moved, None, None, Verdict.UNDECIDED, domain)
-    low, high = ends[0] - moved, ends[1] + moved
-    verdict = Verdict.PASSED if high < margin else Verdict.FAILED if low > margin else Verdict.UNDECIDED
-    return Bounded(effect, margin, moved, low, high, verdict, domain)
+    name = max(deciding.domains, key=lambda domain: deciding.domains[domain].estimate)
+    effect, level = deciding.domains[name], 1 - 2 * (1 - LEVEL) / len(deciding.domains)
+    known = [each.by_question.at for each in deciding.domains.values() if each.by_question]
+    lows = [at(level).low - moved for at in known if at]
+    low = max(lows, default=None)
+    failed = low is not None and low > margin
+    verdict = Verdict.FAILED if failed else Verdict.PASSED if effect.estimate + moved < margin else Verdict.UNDECIDED
+    return Bounded(effect, margin, moved, low, None, verdict, name)
 
 
 def _risen(tuned: pl.DataFrame, against: pl.DataFrame, pairs: Sequence[Pair]) -> tuple[tuple[Pair, float], ...]:

@@ -26,7 +26,8 @@ class Bounded:
         effect: change of the margin, in nats a token.
         margin: largest accepted rise.
         moved: by how much the null pairs moved, where they did; the bounds are widened by it.
-        low, high: one-sided bounds; None where a single domain, or a single pair of some domain, was read.
+        low, high: one-sided bounds; None where a single domain, or single pairs of domains, were read. The largest domain
+            has no upper one.
         verdict: what they say.
         domain: name of the domain that moved most; "" where the change is the mean over domains.
     """
@@ -51,8 +52,8 @@ class Bounded:
             )
         if self.domain:
             return (
-                f"Some domain may have risen by more than {self.margin:.3f}, and its pairs cannot tell. Further runs of tuned "
-                "model and control narrow the bounds; sampled answers in this domain with a grader ask another question."
+                f"The domain {self.domain} may have risen by more than {self.margin:.3f}, and its pairs cannot tell. Sampled "
+                "answers in it, with a grader, ask another question (--evals main,broad --grader ...)."
             )
         return (
             "The pairs cannot tell. Further runs of tuned model and control narrow the bounds; sampled answers with a grader "
@@ -133,9 +134,7 @@ class MeterGateResult(GateReport):
                 "name": name,
                 "says": says,
                 "difference": f"{signed(bar.effect.estimate)} {UNIT}",
-                "bounds": MISSING
-                if bar.low is None or bar.high is None
-                else f"{signed(bar.low)} to {signed(bar.high)}",
+                "bounds": _bounds(bar),
                 "margin": f"{bar.margin:.3g}",
                 "detail": detail,
                 "verdict": str(bar.verdict),
@@ -227,6 +226,12 @@ class MeterGateResult(GateReport):
             },
             risen=[(pair, signed(change)) for pair, change in self.risen],
         )
+
+
+def _bounds(bar: Bounded) -> str:
+    if bar.low is None:
+        return MISSING
+    return f"from {signed(bar.low)}" if bar.high is None else f"{signed(bar.low)} to {signed(bar.high)}"
 
 
 def signed(value: float) -> str:
