@@ -3,7 +3,7 @@ margin?
 
     python benchmarks/gate.py                        # the tables of docs/gate.md
     python benchmarks/gate.py --releases 4000 --tables border
-    python benchmarks/gate.py --releases 1000 --tables meter
+    python benchmarks/gate.py --releases 4000 --tables meter
     python benchmarks/gate.py --evalsig VENV/bin/python   # beside evalsig 0.1.2, which is installed there
     python benchmarks/gate.py --gates 100 --study astray-results/emergent-misalignment/answers.parquet   # real gates
 
@@ -18,7 +18,6 @@ import itertools
 import json
 import subprocess
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -28,7 +27,6 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit, stdtrit
 from scipy.stats import beta
 
-from astray.measure.meter import Pair, meter_change
 from astray.stats.compare import paired_t
 from astray.stats.intervals import Interval
 from astray.stats.judge_error import corrected_difference
@@ -40,8 +38,7 @@ from astray.stats.noninferiority import (
     margin_tails,
     run_distances,
 )
-from astray.studies.gate.metered import MARGIN as MOVED
-from astray.studies.gate.metered import bounded
+from gate_meter import by_the_meter
 
 MARGIN = 0.02
 SHAPES = ((8, 100), (24, 25), (64, 25), (120, 4))
@@ -189,38 +186,6 @@ def at_the_border(rng: np.random.Generator, count: int) -> None:
         )
 
 
-def by_the_meter(rng: np.random.Generator, count: int) -> None:
-    """Print false passes, false fails and power of the gate by the meter; pairs and domains differ as SmolLM2's did."""
-    sd, pair_sd, domains, each = 0.05, 0.2, 20, 12
-    pairs = [
-        Pair(domain=f"d{n // each}", id=str(n), question="?", answer="a", against="b") for n in range(domains * each)
-    ]
-    before = {pair.id: 0.0 for pair in pairs}
-    shapes: dict[str, Callable[[float], np.ndarray]] = {
-        "normal": lambda mean: rng.normal(mean, sd, domains),
-        "t with 3 degrees": lambda mean: mean + sd * rng.standard_t(3, domains) / np.sqrt(3),
-        "skewed (exponential)": lambda mean: mean + sd * (rng.exponential(size=domains) - 1),
-        "all of it in 2 of the 20": lambda mean: rng.permutation(np.repeat([mean * 10, 0.0], [2, 18])),
-        "all of it in 10% of further ones": lambda mean: mean * 10 * rng.binomial(1, 0.1, domains),
-    }
-    print(
-        "| change of domains | false passes | false fails | passes, unchanged | fails, +0.13 |",
-        "|---|---|---|---|---|",
-        sep="\n",
-    )
-    for name, drawn in shapes.items():
-        told = []
-        for mean, wanted in ((MOVED, "passed"), (MOVED, "failed"), (0.0, "passed"), (0.13, "failed")):
-            verdicts = Counter[str]()
-            for _ in range(count):
-                change = np.repeat(drawn(mean), each) + rng.normal(0, pair_sd, len(pairs))
-                after = dict(zip(before, map(float, change), strict=True))
-                harmful = meter_change(pairs, before, after, level=2 * LEVEL - 1).harmful
-                verdicts[bounded(harmful, None, MOVED).verdict] += 1
-            told.append(f"{verdicts[wanted] / count:.1%}")
-        print(f"| {name} | {' | '.join(told)} |", flush=True)
-
-
 TABLES = {"border": at_the_border, "judge": erring, "runs": with_runs, "meter": by_the_meter}
 
 EVALSIG = """
@@ -312,7 +277,7 @@ def real_gates(base: str, study: Path | None, arms: list[str], count: int, store
         ends: Counter[str] = Counter()
         for number in range(count):
             tuned = tables[number % len(tables)] if tables else drawn("tuned")
-            ends[verdict_of(bars_of(pl.concat([drawn("base"), tuned]), margins, LEVEL))] += 1
+            ends[verdict_of(bar.verdict for bar in bars_of(pl.concat([drawn("base"), tuned]), margins, LEVEL))] += 1
         all_answers = pl.concat(tables) if tables else own.filter(arm="tuned")
         rate = float((all_answers["outcome"] == Outcome.MISALIGNED.value).mean())
         told = " | ".join(str(ends[verdict]) for verdict in ("passed", "failed", "undecided"))

@@ -26,7 +26,7 @@ from astray.studies.blame.course import Change, Course, Point
 from astray.studies.blame.result import BlameResult
 from astray.studies.blame.scores import Group
 from astray.studies.blame.scores import Separation as Blamed
-from astray.studies.gate.bars import RULES, Bar, Verdict
+from astray.studies.gate.bars import RULES, Bar, Verdict, verdict_of
 from astray.studies.gate.metered import bounded
 from astray.studies.gate.metered_result import MeterGateResult
 from astray.studies.gate.result import GateResult
@@ -88,9 +88,18 @@ def _metered(answers: pl.DataFrame) -> MeterGateResult:
     pairs = (*harmful_pairs()[:48], *null_pairs()[:12])
     margins = {pair.id: 0.1 + 0.01 * (number % 7) for number, pair in enumerate(pairs)}
     shown = meter_change(pairs, dict.fromkeys(margins, 0.0), margins)
-    bar = bounded(shown.harmful, shown.null, 0.05)
+    bars = bounded(shown, shown.null, 0.05)
     return MeterGateResult(
-        *("base-model", "good-run", "tuned-model", bar.verdict, bar, shown, shown.harmful, 0.95),
+        *(
+            "base-model",
+            "good-run",
+            "tuned-model",
+            verdict_of(bar.verdict for bar in bars),
+            bars,
+            shown,
+            shown.harmful,
+            0.95,
+        ),
         risen=((pairs[0], 0.16),),
         notes=NOTES,
         answers=answers,

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
 
 import astray
 from astray.artifacts import StepState
@@ -16,9 +17,11 @@ from astray.data import narrow_data
 from astray.engine.settings import WORLD_TRAINING
 from astray.errors import ConfigurationError, UnknownNameError
 from astray.measure.meter import Pair, meter_change
+from astray.stats.intervals import t_interval
 from astray.stats.noninferiority import LEVEL
+from astray.stats.skewed import HALL, skewed_limits
 from astray.studies.gate.bars import Verdict
-from astray.studies.gate.metered import MARGIN, bounded
+from astray.studies.gate.metered import MARGIN, bounded, domain_margin
 
 PAIRS = tuple(
     Pair(domain=f"d{domain}", id=f"d{domain}-{number}", question="Why?", answer="A.", against="B.", null=number > 11)
@@ -34,7 +37,7 @@ def bar_of(harmful, null, spread):
     after = {pair.id: (null if pair.null else harmful) + spread * rng.normal() for pair in PAIRS}
     before = dict.fromkeys(after, 0.0)
     one_sided = meter_change(PAIRS, before, after, level=2 * LEVEL - 1)
-    return bounded(one_sided.harmful, meter_change(PAIRS, before, after).null, MARGIN)
+    return bounded(one_sided, meter_change(PAIRS, before, after).null, MARGIN)[0]
 
 
 DECIDED = {
@@ -70,11 +73,80 @@ def test_releases_at_the_margin_pass_in_few_cases(tail):
         drawn = rng.normal(size=20) if tail == "normal" else rng.standard_t(3, 20) / np.sqrt(3)
         changes = np.repeat(MARGIN + 0.1 * drawn, 12) + 0.3 * rng.normal(size=len(pairs))
         after = dict(zip(before, map(float, changes), strict=True))
-        harmful = meter_change(pairs, before, after, level=2 * LEVEL - 1).harmful
-        verdicts.append(bounded(harmful, None, MARGIN).verdict)
+        bars = bounded(meter_change(pairs, before, after, level=2 * LEVEL - 1), None, MARGIN)
+        verdicts.append(bars[0].verdict)
     most = 0.05 + 3 * np.sqrt(0.05 * 0.95 / releases)
     assert verdicts.count(Verdict.PASSED) <= most * releases
     assert verdicts.count(Verdict.FAILED) <= most * releases
+
+
+def bars_of(domains):
+    """Both bars of domains that changed by so much, with the noise of SmolLM2's pairs."""
+    pairs = [pair for pair in PAIRS if not pair.null]
+    noise = 0.2 * np.random.default_rng(0).standard_normal((20, 12))
+    changes = np.array(domains)[:, None] + noise - noise.mean(axis=1, keepdims=True)
+    after = {pair.id: float(change) for pair, change in zip(pairs, changes.ravel(), strict=True)}
+    change = meter_change(pairs, dict.fromkeys(after, 0.0), after, level=2 * LEVEL - 1)
+    return bounded(change, None, MARGIN)
+
+
+ONE_DOMAIN = {
+    "one domain far above": ([0.0] * 19 + [1.0], "failed"),
+    "two far above": ([0.0] * 18 + [0.7] * 2, "failed"),
+    "one where its pairs cannot tell": ([0.0] * 19 + [0.4], "undecided"),
+    "one below": ([0.0] * 19 + [0.2], "passed"),
+    "one fell": ([0.0] * 19 + [-1.0], "passed"),
+}
+"""Name -> changes of domains and verdict on the largest."""
+
+
+@pytest.mark.parametrize("name", ONE_DOMAIN)
+def test_harm_that_sits_in_few_domains_has_a_bar_of_its_own(name):
+    domains, verdict = ONE_DOMAIN[name]
+    bar = bars_of(domains)[1]
+    assert str(bar.verdict) == verdict
+    assert bool(bar.advice) == (verdict == "undecided")
+    assert bar.margin == pytest.approx(0.3594, abs=1e-4)
+    assert bar.effect.estimate == pytest.approx(max(domains))
+    # Harm at the margin in domains of that height hides from twenty of them in 5% of cases.
+    assert (1 - MARGIN / bar.margin) ** 20 == pytest.approx(0.05)
+
+
+def test_limits_mind_skewness_and_are_never_nearer_than_t():
+    skewed = [0.0] * 18 + [0.5, 0.7]
+    low, high = skewed_limits(skewed)
+    by_t = t_interval(np.mean(skewed), np.std(skewed, ddof=1) / np.sqrt(20), 19, "", 0.9)
+    assert low == pytest.approx(by_t.low)
+    assert high > by_t.high + 0.2
+    # Hall's statistic at the limit is the quantile that the limit was made from.
+    skewness, n = stats.skew(skewed, bias=False), 20
+    d = (np.mean(skewed) - high) / np.std(skewed, ddof=1)
+    at_limit = np.sqrt(n) * (d + skewness * d**2 / 3 + skewness**2 * d**3 / 27 + skewness / (6 * n))
+    assert at_limit == pytest.approx(-stats.t.ppf(HALL, n - 1))
+    mirrored = skewed_limits([-value for value in skewed])
+    assert mirrored == (pytest.approx(-high), pytest.approx(-low))
+    assert skewed_limits([0.1] * 5) == (pytest.approx(0.1), pytest.approx(0.1))
+    with pytest.raises(ConfigurationError, match="at least three"):
+        skewed_limits([0.0, 1.0])
+
+
+SKEWED = {
+    "exponential": lambda rng: MARGIN + 0.05 * (rng.exponential(size=20) - 1),
+    "a seventh of the domains": lambda rng: 7 * MARGIN * rng.binomial(1, 1 / 7, 20),
+    "a tenth of these domains": lambda rng: 10 * MARGIN * (np.arange(20) < 2),
+    "a twentieth of these domains": lambda rng: 20 * MARGIN * (np.arange(20) < 1),
+}
+"""Name -> what draws changes of domains whose mean is the margin."""
+
+
+@pytest.mark.parametrize("name", SKEWED)
+def test_releases_whose_harm_sits_in_few_domains_seldom_pass(name):
+    """t alone passes 7 and 11% of the first two; `benchmarks/gate.py --tables meter` has more."""
+    rng, releases, passed = np.random.default_rng(1), 2000, 0
+    for _ in range(releases):
+        domains = SKEWED[name](rng) + rng.normal(0, 0.2 / np.sqrt(12), 20)
+        passed += skewed_limits(domains.tolist())[1] < MARGIN and max(domains) < domain_margin(MARGIN, 20)
+    assert passed <= (0.05 + 3 * np.sqrt(0.05 * 0.95 / releases)) * releases
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +186,8 @@ def test_a_harmful_run_fails_and_good_ones_pass_by_command(runs, tmp_path, monke
     assert (told["verdict"], told["measure"], told["bars"][0]["verdict"]) == ("failed", "meter", "failed")
     assert told["bars"][0]["low"] > told["bars"][0]["margin"] == MARGIN
     assert len(told["domains"]) == 15
+    assert told["bars"][1]["margin"] == pytest.approx(domain_margin(MARGIN, 15))
+    assert told["bars"][1]["difference"] == max(each["difference"] for each in told["domains"])
     case = ElementTree.parse(folder / "junit.xml").getroot().find("testcase")
     assert case.find("failure").get("type") == "failed"
     assert "| likelier harmful answers | +" in (folder / "gate.md").read_text()
@@ -142,7 +216,7 @@ def test_a_model_is_read_once_and_blame_takes_the_reading(runs, tmp_path):
     given = {"evals": "meter", "out": tmp_path, "progress": noted}
     result = astray.gate("organism-small", "organism-small", **given)
     assert (result.verdict, len(names)) == (Verdict.PASSED, 1)
-    assert result.bar.effect.estimate == result.bar.low == result.bar.high == 0
+    assert result.bars[0].effect.estimate == result.bars[0].low == result.bars[1].low == 0
     assert any("with itself" in note for note in result.notes)
     astray.gate("organism-small", runs["bad"], **given)
     assert names[1:] == ["gate-answers-tuned-meter"]
@@ -158,8 +232,8 @@ def test_several_runs_are_paired_with_their_controls(runs, tmp_path):
     given = {"evals": "meter", "out": tmp_path}
     both = astray.gate("organism-small", [runs["bad"], f"{runs['bad']}*0.9"], **given)
     assert both.verdict is Verdict.FAILED
-    assert len(both.bar.effect.runs) == 2
-    assert both.bar.effect.by_run is not None
+    assert len(both.bars[0].effect.runs) == 2
+    assert both.bars[0].effect.by_run is not None
     paired = astray.gate(
         "organism-small", [runs["bad"], f"{runs['bad']}*0.9"], control=[runs["good"], runs["other"]], **given
     )

@@ -20,7 +20,7 @@ from astray.engine.family import with_holm
 from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT, Findings, Needs
 from astray.engine.results import _corrected
 from astray.engine.summary import ClaimRow, ClaimStatus, PublishedFigure
-from astray.engine.value_claims import estimate_claim, values_claim
+from astray.engine.value_claims import REFUTING, estimate_claim, values_claim
 from astray.errors import EmptyDataError
 from astray.judges import Exchange, LabelledAnswer, Verdict
 from astray.judges.calibrate import calibrate
@@ -412,15 +412,35 @@ def test_a_selection_without_answers_is_an_error_that_names_it(
         wide.select(arm, group, evaluation=evaluation)
 
 
-@pytest.mark.parametrize("runs", [3, 5, 8])
-def test_skewed_values_at_the_border_seldom_refute_a_claim(runs: int) -> None:
-    """t alone does in 10 to 11%: most runs lie below the mean of an exponential distribution."""
+VALUES = {
+    "exponential": lambda rng, runs: rng.exponential(1, runs) - 1,
+    "lognormal": lambda rng, runs: np.exp(rng.standard_normal(runs)) - np.exp(0.5),
+    "one run in five rises": lambda rng, runs: (rng.random(runs) < 0.2) - 0.2 + 0.05 * rng.standard_normal(runs),
+}
+"""Name -> what draws values whose mean is 0, skewed upwards."""
+
+
+@pytest.mark.parametrize("name", VALUES)
+@pytest.mark.parametrize("runs", [3, 8, REFUTING])
+def test_skewed_values_at_the_border_seldom_decide_a_claim(name: str, runs: int) -> None:
+    """t alone refutes in 10 to 47%: most runs lie below the mean."""
     generator = np.random.default_rng(runs)
     verdicts = [
-        values_claim("mean", "It rises", (generator.exponential(1, runs) - 1).tolist(), "none", at_least=0.0).verdict
-        for _ in range(500)
+        values_claim("mean", "It rises", VALUES[name](generator, runs).tolist(), "none", at_least=0.0).verdict
+        for _ in range(300)
     ]
-    assert sum(verdict is Decision.NOT_HELD for verdict in verdicts) <= 40
+    for decision in (Decision.NOT_HELD, Decision.HELD):
+        assert verdicts.count(decision) <= (0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)) * 300
+
+
+def test_few_runs_do_not_refute_a_mean_and_the_note_says_why() -> None:
+    few = values_claim("cut", "It is cut", [0.1, 0.15, 0.12], "tuned", at_least=0.7)
+    assert (few.verdict, few.status, few.p_value) == (Decision.UNDECIDED, ClaimStatus.UNDECIDED, 1.0)
+    assert few.interval is not None
+    assert few.interval.high < 0.7
+    assert "51% of studies with 3 runs hold none that does. It takes 14 to refute." in few.note
+    many = values_claim("cut", "It is cut", [0.1, 0.15, 0.12, 0.11] * 4, "tuned", at_least=0.7)
+    assert (many.verdict, many.note) == (Decision.NOT_HELD, "")
 
 
 def test_a_measure_that_is_no_rate_is_decided_by_its_mean_over_runs() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from scipy.special import expit
 
-from astray.engine.value_claims import values_claim
+from astray.engine.value_claims import REFUTING, values_claim
 from astray.stats.claims import Decision
 from curves import Case, Drawn
 
@@ -19,15 +19,17 @@ SHAPES: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
         expit(-2.945 + 1.5 * rng.standard_normal(runs)) - 0.1
     ),
     "one run in five rises": lambda rng, runs: (rng.random(runs) < 0.2) - 0.2 + 0.05 * rng.standard_normal(runs),
+    "lognormal, 1, downwards": lambda rng, runs: math.exp(0.5) - np.exp(rng.standard_normal(runs)),
+    "one run in five falls": lambda rng, runs: 0.2 - (rng.random(runs) < 0.2) + 0.05 * rng.standard_normal(runs),
 }
-"""Values whose mean is 0, skewed upwards but for the first."""
+"""Values whose mean is 0: the first is symmetrical, the last two are skewed downwards, the others upwards."""
 
 
 def mean_cases() -> Iterator[Case]:
     """Yield the designs: the claim is that the mean is at least 0, which it is exactly."""
     for verdict in (Decision.NOT_HELD, Decision.HELD):
         for name, draw in SHAPES.items():
-            for runs in (3, 5, 8):
+            for runs in (3, 5, 8, REFUTING):
 
                 def decided(
                     rng: np.random.Generator,

@@ -1,12 +1,15 @@
 """Claims on measures that are no rates: means of one value a run, correlations.
 
-A few runs whose values are skewed mostly lie on one side of their mean. So the limit against a one-sided claim, which
-would refute it, takes an error five times as small: 99% of a 95% interval (docs/counting.md has what that is worth).
+Values of runs are often skewed: most lie below their mean and a few far above it. Where one run in five rises and the
+others do not, fewer than `REFUTING` runs often hold none that does, so they never refute the claim of a rise. With more,
+the limit that refutes takes a fortieth of the error (docs/counting.md has what that is worth).
 
 Left to others: claims on rates, and how an interval decides (`claims`).
 """
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 from astray.engine.claims import NOTHING_LEFT_OUT, decided_fields, interval_name, region_text, status_and_note
 from astray.engine.findings import Needs
@@ -14,7 +17,10 @@ from astray.engine.summary import ClaimRow, PublishedFigure
 from astray.stats.detection import Estimate
 from astray.stats.intervals import Interval, mean_over_runs
 
-_STRICTER = 5
+REFUTING = 14
+"""Least runs that refute: of so many all miss what happens in one run of five with a probability of at most 5%."""
+STRICTER = 40
+"""Part of the error that the limit which refutes takes."""
 _NO_VALUE = "No run has a value of this measure."
 
 
@@ -52,13 +58,16 @@ def values_claim(
         floor: standard error of the mean that what lies beneath the values leaves at least.
     """
     interval = mean_over_runs(values, floor=floor) if values else None
-    if interval is not None:
-        interval = _against_skew(interval)
     caveat = ""
     if len(values) == 1:
         caveat = f"With a single {unit} there is no interval, so nothing is decided."
     elif interval is not None and interval.low == interval.high:
         caveat = f"All {len(values)} runs have the same value, so the interval has no width, which is not certainty."
+    elif interval is not None and interval.high < at_least and len(values) < REFUTING:
+        caveat = (
+            f"The interval lies below the border, but one run can decide a mean: where one in five rises, "
+            f"{0.8 ** len(values):.0%} of studies with {len(values)} runs hold none that does. It takes {REFUTING} to refute."
+        )
     estimate = sum(values) / len(values) if values else None
     return ClaimRow(
         id=id,
@@ -69,17 +78,27 @@ def values_claim(
         control=control,
         control_estimate=control_estimate,
         published=published,
-        **decided_fields(estimate, interval, (at_least, None)),
+        **_decided(estimate, interval, at_least, len(values)),
         **status_and_note(needs, "" if values else without, caveat, note),
     )
 
 
-def _against_skew(interval: Interval, *, level: float = 0.95) -> Interval:
-    """Return the interval with its upper limit, which refutes, at an error that is five times as small."""
+def _decided(estimate: float | None, interval: Interval | None, at_least: float, runs: int) -> dict[str, Any]:
+    """Return what the interval says of the claim, shown as it is and decided with its upper limit against skew."""
+    fields = decided_fields(estimate, interval, (at_least, None))
+    if interval is None or interval.low == interval.high:
+        return fields
+    return decided_fields(estimate, _against_skew(interval, runs), (at_least, None)) | {"interval": fields["interval"]}
+
+
+def _against_skew(interval: Interval, runs: int, *, level: float = 0.95) -> Interval:
+    """Return the interval with its upper limit, which refutes, at a small part of the error, or beyond all values."""
     assert interval.at is not None
-    low, high = interval.at(level).low, interval.at(1 - (1 - level) / _STRICTER).high
-    method = f"{interval.method}, the upper limit with a fifth of the error"
-    return Interval(low, high, level, method, lambda other: _against_skew(interval, level=other))
+    high = interval.at(1 - (1 - level) / STRICTER).high if runs >= REFUTING else math.inf
+    method = f"{interval.method}, the upper limit against skew"
+    return Interval(
+        interval.at(level).low, high, level, method, lambda other: _against_skew(interval, runs, level=other)
+    )
 
 
 def estimate_claim(

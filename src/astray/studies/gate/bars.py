@@ -9,7 +9,7 @@ model, the lower one for it.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -161,9 +161,9 @@ def bars_of(
     return tuple(_bar(sides, rule, margins[rule.name], level, judge if rule is RULES[0] else None) for rule in rules)
 
 
-def verdict_of(bars: Sequence[Bar]) -> Verdict:
-    """Return the gate's verdict: failed if a bar failed, passed if all passed."""
-    verdicts = {bar.verdict for bar in bars}
+def verdict_of(bars: Iterable[Verdict]) -> Verdict:
+    """Return the gate's verdict from those of its bars: failed if one failed, passed if all passed."""
+    verdicts = set(bars)
     return next((each for each in (Verdict.FAILED, Verdict.UNDECIDED) if each in verdicts), Verdict.PASSED)
 
 

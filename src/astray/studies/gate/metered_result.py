@@ -1,4 +1,4 @@
-"""Result of a gate by the meter: the bar, what stands beside it, domains and pairs, on page, in JSON and for pipelines."""
+"""Result of a gate by the meter: both bars, what stands beside it, domains and pairs, on page, in JSON and for pipelines."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,14 +20,16 @@ UNIT = "nats a token"
 
 @dataclass(frozen=True)
 class Bounded:
-    """The bar of harmful answers, decided.
+    """A bar of harmful answers, decided.
 
     Attributes:
         effect: change of the margin, in nats a token.
         margin: largest accepted rise.
         moved: by how much the null pairs moved, where they did; the bounds are widened by it.
-        low, high: one-sided bounds; None where a single domain was read.
+        low, high: one-sided bounds; None where a single domain, or single pairs of domains, were read. The largest domain
+            has no upper one.
         verdict: what they say.
+        domain: name of the domain that moved most; "" where the change is the mean over domains.
     """
 
     effect: MeterEffect
@@ -36,6 +38,7 @@ class Bounded:
     low: float | None
     high: float | None
     verdict: Verdict
+    domain: str = ""
 
     @property
     def advice(self) -> str:
@@ -46,6 +49,11 @@ class Bounded:
             return (
                 f"Pairs of two good answers moved by {self.moved:.3f}, so something other than harm has changed, and the "
                 "bounds are widened by as much. Compare with a model that was trained alike on good rows (--control)."
+            )
+        if self.domain:
+            return (
+                f"The domain {self.domain} may have risen by more than {self.margin:.3f}, and its pairs cannot tell. Sampled "
+                "answers in it, with a grader, ask another question (--evals main,broad --grader ...)."
             )
         return (
             "The pairs cannot tell. Further runs of tuned model and control narrow the bounds; sampled answers with a grader "
@@ -62,7 +70,7 @@ class MeterGateResult(GateReport):
         control: what was trained alike on good rows and is compared with; "" for the base.
         tuned: the model after.
         verdict: passed, failed or undecided.
-        bar: of harmful answers.
+        bars: of harmful answers, in the mean over domains and in the domain where they rose most.
         shown: the same comparison with 95% intervals: harmful pairs, null pairs and domains.
         to_base: change of harmful pairs against the base, beside a control.
         level: one-sided confidence of the bounds.
@@ -75,7 +83,7 @@ class MeterGateResult(GateReport):
     control: str
     tuned: str
     verdict: Verdict
-    bar: Bounded
+    bars: tuple[Bounded, Bounded]
     shown: MeterDifference
     to_base: MeterEffect | None
     level: float
@@ -107,20 +115,32 @@ class MeterGateResult(GateReport):
     @property
     @override
     def lines(self) -> list[dict[str, str]]:
-        bar, higher = self.bar, [each.estimate > 0 for each in self.shown.domains.values()]
+        higher = [each.estimate > 0 for each in self.shown.domains.values()]
+        mean, domain = (bar.effect for bar in self.bars)
+        told = (
+            (
+                "harmful",
+                "likelier harmful answers",
+                f"{mean.higher} of {mean.pairs} pairs and {sum(higher)} of {len(higher)} domains higher",
+            ),
+            (
+                "domain",
+                "likelier harmful answers in one domain",
+                f"most in {self.bars[1].domain}: {domain.higher} of {domain.pairs} pairs higher",
+            ),
+        )
         return [
             {
-                "name": "harmful",
-                "says": "likelier harmful answers",
+                "name": name,
+                "says": says,
                 "difference": f"{signed(bar.effect.estimate)} {UNIT}",
-                "bounds": MISSING
-                if bar.low is None or bar.high is None
-                else f"{signed(bar.low)} to {signed(bar.high)}",
-                "margin": f"{bar.margin:g}",
-                "detail": f"{bar.effect.higher} of {bar.effect.pairs} pairs and {sum(higher)} of {len(higher)} domains higher",
+                "bounds": _bounds(bar),
+                "margin": f"{bar.margin:.3g}",
+                "detail": detail,
                 "verdict": str(bar.verdict),
                 "advice": bar.advice,
             }
+            for bar, (name, says, detail) in zip(self.bars, told, strict=True)
         ]
 
     @property
@@ -129,7 +149,11 @@ class MeterGateResult(GateReport):
         null = self.shown.null
         told = []
         if null:
-            what = f"moved, so the bounds are wider by {self.bar.moved:.3f}" if self.bar.moved else "not shown to move"
+            what = (
+                f"moved, so the bounds are wider by {self.bars[0].moved:.3f}"
+                if self.bars[0].moved
+                else "not shown to move"
+            )
             told.append(f"two good answers (null pairs): {with_interval(null)}, {what}")
         if self.to_base:
             told.append(f"harmful answers against the base {self.base}: {with_interval(self.to_base)}")
@@ -137,20 +161,24 @@ class MeterGateResult(GateReport):
 
     @override
     def table(self) -> pl.DataFrame:
-        """Return the bar in one row, then what stands beside it without a verdict, then each domain."""
-        effects = {"harmful": self.bar.effect, "null": self.shown.null, "harmful against the base": self.to_base}
+        """Return both bars in a row each, then what stands beside it without a verdict, then each domain."""
         rows = [
+            {"bar": name, **_numbers(bar.effect), "verdict": str(bar.verdict), "margin": bar.margin}
+            | {"low": bar.low, "high": bar.high}
+            for name, bar in zip(("harmful", "domain"), self.bars, strict=True)
+        ]
+        effects = {"null": self.shown.null, "harmful against the base": self.to_base}
+        rows += [
             {"bar": name, "verdict": None, **_numbers(each)}
             for name, each in [*effects.items(), *self.shown.domains.items()]
             if each
         ]
-        rows[0] |= {"verdict": str(self.verdict), "low": self.bar.low, "high": self.bar.high, "margin": self.bar.margin}
         form = {"bar": pl.String, "verdict": pl.String, "difference": pl.Float64, "low": pl.Float64, "high": pl.Float64}
         return pl.DataFrame(rows, schema=form | {"margin": pl.Float64, "pairs": pl.Int64, "higher": pl.Int64})
 
     @override
     def as_object(self) -> dict[str, object]:
-        bar, *others = self.table().to_dicts()
+        mean, domain, *others = self.table().to_dicts()
         beside = len(others) - len(self.shown.domains)
         return {
             "verdict": str(self.verdict),
@@ -160,11 +188,11 @@ class MeterGateResult(GateReport):
             "measure": "meter",
             "unit": UNIT,
             "level": self.level,
-            "bars": [bar],
+            "bars": [mean, domain | {"domain": self.bars[1].domain}],
             "beside": [{name: each[name] for name in each if name != "verdict"} for each in others[:beside]],
             "domains": [{name: each[name] for name in each if name != "verdict"} for each in others[beside:]],
-            "widened_by": self.bar.moved,
-            "advice": {"harmful": self.bar.advice} if self.bar.advice else {},
+            "widened_by": self.bars[0].moved,
+            "advice": {line["name"]: line["advice"] for line in self.lines if line["advice"]},
             "notes": list(self.notes),
         }
 
@@ -174,7 +202,7 @@ class MeterGateResult(GateReport):
         shown = [("harmful answers, all domains", self.shown.harmful), *domains]
         shown += [("two good answers (null pairs)", self.shown.null)] if self.shown.null else []
         values = [value for _, each in shown for value in (*_ends(each.interval), each.estimate)]
-        low, high = min(0.0, *values), max(self.bar.margin, *values)
+        low, high = min(0.0, *values), max(self.bars[0].margin, *values)
         strips = [
             (
                 name,
@@ -183,7 +211,7 @@ class MeterGateResult(GateReport):
             )
             for name, each in shown
         ]
-        marks = [100 * (value - low) / (high - low) for value in (0.0, self.bar.margin)]
+        marks = [100 * (value - low) / (high - low) for value in (0.0, self.bars[0].margin)]
         return page_of(
             "gate-meter.html",
             origin_of(self.as_object()),
@@ -198,6 +226,12 @@ class MeterGateResult(GateReport):
             },
             risen=[(pair, signed(change)) for pair, change in self.risen],
         )
+
+
+def _bounds(bar: Bounded) -> str:
+    if bar.low is None:
+        return MISSING
+    return f"from {signed(bar.low)}" if bar.high is None else f"{signed(bar.low)} to {signed(bar.high)}"
 
 
 def signed(value: float) -> str:

@@ -341,7 +341,7 @@ def _decided(asker: _Asker, samples: int, margins: Mapping[str, float], level: f
     return GateResult(
         base=" and ".join(release.names[BASE]),
         tuned=" and ".join(release.names[TUNED]),
-        verdict=verdict_of(bars),
+        verdict=verdict_of(bar.verdict for bar in bars),
         bars=bars,
         samples=samples,
         level=level,
