@@ -159,8 +159,7 @@ def _summaries(location: str, header: EvalLog, notes: list[str]) -> list[EvalSam
         compared = [compared[number * len(compared) // _OF_A_LARGE_ONE] for number in range(_OF_A_LARGE_ONE)]
     told = {(each.id, each.epoch): _said(each) for each in compared}
     held = {
-        (sample.id, sample.epoch): _said(sample.summary())
-        for sample in samples_with(location, list(told), NOT_NEEDED)
+        (sample.id, sample.epoch): _said(sample.summary()) for sample in samples_with(location, list(told), NOT_NEEDED)
     }
     if other := [key for key, said in told.items() if held.get(key) != said]:
         (sample, epoch), count = other[0], len(other)

@@ -37,8 +37,8 @@ def samples_of_json(location: str, without: Collection[str] = ()) -> Iterator[Ev
         without: parts of a sample that are left out.
 
     Raises:
-        DataFormatError: it is damaged, or has a key twice in one object; or holds NaN, infinity or a number of more than 64 bits and is too large to be
-            read at once.
+        DataFormatError: it is damaged, or has a key twice in one object; or holds NaN, infinity or a number of more than
+            64 bits and is too large to be read at once.
     """
     import fsspec
 
