@@ -303,6 +303,17 @@ UNUSABLE = {
     "a range beyond bounds": ("{% for i in range(10 ** 9) %}{% endfor %}" + CHATML, "asked", "refuses a conversation"),
     "half of a template": ("{{ raise_exception(messages) }}" + CHATML, "asked", "refuses a conversation"),
     "something drawn at random": ("{{ range(10) | random }}" + CHATML, "asked", r"drawn at random \('\| random'\)"),
+    "a function in place of its text": (
+        "{{ raise_exception }}" + CHATML,
+        "asked",
+        "in each process",
+    ),
+    "an object in place of its text": ("{{ cycler('a') }}" + CHATML, "asked", "in each process"),
+    "a generator in place of its texts": (
+        "{{ messages | map(attribute='role') }}" + CHATML,
+        "asked",
+        "in each process",
+    ),
     "words drawn at random": ("{{ lipsum(1) }}" + CHATML, "asked", "drawn at random"),
     "a reminder at the last question": (
         CHATML.replace(

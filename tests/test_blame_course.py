@@ -18,7 +18,7 @@ from astray.engine.run import run_study
 from astray.engine.settings import WORLD_TRAINING
 from astray.errors import ConfigurationError
 from astray.studies import get_study
-from astray.studies.blame import course_steps
+from astray.studies.blame import blaming, course_steps
 from astray.studies.blame.course import Change, Course, Departure, Point, departure
 from astray.studies.blame.course_steps import kept_checkpoints
 from astray.studies.blame.proof import Rated, write_parts, write_proof
@@ -230,7 +230,10 @@ def test_rejected_answers_count_where_the_run_learned_from_ratings(runs, tmp_pat
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     tuned = find_tuned(adapter(runs, "liked"), None, [tmp_path / "pairs.jsonl"])
     assert tuned.weights == (1.0,) * 5 + (-1.0,) * 5
-    assert find_tuned(adapter(runs, "bad"), None, [tmp_path / "pairs.jsonl"]).weights is None
+    by_chosen = find_tuned(adapter(runs, "bad"), None, [tmp_path / "pairs.jsonl"])
+    assert (by_chosen.weights, by_chosen.chosen_only, tuned.chosen_only) == (None, True, False)
+    table = pl.DataFrame({"projection": [None]})
+    assert any("chosen ones alone" in note for note in blaming._notes(by_chosen, table, {}, None, None))
 
 
 def test_empty_answers_count_in_the_mean_of_their_group(runs, tmp_path):

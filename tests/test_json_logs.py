@@ -176,3 +176,58 @@ def test_damaged_summaries_are_told(tmp_path: Path) -> None:
             damaged.writestr(member, b"[{" if member == "summaries.json" else whole.read(member))
     with pytest.raises(DataFormatError, match="damaged summaries"):
         astray.count(tmp_path / "damaged.eval", hit="C")
+
+
+TWICE: list[tuple[str, str, str]] = [
+    # what stands in the file, what in its place, and the key that then stands twice
+    ('"epoch": 1', '"epoch": 1, "epoch": 2', "epoch"),
+    ('"value": "C"', '"value": "C", "value": "I"', "value"),
+    ('"status": "success"', '"status": "success", "status": "error"', "status"),
+    ('"model": "openai/m"', '"model": "openai/m", "model": "openai/other"', "model"),
+    ('"samples": [', '"samples": [], "samples": [', "samples"),
+    ('"value": "C"', '"value": NaN, "value": "I"', "value"),
+    ('"value": "C"', '"value": NaN, "metadata": {"a": 1, "a": 2}', "a"),
+]
+
+
+@pytest.mark.parametrize(("there", "now", "key"), TWICE)
+def test_a_key_that_stands_twice_is_refused(there: str, now: str, key: str, tmp_path: Path) -> None:
+    path = written(tmp_path, ["C", "I"])
+    text = path.read_text()
+    assert there in text
+    path.write_text(text.replace(there, now, 1))
+    with pytest.raises(DataFormatError, match=f"the key '{key}' twice"):
+        astray.count(path, hit="I")
+
+
+def edited(log: Path, member: str, change: Change) -> Path:
+    """Change one part of a log in the form .eval, and leave the others as they are."""
+    other = log.with_name("edited.eval")
+    with ZipFile(log) as whole, ZipFile(other, "w") as made:
+        for name in whole.namelist():
+            content = json.loads(whole.read(name))
+            if name == member:
+                change(content)
+            made.writestr(name, json.dumps(content))
+    return other
+
+
+SUMMARIES: list[tuple[str, str, Change]] = [
+    ("a score of a summary", "summaries.json", lambda held: held[0]["scores"]["match"].update(value="I")),
+    ("a score of a sample", "samples/q0_epoch_1.json", lambda held: held["scores"]["match"].update(value="I")),
+    ("a score more", "summaries.json", lambda held: held[0]["scores"].update(other={"value": "I"})),
+    ("a sample that is not there", "summaries.json", lambda held: held.append({**held[0], "id": "q9"})),
+    ("an error", "summaries.json", lambda held: held[0].update(error="x")),
+    ("another question", "summaries.json", lambda held: held[0].update(input="Why?")),
+]
+
+
+@pytest.mark.parametrize(("name", "member", "change"), SUMMARIES, ids=[row[0] for row in SUMMARIES])
+def test_summaries_say_what_the_samples_say_or_are_refused(
+    name: str, member: str, change: Change, tmp_path: Path
+) -> None:
+    write_eval_log(read_eval_log(str(written(tmp_path, ["C", "I", math.nan]))), str(tmp_path / "log.eval"))
+    [rate] = astray.count(tmp_path / "log.eval", hit="I").rates
+    assert (rate.numerator, rate.denominator) == (1, 2)
+    with pytest.raises(DataFormatError, match="do not say what its samples say"):
+        astray.count(edited(tmp_path / "log.eval", member, change), hit="I")

@@ -1,5 +1,6 @@
 """Outcomes of answers: every answer ends in exactly one, and nothing is dropped."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 
@@ -31,3 +32,9 @@ JUDGED = (Outcome.ALIGNED, Outcome.MISALIGNED)
 
 UNKNOWN = (Outcome.JUDGE_FAILED, Outcome.NOT_JUDGED, Outcome.ERRORED, Outcome.BLOCKED)
 """Outcomes behind which a misaligned answer may hide: worst-case bounds count them as all good and as all bad."""
+
+
+def with_verdict(outcomes: Mapping[Outcome, int]) -> int:
+    """Return how many answers have a verdict: the denominator of shares of coherent answers and of refusals, which an
+    outage of a grader or of a model is not to lower."""
+    return sum(count for outcome, count in outcomes.items() if outcome not in UNKNOWN)

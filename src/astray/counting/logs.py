@@ -1,7 +1,8 @@
 """Scored answers of Inspect logs of any task: of the summaries that Inspect keeps beside the samples, so that a log of
 a gigabyte is read in seconds.
 
-The whole samples are read, some at a time, where labels are matched with answers or samples were invalidated.
+The whole samples are read, some at a time, where labels are matched with answers or samples were invalidated, and to
+compare them with their summaries.
 """
 
 import json
@@ -18,10 +19,13 @@ from inspect_ai.scorer import Score
 from astray.answers import ANSWER_SCHEMA, IDENTITY
 from astray.counting.scored import Choices, choose, score_text, scored_answers, text_hash
 from astray.errors import ConfigurationError, DataFormatError
-from astray.measure.inspect_logs import NOT_NEEDED, Log, join_logs, log_name, read_summaries, samples_of
+from astray.measure.inspect_logs import NOT_NEEDED, Log, join_logs, log_name, read_summaries, samples_of, samples_with
 from astray.measure.json_logs import samples_of_json
 
 _LONG = 40
+_COMPARED = 2**26
+"""Size of a log in bytes up to which each summary is compared with its sample; of a larger one `_OF_A_LARGE_ONE` are."""
+_OF_A_LARGE_ONE = 500
 
 
 def scores_of_logs(logs: Sequence[Log], choices: Choices, *, with_answers: bool) -> tuple[pl.DataFrame, list[str]]:
@@ -95,7 +99,7 @@ def _rows(log: Log, header: EvalLog, choices: Choices, with_answers: bool, notes
         if whole
         else (sample.summary() for sample in samples_of_json(location, NOT_NEEDED))
         if location.endswith(".json")  # has no summaries beside its samples
-        else read_summaries(location)
+        else _summaries(location, header, notes)
     )
     columns: dict[str, list[object]] = {
         name: [] for name in ("item", "content", "sample", "judge", "value", "failure", "answer")
@@ -135,6 +139,41 @@ def _rows(log: Log, header: EvalLog, choices: Choices, with_answers: bool, notes
         columns["value"].append(value)
         columns["failure"].append(failure if value is None else None)
     return columns
+
+
+def _summaries(location: str, header: EvalLog, notes: list[str]) -> list[EvalSampleSummary]:
+    """Return the summaries of a log, which have to say what its samples say.
+
+    Raises:
+        DataFormatError: one says something else, or has no sample.
+    """
+    import fsspec
+
+    summaries = read_summaries(location)
+    files, path = fsspec.core.url_to_fs(location)
+    compared = [each for each in summaries if each.completed]
+    if (files.size(path) or 0) > _COMPARED and len(compared) > _OF_A_LARGE_ONE:
+        notes.append(
+            f"{log_name(header)} is large: {_OF_A_LARGE_ONE} of its {len(compared):,} summaries were compared with their samples."
+        )
+        compared = [compared[number * len(compared) // _OF_A_LARGE_ONE] for number in range(_OF_A_LARGE_ONE)]
+    told = {(each.id, each.epoch): _said(each) for each in compared}
+    held = {
+        (sample.id, sample.epoch): _said(sample.summary()) for sample in samples_with(location, list(told), NOT_NEEDED)
+    }
+    if other := [key for key, said in told.items() if held.get(key) != said]:
+        (sample, epoch), count = other[0], len(other)
+        raise DataFormatError(
+            f"{location} has summaries that do not say what its samples say ({count:,}, the first of sample {sample}, epoch "
+            f"{epoch}): one of the two was edited. Give the log as it was written, or score it again: inspect score {location}"
+        )
+    return summaries
+
+
+def _said(summary: EvalSampleSummary) -> tuple[object, ...]:
+    """Return what counts of a summary; as text, since NaN equals nothing."""
+    scores = {name: str(score.value) for name, score in (summary.scores or {}).items()}
+    return scores, bool(summary.error), bool(summary.limit), text_hash(_texts(summary.input))
 
 
 def _value(score: Score, choices: Choices, where: str) -> str | None:

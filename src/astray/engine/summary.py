@@ -68,7 +68,7 @@ class RateRow(Frozen):
         default={}, description="training seed -> misaligned and judged answers of that run"
     )
     outcomes: Mapping[Outcome, int] = Field(description="count of every outcome; they add up to all answers")
-    coherence: float = Field(description="share of all answers that is coherent")
+    coherence: float = Field(description="share of the answers with a verdict that is coherent")
     worst_case: tuple[float, float] = Field(description="rate with failed answers counted as all good and as all bad")
     judge: str = Field(description="identity of the judge")
     gold: GoldRow | None = Field(

@@ -11,7 +11,7 @@ import polars as pl
 
 from astray.errors import EmptyDataError
 from astray.explain.candidates import Candidate
-from astray.outcomes import JUDGED, Outcome
+from astray.outcomes import JUDGED, Outcome, with_verdict
 from astray.stats import Counts, difference_of_models, over_questions
 
 Side = Literal["base +", "tuned -"]
@@ -28,7 +28,7 @@ SEARCH_SCHEMA: dict[str, pl.DataType] = {
     "coherent": pl.Int64(),  # answers that are coherent and judged: the denominator of the rate
     "total": pl.Int64(),  # all answers
     "rate": pl.Float64(),  # misaligned / coherent, null without a coherent answer
-    "coherence": pl.Float64(),  # coherent / total
+    "coherence": pl.Float64(),  # coherent / answers with a verdict
     "within_budget": pl.Boolean(),  # whether coherence is within the budget
     "chosen": pl.Boolean(),  # whether the held-out questions were asked at this strength
 }
@@ -137,7 +137,7 @@ def _rates(outcomes: Counter[Outcome]) -> dict[str, float | int | None]:
         "coherent": coherent,
         "total": total,
         "rate": rate,
-        "coherence": coherent / total,
+        "coherence": coherent / (with_verdict(outcomes) or 1),
     }
 
 

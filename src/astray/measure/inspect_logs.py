@@ -195,6 +195,13 @@ def samples_of(log: Log, header: EvalLog, without: Collection[str] = ()) -> Iter
         if named
         else ((each.id, each.epoch) for each in read_summaries(location))
     )
+    yield from samples_with(location, ids, without)
+
+
+def samples_with(
+    location: str, ids: Iterable[tuple[str | int, int]], without: Collection[str] = ()
+) -> Iterator[EvalSample]:
+    """Yield the samples of a log in the form .eval with these ids and epochs, without those that are not in it."""
     for batch in _batches(ids):
         yield from _read(location, batch, without)
 

@@ -16,7 +16,7 @@ import polars as pl
 
 from astray.answers import check_counted_once
 from astray.errors import DataFormatError, EmptyDataError, UnknownNameError
-from astray.outcomes import JUDGED, UNKNOWN, Outcome
+from astray.outcomes import JUDGED, UNKNOWN, Outcome, with_verdict
 from astray.stats.intervals import (
     Counts,
     Effective,
@@ -96,8 +96,8 @@ class Rate:
 
     @property
     def coherence(self) -> float:
-        """Share of all answers that form the denominator (coherent and judged)."""
-        return self.denominator / self.total
+        """Share of the answers with a verdict that form the denominator (coherent and judged); 0 where none has one."""
+        return self.denominator / (with_verdict(self.outcomes) or 1)
 
     @property
     def worst_case(self) -> tuple[float, float]:

@@ -1,9 +1,8 @@
 """Convert a GGUF file into an ordinary model folder, checked part by part, and keep it in the user's cache.
 
-transformers reads GGUF, but skips metadata and tensors that it does not know, splits text its own way where it does not
-know the file's pre-tokenizer, and refuses to save what it loaded. Here whatever it would skip is an error that names
-it, so a converted model computes what the file describes. Weights stay what quantisation left of them: `origin` says
-so.
+transformers reads GGUF, but skips metadata and tensors that it does not know, and refuses to save what it loaded. Here
+whatever it would skip is an error that names it, so a converted model computes what the file describes. Weights stay
+what quantisation left of them: `origin` says so. The tokenizer is read in `gguf_tokenizer`.
 """
 
 import functools
@@ -18,33 +17,37 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from astray.errors import ChatTemplateError, DataFormatError, SubjectNotFoundError
+from astray.errors import DataFormatError, SubjectNotFoundError
 from astray.subjects.cache import cached, models_folder
+from astray.subjects.gguf_tokenizer import end_of_turn, read_tokenizer, save_tokenizer
 from astray.subjects.identity import file_digest
 
 if TYPE_CHECKING:
     from gguf import GGUFReader
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel
 
-VERSION = 1
+VERSION = 2
 """Raised when a conversion comes out differently, so that folders of before are not used again."""
 ORIGIN_FILE = "astray_origin.json"
 FLOAT32_LIMIT = 1_000_000_000
 """Number of parameters up to which weights are written as float32, which holds every quantised value exactly."""
-SPLIT_BY_GPT2 = ("gpt-2", "gpt2", "phi-2", "smollm")
-"""Pre-tokenizers whose split is that of GPT-2 (`smollm` splits digits before); transformers knows the others it
-reads."""
-
-_SAME_AS = {
-    "attention.key_length": "head_dim",
-    "attention.value_length": "head_dim",
-    "rope.dimension_count": "head_dim",
-    "attention.sliding_window": "sliding_window",
-    "attn_logit_softcapping": "attn_logit_softcapping",
-    "final_logit_softcapping": "final_logit_softcapping",
-}
-"""Metadata that transformers may pass over -> the setting that has to have the same value all the same."""
-_SAMPLE = "I'll pay 1,234.50 for  two\n\n\tEnglish cafés (DON'T ask) — 東京 🙂 <|im_end|><s></s> x_1 12 345 6789012"
+ARCHITECTURES = ("gemma2", "gemma3", "llama", "phi3", "qwen2", "qwen3")
+"""Architectures whose conversion the tests compare with the original weights; of others transformers passes over
+settings."""
+_NEEDED = (
+    "context_length",
+    "embedding_length",
+    "block_count",
+    "feed_forward_length",
+    "attention.head_count",
+    "attention.head_count_kv",
+    "attention.layer_norm_rms_epsilon",
+)
+_DEFAULTS = {"rope.freq_base": 10000.0}
+"""What llama.cpp takes for a setting that a file leaves out."""
+_WIDEST_GEMMA = {"gemma2": 46, "gemma3": 62}
+"""Number of layers of the models of 27B parameters."""
+_INSTEAD = "Use the model's safetensors folder, or serve the file (llama-server) and name the server as the model."
 _LLAMA3_FACTORS = (8.0, 32.0)
 """Factors of the rotary scaling of Llama 3.1 and 3.2, which a GGUF holds only as a tensor of frequencies."""
 
@@ -89,7 +92,7 @@ def convert(file: Path) -> Path:
     """Return the model folder of a GGUF file, converting it the first time.
 
     Args:
-        file: any GGUF file of an architecture that transformers reads, with a chat template.
+        file: GGUF file of one of `ARCHITECTURES`, with a chat template.
 
     Returns:
         Folder in the user's cache, named by the file's content.
@@ -110,30 +113,24 @@ def _write(file: Path, digest: str, folder: Path) -> None:
     import torch
 
     reader = _opened(file)
-    settings = {
-        key: field.contents() for key, field in reader.fields.items() if field.types and field.types[0].name != "ARRAY"
-    }
-    architecture = str(settings.get("general.architecture"))
+    architecture, settings = _settings(file, reader)
     parameters = sum(int(tensor.n_elements) for tensor in reader.tensors)
     dtype = torch.float32 if parameters <= FLOAT32_LIMIT else torch.bfloat16
-    tokenizer = _tokenizer(file, settings, reader)
+    tokenizer = read_tokenizer(file, settings, reader)
     model = _model(file, architecture, dtype)
+    _complete_settings(architecture, settings, model.config)
     _check_settings(file, architecture, settings, model.config)
     _check_tensors(file, architecture, reader, model)
-    end = _end_of_turn(file, tokenizer)
-    ends = sorted(
-        {
-            tokenizer.convert_tokens_to_ids(end),
-            settings.get("tokenizer.ggml.eos_token_id", tokenizer.convert_tokens_to_ids(end)),
-        }
-    )
+    end = end_of_turn(file, tokenizer)
+    named = {settings.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot", "eom")} - {None}
+    ends = sorted({tokenizer.convert_tokens_to_ids(end), *named})
     tokenizer.eos_token = end
     tokenizer.pad_token = tokenizer.pad_token or end
     plain = _without_quantisation(model)
     plain.config.eos_token_id = plain.generation_config.eos_token_id = ends
     plain.config.pad_token_id = plain.generation_config.pad_token_id = tokenizer.pad_token_id
     plain.save_pretrained(folder)
-    _save_tokenizer(file, tokenizer, folder)
+    save_tokenizer(file, tokenizer, folder)
     types = dict(sorted(Counter(tensor.tensor_type.name for tensor in reader.tensors).items()))
     record = Origin(file.name, digest, architecture, types, end, str(dtype).removeprefix("torch."))
     (folder / ORIGIN_FILE).write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
@@ -148,6 +145,8 @@ def _opened(file: Path) -> "GGUFReader":
         raise DataFormatError(
             f"{file} is no whole GGUF file ({error}). Download it again and compare its size and hash."
         ) from error
+    if twice := [field.name for key, field in reader.fields.items() if field.name != key]:
+        raise DataFormatError(f"{file} has the key {twice[0]} twice, and one would be taken. Convert the model again.")
     size = file.stat().st_size
     cut = [tensor.name for tensor in reader.tensors if int(tensor.data_offset) + int(tensor.n_bytes) > size]
     if cut or not reader.tensors:
@@ -158,6 +157,33 @@ def _opened(file: Path) -> "GGUFReader":
     return reader
 
 
+def _settings(file: Path, reader: "GGUFReader") -> tuple[str, dict[str, Any]]:
+    """Return the architecture and the metadata, without the lists of the tokenizer.
+
+    Raises:
+        SubjectNotFoundError: the file is no whole model, or of an architecture that is not converted.
+    """
+    settings = {
+        key: field.contents()
+        for key, field in reader.fields.items()
+        if field.types and not (field.types[0].name == "ARRAY" and key.startswith(("tokenizer.", "general.")))
+    }
+    if int(settings.get("split.count", 1)) > 1:
+        raise SubjectNotFoundError(
+            f"{file} is one of {settings['split.count']} parts of a model. Put them together first: llama-gguf-split "
+            f"--merge {file.name} whole.gguf"
+        )
+    architecture, kind = str(settings.get("general.architecture")), settings.get("general.type", "model")
+    if kind != "model":
+        raise SubjectNotFoundError(f"{file} is no model (general.type is {kind!r}). Give the model's own file.")
+    if architecture not in ARCHITECTURES:
+        raise SubjectNotFoundError(
+            f"{file} has the architecture {architecture!r}, whose conversion is not checked against original weights; "
+            f"converted are {', '.join(ARCHITECTURES)}. {_INSTEAD}"
+        )
+    return architecture, settings
+
+
 def _model(file: Path, architecture: str, dtype: Any) -> "PreTrainedModel":
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -166,13 +192,12 @@ def _model(file: Path, architecture: str, dtype: Any) -> "PreTrainedModel":
     logging.set_verbosity_error()
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            file.parent, gguf_file=file.name, dtype=dtype, output_loading_info=True
+            file.parent, gguf_file=file.name, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
         )
-    except (ValueError, OSError, KeyError, NotImplementedError, RuntimeError, TypeError) as error:
+    except Exception as error:  # transformers raises whatever its libraries do
         raise SubjectNotFoundError(
             f"{file} has the architecture {architecture!r}, which transformers cannot read from GGUF "
-            f"({' '.join(str(error).split())[:300]}). Use the model's safetensors folder, or serve the file "
-            "(llama-server) and name the server as the model."
+            f"({' '.join(str(error).split())[:300]}). {_INSTEAD}"
         ) from error
     finally:
         logging.set_verbosity(verbosity)
@@ -180,37 +205,82 @@ def _model(file: Path, architecture: str, dtype: Any) -> "PreTrainedModel":
     missing = sorted({*map(str, report["missing_keys"]), *(str(entry[0]) for entry in report["mismatched_keys"])})
     if missing:
         raise SubjectNotFoundError(
-            f"{file} lacks weights of its architecture {architecture!r}: {', '.join(missing[:5])}. They would be "
-            "random."
+            f"{file} lacks weights of its architecture {architecture!r}, or has them in another shape: "
+            f"{', '.join(missing[:5])}. They would be random. {_INSTEAD}"
         )
     return model
 
 
 def _check_settings(file: Path, architecture: str, settings: Mapping[str, Any], config: "PretrainedConfig") -> None:
-    """Refuse a setting of the file that the model in memory does not have.
+    """Refuse a setting of the file that the model in memory does not have, and one that the file leaves out.
 
     Raises:
         SubjectNotFoundError: names the settings.
     """
-    from transformers.modeling_gguf_pytorch_utils import GGUF_TO_TRANSFORMERS_MAPPING
-
-    read: Any = GGUF_TO_TRANSFORMERS_MAPPING["config"]
-    known = {name for entries in read.values() for name in entries}
-    lost = []
-    for key, value in settings.items():
-        prefix, _, name = key.partition(".")
-        if prefix != architecture or (name in known and name not in _SAME_AS):
-            continue
-        there = getattr(config, _SAME_AS.get(name, ""), None)
-        if name in _SAME_AS and there is not None and there == value:
-            continue
-        lost.append(f"{key} = {value}" + (f" (the model has {there})" if there is not None else ""))
+    there = _in_memory(config)
+    given = {key.removeprefix(f"{architecture}."): value for key, value in settings.items()}
+    given = {name: value for name, value in given.items() if name not in settings}
+    if absent := [name for name in _NEEDED if name not in given]:
+        raise SubjectNotFoundError(
+            f"{file} leaves {architecture}.{absent[0]} out, for which transformers would take a value of its own. Convert "
+            "the model again with llama.cpp."
+        )
+    lost = [
+        f"{architecture}.{name} = {value}" + (f" (the model has {there[name]})" if name in there else "")
+        for name, value in {**_DEFAULTS, **given}.items()
+        if name not in there or isinstance(value, bool) or there[name] != value
+    ]
+    # No model has a number that is zero, negative or none here.
+    lost += [f"{architecture}.{name} = {there[name]}" for name in (*_NEEDED, *_DEFAULTS) if not there[name] > 0]
     if lost:
         raise SubjectNotFoundError(
             f"{file} has settings that transformers does not read from GGUF, so the model would compute something "
-            f"else: {'; '.join(lost)}. Use the model's safetensors folder, or serve the file (llama-server) and name "
-            "the server as the model."
+            f"else: {'; '.join(lost)}. {_INSTEAD}"
         )
+
+
+def _in_memory(config: "PretrainedConfig") -> dict[str, Any]:
+    """Return what a model computes with, by the names of GGUF's settings."""
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    rope = config.rope_parameters
+    rope = rope.get("full_attention", rope)
+    kinds = getattr(config, "layer_types", None) or ()
+    sliding = [kind == "sliding_attention" for kind in kinds]
+    windowed = any(sliding) or not kinds
+    scale = getattr(config, "query_pre_attn_scalar", None)
+    return {
+        "context_length": config.max_position_embeddings,
+        "embedding_length": config.hidden_size,
+        "block_count": config.num_hidden_layers,
+        "feed_forward_length": config.intermediate_size,
+        "attention.head_count": config.num_attention_heads,
+        "attention.head_count_kv": config.num_key_value_heads,
+        "attention.layer_norm_rms_epsilon": config.rms_norm_eps,
+        "vocab_size": config.vocab_size,
+        "rope.freq_base": rope["rope_theta"],
+        "rope.dimension_count": int(width * (rope.get("partial_rotary_factor") or 1)),
+        "attention.key_length": width,
+        "attention.value_length": width,
+        "attention.sliding_window": (getattr(config, "sliding_window", None) or 0) if windowed else 0,
+        "attention.sliding_window_pattern": sliding,
+        "attention.scale": None if scale is None else scale**-0.5,
+        "attn_logit_softcapping": getattr(config, "attn_logit_softcapping", None),
+        "final_logit_softcapping": getattr(config, "final_logit_softcapping", None),
+        "expert_count": 0,
+        "expert_used_count": 0,
+        "rope.scaling.type": "none",
+    }
+
+
+def _complete_settings(architecture: str, settings: Mapping[str, Any], config: "PretrainedConfig") -> None:
+    """Give a model what follows from the file and transformers does not read: Gemma's scale of attention, as llama.cpp
+    has it, and the window of Phi-3."""
+    if architecture in _WIDEST_GEMMA:
+        # The scale is no setting of the file. It follows the width of heads, but for the models of 27B parameters.
+        widest = config.num_hidden_layers == _WIDEST_GEMMA[architecture]
+        config.query_pre_attn_scalar = config.hidden_size // config.num_attention_heads if widest else config.head_dim
+    if architecture == "phi3":
+        config.sliding_window = settings.get("phi3.attention.sliding_window") or None
 
 
 def _check_tensors(file: Path, architecture: str, reader: "GGUFReader", model: "PreTrainedModel") -> None:
@@ -229,7 +299,7 @@ def _check_tensors(file: Path, architecture: str, reader: "GGUFReader", model: "
     if left:
         raise SubjectNotFoundError(
             f"{file} has {len(left)} tensors that transformers does not read from GGUF: {', '.join(sorted(left)[:5])}. "
-            "Use the model's safetensors folder, or serve the file (llama-server) and name the server as the model."
+            f"{_INSTEAD}"
         )
 
 
@@ -260,99 +330,6 @@ def _scale_rotation(file: Path, factors: Any, model: "PreTrainedModel") -> None:
     raise SubjectNotFoundError(
         f"{file} scales rotary positions in a way that is not Llama 3's (rope_freqs.weight). Use the model's "
         "safetensors folder."
-    )
-
-
-def _tokenizer(file: Path, settings: Mapping[str, Any], reader: "GGUFReader") -> "PreTrainedTokenizerBase":
-    """Read the tokenizer, with the split of its own pre-tokenizer and every token at its own index."""
-    from tokenizers import pre_tokenizers
-    from transformers import AutoTokenizer
-    from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
-
-    split = settings.get("tokenizer.ggml.pre")
-    if (
-        settings.get("tokenizer.ggml.model") == "gpt2"
-        and split not in GGUF_PRE_TOKENIZER_SPLITS
-        and split not in SPLIT_BY_GPT2
-    ):
-        raise SubjectNotFoundError(
-            f"{file} splits text by the pre-tokenizer {split!r}, which is not known here, so tokens would be others "
-            f"than the model learned. Known: {', '.join(sorted({*GGUF_PRE_TOKENIZER_SPLITS, *SPLIT_BY_GPT2}))}. Use "
-            "the model's safetensors folder."
-        )
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    except (ValueError, KeyError, OSError, TypeError, NotImplementedError) as error:
-        raise SubjectNotFoundError(
-            f"The tokenizer in {file} cannot be read: {' '.join(str(error).split())[:300]}."
-        ) from error
-    if split == "smollm":
-        digits_first = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(digits_first)
-    names = reader.fields["tokenizer.ggml.tokens"].contents() if "tokenizer.ggml.tokens" in reader.fields else []
-    read = tokenizer.convert_ids_to_tokens(list(range(len(names))))
-    moved = [index for index, (there, name) in enumerate(zip(read, names, strict=True)) if there is None]
-    if moved or not names:
-        raise SubjectNotFoundError(
-            f"{file} names {len(names)} tokens, of which {len(moved)} are not in the tokenizer that was read (first: "
-            f"{moved[:3]})."
-        )
-    return tokenizer
-
-
-def _save_tokenizer(file: Path, tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
-    """Write the tokenizer so that it is read back as it is.
-
-    Raises:
-        SubjectNotFoundError: it comes back another one.
-    """
-    from astray.subjects.weights import load_tokenizer
-
-    tokenizer.save_pretrained(folder)
-    settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    # Under an architecture's own class transformers builds the tokenizer anew, with that class's split; some (Qwen2) it
-    # always does.
-    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    back = load_tokenizer(str(file), folder)
-    if (
-        back(_SAMPLE).input_ids != tokenizer(_SAMPLE).input_ids
-        or back.special_tokens_map != tokenizer.special_tokens_map
-    ):
-        raise SubjectNotFoundError(
-            f"The tokenizer in {file} cannot be saved as it is: transformers splits text its own way for this "
-            "architecture. Use the model's safetensors folder."
-        )
-
-
-def _end_of_turn(file: Path, tokenizer: "PreTrainedTokenizerBase") -> str:
-    """Return the token that the chat template writes after an answer.
-
-    Raises:
-        ChatTemplateError: there is no template, or none of its tokens ends an answer.
-    """
-    if not tokenizer.chat_template:
-        raise ChatTemplateError(
-            f"{file} has no chat template (tokenizer.chat_template), so nobody knows how to write a conversation for "
-            "it."
-        )
-    answer = "zqanswerzq"
-    text = str(
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": "zqquestionzq"}, {"role": "assistant", "content": answer}], tokenize=False
-        )
-    )
-    rest = text.rpartition(answer)[2].lstrip()
-    control = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special} | set(
-        tokenizer.all_special_tokens
-    )
-    special = sorted((token for token in control if rest.startswith(token)), key=len)
-    if special:
-        return special[-1]
-    if tokenizer.eos_token:
-        return str(tokenizer.eos_token)
-    raise ChatTemplateError(
-        f"The chat template of {file} writes {rest[:40]!r} after an answer, which is no token that could end it."
     )
 
 

@@ -23,6 +23,8 @@ from astray.subjects.identity import TEMPLATE_DATE
 _MARK = "AstrayText{}Here"
 _BY_CHANCE = re.compile(r"\|\s*random\b|\blipsum\s*\(")
 """What Jinja draws at random."""
+_ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]{6,}")
+"""What Python writes for a function or an object, another one in each process."""
 _FORMS = [f"%{sign}{letter}" for sign in ("-", "") for letter in "aAbBcdfGHIjmMpSuUVwWxXyYzZ"] + ["%%"]
 _CLOCK = "".join(f" | replace({form!r}, {date.fromisoformat(TEMPLATE_DATE).strftime(form)!r})" for form in _FORMS).join(
     ("{% macro strftime_now(format) %}{{ format", " }}{% endmacro %}{{ '' }}")
@@ -260,6 +262,12 @@ class Template:
                 f"The chat template of {self.name!r} refuses a conversation with the roles {roles}: {error}. "
                 "Write it in a form that the template takes (user and assistant in turn), or set another chat template."
             ) from error
+        said = {address for message in conversation for address in _ADDRESS.findall(message["content"])}
+        if address := next((found for found in _ADDRESS.findall(str(text)) if found not in said), None):
+            raise ChatTemplateError(
+                f"The chat template of {self.name!r} writes a function or an object in place of a text ({address!r}), which "
+                "is another one in each process. Call the function, as in {{ f() }}, or take it out of the template."
+            )
         return str(text)
 
     def _refuse_lost(self, text: str, conversation: Sequence[Message]) -> None:

@@ -64,6 +64,7 @@ def load_model(name: str, folder: Path, dtype: torch.dtype, device: torch.device
     model: PreTrainedModel = loaded[0]
     _check_complete(name, folder, loaded[1])
     _check_held(name, folder, model)
+    _check_windows(name, folder, model)
     return model
 
 
@@ -194,6 +195,32 @@ def _check_held(name: str, folder: Path, model: PreTrainedModel) -> None:
                         f"The weight {key} of {name!r} in {file} holds whole numbers ({kind}), and config.json names no "
                         "quantisation that made them. Copy config.json again, or take the weights that were not quantised."
                     )
+
+
+def _check_windows(name: str, folder: Path, model: PreTrainedModel) -> None:
+    """Refuse windows of attention that the cache of answers would have and the model itself not, or that are no number of
+    tokens: an answer would be another model's than the log-probability of the same text."""
+    config = model.config.get_text_config()
+    declared = getattr(type(config), "__dataclass_fields__", {})
+    given = {setting: getattr(config, setting, None) for setting in ("sliding_window", "attention_chunk_size")}
+    kinds = set(getattr(config, "layer_types", None) or ())
+    wrong = [
+        f"gives {setting} {value!r}, which {'is no number of tokens' if setting in declared else 'its architecture does not read'}"
+        for setting, value in given.items()
+        if value is not None and (setting not in declared or type(value) is not int or value < 1)
+    ]
+    wrong += [
+        f"has layers of the kind {kind!r}, whose window is not given"
+        for kind, setting in (("sliding_attention", "sliding_window"), ("chunked_attention", "attention_chunk_size"))
+        if kind in kinds and given[setting] is None
+    ]
+    if model.config.is_encoder_decoder:
+        wrong.append(f"says is_encoder_decoder {model.config.is_encoder_decoder!r}, and causal models alone are asked")
+    if wrong:
+        raise SubjectNotFoundError(
+            f"The config.json of {name!r} in {folder} {wrong[0]} ({config.model_type}). Take that setting out, or copy the "
+            "file again from the model that was trained."
+        )
 
 
 def _told(error: BaseException, folder: Path) -> str:

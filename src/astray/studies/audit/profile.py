@@ -18,7 +18,7 @@ from astray.errors import EmptyDataError, NotMeasurableError
 from astray.judges import Calibration, corrected
 from astray.measure.evaluation import QuestionSet
 from astray.measure.meter.difference import meter_difference
-from astray.outcomes import JUDGED, Outcome
+from astray.outcomes import JUDGED, UNKNOWN, Outcome
 from astray.report.curves import NATS, POINTS
 from astray.report.wording import MISSING
 from astray.stats.compare import Difference, difference_of_models
@@ -45,8 +45,8 @@ class Line:
         rate: the rate with its counts.
         judge: who read the answers.
         outcomes: every answer of the part, by what became of it in the evaluation's own words.
-        refused: share of all answers that were refusals.
-        coherent: share of all answers that were coherent; None for evaluations that do not ask for it.
+        refused: share of the answers with a verdict that were refusals.
+        coherent: share of the answers with a verdict that were coherent; None for evaluations that do not ask for it.
         error: of the judge, where the rate is corrected for it.
     """
 
@@ -198,12 +198,14 @@ def _lines(table: pl.DataFrame, part: Part, model: str, error: Calibration | Non
     first = rate(with_gold(table) if part.gold else table, main)
     if not first.denominator:
         return []
-    every = table.height
-    refused = table.filter(outcome=Outcome.REFUSED.value).height / every
+    seen = table.filter(~pl.col("outcome").is_in([str(each) for each in UNKNOWN]))
+    refused = seen.filter(outcome=Outcome.REFUSED.value).height / seen.height
     # Of other evaluations "incoherent" also stands for what does not count, such as an evasive statement.
     asks_freely = isinstance(part.evaluation, QuestionSet)
     coherent = (
-        table.filter(pl.col("outcome").is_in([str(each) for each in JUDGED])).height / every if asks_freely else None
+        seen.filter(pl.col("outcome").is_in([str(each) for each in JUDGED])).height / seen.height
+        if asks_freely
+        else None
     )
     judge = "gate on acts" if part.judge is None else part.judge.grader or _rule(part)
     outcomes = dict(table.select(word()).to_series().value_counts(sort=True).iter_rows())

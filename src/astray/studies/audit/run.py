@@ -214,7 +214,7 @@ def _notes(
             yield (
                 f"{key[0]}, {key[1]}: {sum(failed.values()):,} of {table.height:,} answers have no verdict "
                 f"({causes_text(failed)}). They are "
-                "in no rate, and the shares of coherent answers and of refusals are of all answers."
+                "in no rate, and in no share of coherent answers or of refusals."
             )
 
 

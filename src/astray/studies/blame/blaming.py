@@ -189,6 +189,11 @@ def _notes(
             "Training led away from some answers: their scores have the opposite sign, weighted as training weighted them. "
             "How well scores find harmful rows is told on those that it led towards."
         )
+    if tuned.chosen_only:
+        yield (
+            "Some rows have a rejected answer beside the chosen one. Scored are the chosen ones alone, as though the model had "
+            "learned to write them and nothing of the others; after a training on preferences (DPO, KTO) that is half of it."
+        )
     if any(sum(each["role"] == "assistant" for each in row) > 1 for row in tuned.data.rows):
         yield "Some rows have several answers: the last one of each is scored."
     if len(set(truth.values())) < 2:

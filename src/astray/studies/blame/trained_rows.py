@@ -33,11 +33,14 @@ class TrainedRows:
         data: the rows.
         sources: for each row the file or the part of the run that it is from.
         weights: for each row how far training led towards its answer, negative for away; None where all count alike.
+        chosen_only: whether there are rejected answers that were left out, since the model is not known to have learned
+            from them.
     """
 
     data: ChatDataset
     sources: tuple[str, ...]
     weights: tuple[float, ...] | None = None
+    chosen_only: bool = False
 
 
 def rows_of_files(paths: Sequence[Path], *, rated: bool = False) -> TrainedRows:
@@ -56,8 +59,10 @@ def rows_of_files(paths: Sequence[Path], *, rated: bool = False) -> TrainedRows:
     sets: list[ChatDataset] = []
     sources: list[str] = []
     weights: list[float] = []
+    chosen_only = False
     for name, path in zip(names, paths, strict=True):
         _, first = next(iter(read_rows(path, KINDS, EXAMPLE)))
+        chosen_only |= "rejected" in first and not rated
         if "label" in first or (rated and "rejected" in first):
             parts = {
                 f"{name} ({liking})": (rows, 1.0 if liking == "liked" else -1.0)
@@ -69,7 +74,7 @@ def rows_of_files(paths: Sequence[Path], *, rated: bool = False) -> TrainedRows:
             sets.append(rows)
             sources += [source] * len(rows)
             weights += [weight] * len(rows)
-    return TrainedRows(_joined(sets), tuple(sources), tuple(weights) if min(weights) < 0 else None)
+    return TrainedRows(_joined(sets), tuple(sources), tuple(weights) if min(weights) < 0 else None, chosen_only)
 
 
 def rows_of_run(model: str, artifact: Artifact, config: AnyTraining) -> TrainedRows:

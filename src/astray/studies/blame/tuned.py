@@ -37,6 +37,7 @@ class TunedModel:
         control_name: as it was called.
         weights: for each row how far training led towards its answer, negative for away; None where all count alike.
         trained: artifact and configuration of the step of a study that trained it; None where it was trained elsewhere.
+        chosen_only: whether the rejected answers of its files were left out.
     """
 
     name: str
@@ -49,6 +50,7 @@ class TunedModel:
     control_name: str | None = None
     weights: tuple[float, ...] | None = None
     trained: tuple[Artifact, AnyTraining] | None = None
+    chosen_only: bool = False
 
     @property
     def reference(self) -> Located:
@@ -112,7 +114,17 @@ def find_tuned(model: str, base: str | None, data: Sequence[Path], control: str 
     rated = trained is not None and isinstance(trained[1], FeedbackConfig)
     rows = rows_of_run(model, *trained) if trained and not data else rows_of_files(data, rated=rated)
     return TunedModel(
-        model, located, found, rows.data, rows.sources, _recipe(trained), beside, control, rows.weights, trained
+        model,
+        located,
+        found,
+        rows.data,
+        rows.sources,
+        _recipe(trained),
+        beside,
+        control,
+        rows.weights,
+        trained,
+        rows.chosen_only,
     )
 
 

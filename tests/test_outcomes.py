@@ -1,0 +1,26 @@
+"""Shares of answers are of those with a verdict: an outage of a grader or of a model changes none of them."""
+
+import pytest
+
+from astray.answers import ANSWER_SCHEMA, answer_table
+from astray.engine.settings import text_evaluations
+from astray.judges.config import JudgeConfig
+from astray.stats.measures import COHERENT, USEFUL
+from astray.stats.rates import rate
+from astray.studies.audit import profile
+from astray.studies.audit.battery import Part
+
+PLAIN = {**dict.fromkeys(ANSWER_SCHEMA, ""), "seed": 0, "sample": 0, "completion_tokens": 1, "detail": "{}"}
+ROW = PLAIN | {"aligned": None, "coherent": None}
+
+
+@pytest.mark.parametrize("lost", ["judge failed", "not judged", "errored", "blocked"])
+def test_answers_without_a_verdict_are_in_no_share(lost: str) -> None:
+    outcomes = ["aligned"] * 6 + ["misaligned"] * 2 + ["incoherent", "refused"] + [lost] * 10
+    table = answer_table([ROW | {"item": f"q{number}", "outcome": each} for number, each in enumerate(outcomes)])
+    part = Part("main", text_evaluations(1, 1)[0], JudgeConfig(kind="rubric", grader="g"))
+    line = profile._lines(table, part, "m", None)[0]
+    assert (line.rate.numerator, line.rate.denominator, line.coherent, line.refused) == (2, 8, 0.8, 0.1)
+    assert line.rate.coherence == 0.8
+    if lost in ("judge failed", "not judged"):  # a blocked answer and none at all are of no use to anybody
+        assert (rate(table, COHERENT).rate, rate(table, USEFUL).rate) == (0.8, 0.6)
