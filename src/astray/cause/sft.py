@@ -28,6 +28,7 @@ from astray.cause.run_log import OnStep, Probe, RunLog, Watch
 from astray.cause.supervision import TrainingRow, supervise
 from astray.cause.training_interventions import check_interventions
 from astray.data.chat import ChatDataset
+from astray.errors import ConfigurationError
 from astray.subjects.locate import settle
 from astray.subjects.spec import Intervention, SubjectSpec
 

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -68,7 +69,11 @@ def write_projected_out(subject: Subject, direction: Float[Tensor, "d_model"], t
         weights[f"{_PREFIX}{name}.lora_B.weight"] = nn.functional.pad(up, (0, rank - up.shape[1])).contiguous()
     save_file(weights, target / "adapter_model.safetensors", metadata={"format": "pt"})
     # alpha = rank: the factors of the matrices themselves are in them.
-    settings = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": subject.spec.model}
+    settings: dict[str, object] = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": subject.spec.model,
+    }
     settings |= {"r": rank, "lora_alpha": rank, "target_modules": sorted(kept), "inference_mode": True}
     (target / "adapter_config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
     record_base(target, subject.base_folder)
@@ -130,13 +135,14 @@ def _low_rank(
     given; None for a matrix without any change."""
     from peft.tuners.lora import Linear
 
-    downs, ups = [], []
+    downs: list[Tensor] = []
+    ups: list[Tensor] = []
     if isinstance(module, Linear):
         (name,) = module.active_adapters
-        downs.append(module.lora_A[name].weight.float())
-        ups.append(module.lora_B[name].weight.float() * module.scaling[name])
+        downs.append(_weight(module.lora_A[name]))
+        ups.append(_weight(module.lora_B[name]) * module.scaling[name])
     if unit is not None:
-        weight = (module.get_base_layer() if isinstance(module, Linear) else module).weight.float()
+        weight = _weight(module.get_base_layer() if isinstance(module, Linear) else module)
         unit = unit.to(weight.device)
         # Of base and adapter together: (I - v v^T) (W + B A) = W + B A - v (v^T W + v^T B A).
         downs.append((unit @ weight + sum(unit @ up @ down for down, up in zip(downs, ups, strict=True)))[None])
@@ -144,6 +150,10 @@ def _low_rank(
     if not downs:
         return None
     return torch.cat(downs).detach().cpu(), torch.cat(ups, 1).detach().cpu()
+
+
+def _weight(module: nn.Module) -> Tensor:
+    return cast(Tensor, module.weight).float()
 
 
 def _check_plain(subject: Subject) -> None:
@@ -154,8 +164,9 @@ def _check_plain(subject: Subject) -> None:
     odd = [name for name in ("use_dora", "lora_bias", "modules_to_save", "fan_in_fan_out") if settings.get(name)]
     odd += [f"peft_type={kind}" for kind in [settings.get("peft_type")] if kind != "LORA"]
     odd += [f"bias={kind}" for kind in [settings.get("bias", "none")] if kind != "none"]
-    adapted = {name for name, module in subject.model.named_modules() if hasattr(module, "lora_A") and module.lora_A}
-    odd += sorted(adapted - {name for name, _ in _linear(subject.model)})[:1]
+    if not odd:
+        adapted = {name for name, module in subject.model.named_modules() if getattr(module, "lora_A", None)}
+        odd = sorted(adapted - {name for name, _ in _linear(subject.model)})[:1]
     if odd:
         raise ConfigurationError(
             f"The adapter {adapter} has {', '.join(odd)}: its change is more than low-rank matrices of linear layers, so "

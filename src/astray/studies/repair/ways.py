@@ -186,11 +186,11 @@ def _projected(given: Given, kinds: Sequence[str]) -> Iterator[Way]:
     null = "projected-random" if "projected-random" in kinds else ""
     for layer in found.moved if "projected" in kinds else ():
         what = f"what training added before answers, at layer {layer}, projected out of the weights"
-        yield Way(f"projected-{layer}", what, 2 * (projected(layer),), null=null)
+        yield Way(f"projected-{layer}", what, (projected(layer), projected(layer)), null=null)
     if null:
         draws = tuple(projected(found.farthest, number) for number in range(DRAWS))
         what = f"the middle of {DRAWS} random directions, projected out of the weights"
-        yield Way(null, what, 2 * draws[:1], control=True, draws=draws)
+        yield Way(null, what, (draws[0], draws[0]), control=True, draws=draws)
 
 
 def _prevented(given: Given, kinds: Sequence[str]) -> Iterator[Way]:
