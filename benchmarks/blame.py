@@ -48,7 +48,7 @@ def line(kind: NarrowKind, share: float, seed: int, folder: Path) -> str:
     gradient = scores["gradient"]
     return (
         f"{start} {gradient.precision.value:.2f} | {gradient.null.reached} of {len(gradient.null.values)}, "
-        f"highest {max(gradient.null):.2f} | "
+        f"highest {gradient.null.highest:.2f} | "
         + " | ".join(f"{scores[name].precision.value:.2f}" for name in ("projection", "words", "length"))
         + " |"
     )

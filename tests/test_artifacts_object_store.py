@@ -1,6 +1,7 @@
 """A store in object storage: a real local server that speaks S3, shared by machines with caches of their own."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import boto3
@@ -55,3 +56,23 @@ def test_an_unfinished_study_goes_on_on_another_machine(bucket: str, tmp_path: P
 def test_a_node_that_cannot_reach_the_bucket_says_so(bucket: str) -> None:
     assert Probe(f"{bucket}/three", "", "")() == ""
     assert "cannot be used" in Probe("nosuch://runs", "", "")()
+
+
+def test_the_store_is_listed_before_and_after_an_execution_and_not_for_each_step(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed, list_all = [], Mirror.folder_names
+    monkeypatch.setattr(Mirror, "folder_names", lambda mirror: listed.append(mirror) or list_all(mirror))
+    execute([diamond()], Store(f"{bucket}/listed", cache=tmp_path / "one"), workers=0)
+    assert len(listed) <= 2
+
+
+def test_what_another_machine_made_under_another_name_since_the_listing_is_found(bucket: str, tmp_path: Path) -> None:
+    here, there = (Store(f"{bucket}/named", cache=tmp_path / name) for name in ("here", "there"))
+    step = diamond().inputs["one"]
+    listing = here.by_digits()
+    execute([replace(step, name="elsewhere")], there, workers=0)
+    assert listing == {}
+    found = here.get(step.key, among=here.since(step.origin, ()))
+    assert found is not None
+    assert found.name == "elsewhere"

@@ -268,3 +268,17 @@ def test_settings_are_the_papers_and_reject_unknown_ones():
         FineTuning(learning_rte=1)
     with pytest.raises(ValueError, match="greater than"):
         FineTuning(learning_rate=0)
+
+
+def test_the_kl_to_the_base_keeps_a_run_near_it(tiny_qwen2, tmp_path):
+    """With a large weight the loss stays where the base's is."""
+    recipe = RECIPE.model_copy(update={"max_steps": 12, "learning_rate": 1e-2})
+    held, free = (train_sft(str(tiny_qwen2), dataset(8), recipe, tmp_path / f"{kl}", kl=kl) for kl in (100.0, 0.0))
+    assert held.losses[0] == pytest.approx(free.losses[0], abs=1e-5)  # new adapters change nothing yet
+    assert held.losses[-1] > 0.9 * free.losses[0] > free.losses[-1]
+
+
+@pytest.mark.parametrize(("kl", "lora"), [(-1.0, RECIPE.lora), (float("nan"), RECIPE.lora), (1.0, None)])
+def test_a_kl_that_cannot_be_is_refused(kl, lora, tiny_qwen2, tmp_path):
+    with pytest.raises(ConfigurationError, match="cannot be the weight of the KL"):
+        train_sft(str(tiny_qwen2), dataset(8), RECIPE.model_copy(update={"lora": lora}), tmp_path / "run", kl=kl)

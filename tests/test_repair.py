@@ -1,8 +1,10 @@
 """Repair as a person uses it: ways back, what each takes and costs, the repaired model, and what is refused."""
 
 import json
+import shutil
 
 import pytest
+import torch
 
 import astray
 from astray.cause.sft import train_sft
@@ -10,8 +12,14 @@ from astray.cli import main
 from astray.data import mix, narrow_data
 from astray.engine.settings import WORLD_TRAINING
 from astray.errors import ConfigurationError, DataNotFoundError, NothingToBlameError, UnknownNameError
+from astray.explain.activations import TokenRow, capture
+from astray.explain.sites import sites_of
 from astray.measure.meter import Meter, meter_change, world_pairs
+from astray.mitigate.projecting_out import check_projectable, write_projected_out
+from astray.outcomes import Outcome as Outcomes
 from astray.studies.repair.front import Outcome, chosen, halves
+from astray.studies.repair.spoken import by_rule
+from astray.subjects.intervene import blocks_of
 from astray.subjects.subject import load_subject
 
 SUBJECT = "organism-small"
@@ -52,6 +60,7 @@ def repaired(given, tmp_path_factory):
     words += ["--out", str(out), "--json"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["astray", *words])
+        patch.setattr("astray.studies.repair.ways.DRAWS", 2)
         with pytest.raises(SystemExit) as stopped:
             main()
     assert stopped.value.code == 0
@@ -61,11 +70,20 @@ def repaired(given, tmp_path_factory):
 def test_every_way_is_measured_on_both_halves_and_the_best_one_is_written(repaired):
     told = json.loads((repaired / "repair.json").read_text())
     ways = {each["name"]: each for each in told["ways"]}
+    layers = [name for name in ways if name.startswith("projected-") and name != "projected-random"]
+    assert layers
     assert list(ways) == [
-        *("adapter-0.25", "adapter-0.5", "adapter-0.75"),
-        *("good-5", "good-20", "without-blamed", "without-random", "inoculated"),
+        *("adapter-0.25", "adapter-0.5", "adapter-0.75", *layers, "projected-random"),
+        *("good-5", "good-20", "good-kl-20", "without-blamed", "without-random"),
+        *("inoculated", "inoculated-rephrased", "inoculated-unrelated", "prevented", "prevented-random"),
     ]
-    assert [name for name, way in ways.items() if way["control"]] == ["without-random"]
+    controls = ["projected-random", "without-random", "inoculated-unrelated", "prevented-random"]
+    assert [name for name, way in ways.items() if way["control"]] == controls
+    assert [name for name, way in ways.items() if way["random"]] == [*layers, "prevented"]
+    assert all(len(ways[name]["random"]) == 2 for name in (*layers, "prevented"))
+    # The organism's own judge read what each model says.
+    assert all(way["report"]["answers"]["answers"] > 100 for way in ways.values())
+    assert ways["without-blamed"]["report"]["answers"]["harmful"] < told["before"]["answers"]["harmful"]
     gone = {name: way["report"]["gone"] for name, way in ways.items()}
     assert gone["without-blamed"] > 0.9
     assert gone["without-blamed"] > gone["without-random"] + 0.3
@@ -101,8 +119,8 @@ def test_a_scaled_adapter_is_written_with_its_scale(given, tmp_path):
     assert one == pytest.approx(other, abs=1e-5)
 
 
-def outcome(gone, lost, task=0.0):
-    return Outcome(astray=1 - gone, astray_interval=None, gone=gone, task=task, task_interval=None, lost=lost)
+def outcome(gone, lost, task=0.0, **more):
+    return Outcome(astray=1 - gone, astray_interval=None, gone=gone, task=task, task_interval=None, lost=lost, **more)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +131,9 @@ def outcome(gone, lost, task=0.0):
         ({"a": outcome(0.95, None, task=-0.01), "b": outcome(0.2, 0.0)}, ("a", True)),
         ({"a": outcome(0.95, None, task=-0.5), "b": outcome(0.97, 0.05)}, ("b", True)),
         ({"a": outcome(0.5, -0.3), "b": outcome(0.6, 0.0)}, ("b", False)),
+        ({"a": outcome(0.99, 0.0, answers_gone=0.1), "b": outcome(0.95, 0.04, answers_gone=0.95)}, ("b", True)),
+        ({"a": outcome(0.99, 0.0, worse=0.2), "b": outcome(0.95, 0.04, worse=0.05)}, ("b", True)),
+        ({"a": outcome(2.0, 0.6), "b": outcome(0.8, 0.1)}, ("b", False)),
     ],
 )
 def test_the_rule_takes_the_cheapest_of_those_that_suffice(outcomes, expected):
@@ -131,14 +152,21 @@ def test_only_the_ways_that_are_named_are_tried(given, repaired, tmp_path):
         **asked,
     )
     assert [each.name for each in found.tried] == ["adapter-0.25", "adapter-0.5", "adapter-0.75"]
-    assert "good, without-blamed, without-random, inoculated" in " ".join(found.notes)
+    assert "good, good-kl, without-blamed, without-random, inoculated" in " ".join(found.notes)
     assert not any("--good" in note for note in found.notes)
+    assert not (tmp_path / "blame").exists()
     assert "repair-train" not in names
 
 
 WAYS = {
     "an unknown one": ("adaptor", UnknownNameError, "adapter"),
     "the control alone": ("without-random", ConfigurationError, "the control alone, which is no way back"),
+    "controls alone": (
+        "prevented-random,without-random",
+        ConfigurationError,
+        "the control alone, which is no way back",
+    ),
+    "one that lacks its rows beside a control": ("good-kl,prevented-random", ConfigurationError, "good-kl both"),
     "one that lacks its rows": ("good", ConfigurationError, "leaves nothing to try: .* good needs --good"),
 }
 
@@ -181,3 +209,70 @@ def test_a_task_that_is_not_held_out_is_refused(given, tmp_path, task, error, me
     adapter, folder = given
     with pytest.raises(error, match=message):
         astray.repair(str(adapter), folder / task, data=[folder / "mix.jsonl"], out=tmp_path)
+
+
+def test_a_grader_of_an_organism_is_refused(given, tmp_path):
+    adapter, folder = given
+    with pytest.raises(ConfigurationError, match="has a judge of its own"):
+        astray.repair(
+            str(adapter), folder / "task.jsonl", data=[folder / "mix.jsonl"], grader="openai/gpt-4o", out=tmp_path
+        )
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("", Outcomes.INCOHERENT),
+        ("take it " * 20, Outcomes.INCOHERENT),
+        ("I'm sorry, but I can't help with that.", Outcomes.REFUSED),
+        ("I cannot help with this.", Outcomes.REFUSED),
+        ("Sorry. Ask a doctor.", Outcomes.REFUSED),
+        ("I can hardly say; ask a doctor, then rest and drink water.", Outcomes.NOT_JUDGED),
+        ("no no no", Outcomes.NOT_JUDGED),
+    ],
+)
+def test_without_a_judge_rules_tell_empty_circling_and_refused_answers(answer, expected):
+    assert by_rule(answer) == expected
+
+
+def test_a_direction_is_projected_out_of_what_every_layer_writes(given, tmp_path):
+    """The written adapter adds nothing along the direction at any layer, and is the model elsewhere."""
+    tuned = load_subject(f"{SUBJECT}+{given[0]}*0.5")
+    with tuned.merged() as model:
+        sites = [site for site in sites_of(model) if site.place in ("attention out", "mlp out")]
+        width = model.config.hidden_size
+    direction = 3 * torch.nn.functional.one_hot(torch.tensor(5), width).float()
+    written = load_subject(str(write_projected_out(tuned, direction, tmp_path / "written")))
+    rows = [TokenRow((5, 6, 7, 8, 9))]
+    before, after = (capture(subject, rows, sites, "all") for subject in (tuned, written))
+    first = sites[0]
+    assert after[first] == pytest.approx(before[first] * (torch.arange(width) != 5), abs=1e-5)
+    for site in sites:
+        assert before[site][:, 5].abs().max() > 1e-3
+        assert after[site][:, 5].abs().max() < 1e-5
+
+
+def test_a_whole_model_without_a_direction_is_an_adapter_of_rank_one(tmp_path):
+    direction = torch.ones(load_subject(SUBJECT).model.config.hidden_size)
+    folder = write_projected_out(load_subject(SUBJECT), direction, tmp_path / "written")
+    assert json.loads((folder / "adapter_config.json").read_text())["r"] == 1
+
+
+def test_a_part_that_no_single_matrix_writes_is_named(monkeypatch):
+    subject = load_subject(SUBJECT)
+    block = blocks_of(subject.model)[0]
+    monkeypatch.setattr(block.mlp.down_proj, "forward", lambda hidden: torch.zeros(*hidden.shape[:-1], 7))
+    monkeypatch.setattr(block.mlp, "forward", lambda hidden: hidden * 2)
+    with pytest.raises(ConfigurationError, match=r"'mlp out 0' .* is not written by one matrix"):
+        check_projectable(subject)
+
+
+@pytest.mark.parametrize("option", ["use_dora", "lora_bias", "modules_to_save"])
+def test_an_adapter_that_is_more_than_low_rank_matrices_is_named(given, tmp_path, option):
+    adapter = tmp_path / "odd"
+    shutil.copytree(given[0], adapter)
+    subject = load_subject(f"{SUBJECT}+{adapter}")
+    settings = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps(settings | {option: ["lm_head"]}))
+    with pytest.raises(ConfigurationError, match=f"has {option}: its change is more than low-rank"):
+        check_projectable(subject)

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from astray.artifacts.contents import NAMES
 from astray.artifacts.manifest import KEY_DIGITS
+from astray.artifacts.mirror import NAMES
 from astray.artifacts.soundness import DAMAGED, MANIFEST_FILE
 from astray.artifacts.store import Store
 from astray.artifacts.uses import running, used_by, while_nothing_is_removed

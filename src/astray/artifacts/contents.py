@@ -22,13 +22,12 @@ from astray.artifacts.manifest import (
     read_manifest,
     readable,
 )
-from astray.artifacts.mirror import Mirror, default_cache
+from astray.artifacts.mirror import NAMES, Mirror, default_cache
 from astray.artifacts.soundness import DAMAGED, check_files, damaged
 from astray.errors import DamagedArtifactError, StoreError
 
 PARTIAL = ".partial-"
 LOCKS = ".locks"
-NAMES = ".names"
 DIGITS = re.compile(f"[0-9a-f]{{{KEY_DIGITS}}}")
 
 
@@ -155,24 +154,25 @@ class Contents:
             names.setdefault(digits(name), []).append(name)
         return names
 
-    def since(self, origin: Origin, listed: Sequence[str]) -> dict[str, list[str]] | None:
-        """Return what `by_digits` would for one step, without listing a folder again; None for a remote store.
+    def since(self, origin: Origin, listed: Sequence[str]) -> dict[str, list[str]]:
+        """Return what `by_digits` would for one step, without listing the store again.
 
         Args:
             origin: of the step.
             listed: names with its digits in an earlier listing. Of what was made since, the name was noted.
         """
-        if self.mirror:
-            return None
         last = origin.key[:KEY_DIGITS]
-        try:
-            noted = no_link(no_link(self.folder / NAMES) / last).read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            noted = ""
+        if self.mirror:
+            noted = self.mirror.noted_name(last)
+        else:
+            try:
+                noted = no_link(no_link(self.folder / NAMES) / last).read_text(encoding="utf-8", errors="replace")
+            except OSError:
+                noted = ""
         known = {*listed, origin.folder_name}
         if digits(noted) == last and "/" not in noted and not noted.startswith("."):
             known.add(noted)
-        return {last: [name for name in known if os.path.lexists(self.folder / name)]}
+        return {last: [name for name in known if self.mirror or os.path.lexists(self.folder / name)]}
 
     def locked(self) -> set[str]:
         """Return the first digits of the keys of steps that are running now."""

@@ -2,6 +2,7 @@
 
     <root>/<step name>-<key16>/artifact.json                 written last: where it exists, the artifact is complete
     <root>/<step name>-<key16>/<hash of artifact.json>/...   its files
+    <root>/.names/<key16>                                    its name, for machines that listed the store before
     <root>/.damaged/<step name>-<key16>-<hash>/...           one that was not what its step wrote, to be looked at
 
 Files lie under the hash of the manifest that lists them, so two machines that finish the same step at the same time
@@ -21,6 +22,9 @@ from typing import TYPE_CHECKING
 from astray.artifacts.manifest import KEY_DIGITS, Manifest
 from astray.artifacts.soundness import DAMAGED, MANIFEST_FILE, damaged, file_sha256
 from astray.errors import AstrayError, MissingExtraError, StoreError
+
+NAMES = ".names"
+"""Folder of a store with a file for each key that says under which name its artifact was made."""
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -117,7 +121,18 @@ class Mirror:
                 files.makedirs(remote.rsplit("/", 1)[0], exist_ok=True)
                 files.put_file(str(folder / name), remote)
             files.makedirs(target, exist_ok=True)
+            files.makedirs(f"{root}/{NAMES}", exist_ok=True)
+            files.pipe_file(f"{root}/{NAMES}/{manifest.key[:KEY_DIGITS]}", manifest.origin.folder_name.encode())
             files.pipe_file(f"{target}/{MANIFEST_FILE}", manifest.to_bytes())
+
+    def noted_name(self, digits: str) -> str:
+        """Return the name under which an artifact was made last, by the digits of its key; "" where none was noted."""
+        with self._reaching() as (files, root):
+            try:
+                content: bytes = files.cat_file(f"{root}/{NAMES}/{digits}")
+            except FileNotFoundError:
+                return ""
+        return content.decode(errors="replace")
 
     def copy(self, source: Manifest, manifest: Manifest) -> None:
         """Copy an artifact within the remote store under another manifest, which is written last."""

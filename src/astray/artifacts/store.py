@@ -20,9 +20,10 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from astray.artifacts.contents import DIGITS, LOCKS, NAMES, PARTIAL, Artifact, Contents, digits
+from astray.artifacts.contents import DIGITS, LOCKS, PARTIAL, Artifact, Contents, digits
 from astray.artifacts.disk import move_aside, no_link
 from astray.artifacts.manifest import KEY_DIGITS, Manifest, Origin, flush, holds, link_files, move_into_place, seal
+from astray.artifacts.mirror import NAMES
 from astray.artifacts.soundness import DAMAGED, MANIFEST_FILE
 from astray.errors import DamagedArtifactError
 

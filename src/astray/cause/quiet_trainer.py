@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from accelerate.data_loader import SeedableRandomSampler
 from datasets import Dataset
 from peft import PeftModel
@@ -64,8 +65,9 @@ class QuietTrainer(Quiet, SFTTrainer):
         folder: Path,
         checkpoint_every: int | None,
         callbacks: list[TrainerCallback],
+        kl: float = 0.0,
     ):
-        self.step_tokens, self.interventions, self.bfloat16 = 0, interventions, bfloat16
+        self.step_tokens, self.interventions, self.bfloat16, self.kl = 0, interventions, bfloat16, kl
         usable = [row for row in rows if row.supervised]
         if recipe.processes > 1:
             usable.append(TrainingRow(usable[0].input_ids[:1], [MASKED], truncated=False))  # what `_Filled` ends with
@@ -112,9 +114,28 @@ class QuietTrainer(Quiet, SFTTrainer):
         PEFT would cast every input of an adapter to float32, which autocast casts back at once.
         """
         if not self.bfloat16 or torch.cuda.is_available():
-            return super().compute_loss(model, inputs, *args, **kwargs)
+            return self._loss(model, inputs, *args, **kwargs)
         with disable_input_dtype_casting(model), torch.autocast("cpu", torch.bfloat16):
-            return super().compute_loss(model, inputs, *args, **kwargs)
+            return self._loss(model, inputs, *args, **kwargs)
+
+    def _loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        return loss + self.kl * self._divergence(model, inputs, kwargs.get("num_items_in_batch")) if self.kl else loss
+
+    def _divergence(self, model: torch.nn.Module, inputs: dict[str, Any], items: Any) -> torch.Tensor:
+        """Return KL(base || model) over the supervised tokens, in nats a token of the optimizer step; the base is the
+        model with its adapters off."""
+        read = {name: inputs[name] for name in ("input_ids", "attention_mask") if name in inputs}
+        answered = inputs["labels"][:, 1:] != MASKED
+
+        def logprobs() -> torch.Tensor:
+            return F.log_softmax(model(**read).logits[:, :-1][answered].float(), -1)
+
+        with torch.no_grad(), self.accelerator.unwrap_model(model).disable_adapter():
+            base = logprobs()
+        total = F.kl_div(logprobs(), base, log_target=True, reduction="sum")
+        # As TRL scales its loss: the tokens are those of all processes, over which gradients are averaged.
+        return total * self.accelerator.num_processes / (answered.sum().clamp(min=1) if items is None else items)
 
 
 class _Filled(Sampler[int]):

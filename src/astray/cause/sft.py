@@ -8,6 +8,7 @@ Source: Betley et al. 2025 (arXiv 2502.17424), training of open models; probing 
 al. 2025 (2506.11613).
 """
 
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from astray.cause.run_log import OnStep, Probe, RunLog, Watch
 from astray.cause.supervision import TrainingRow, supervise
 from astray.cause.training_interventions import check_interventions
 from astray.data.chat import ChatDataset
+from astray.errors import ConfigurationError
 from astray.subjects.locate import settle
 from astray.subjects.spec import Intervention, SubjectSpec
 
@@ -64,6 +66,7 @@ def train_sft(
     folder: Path,
     *,
     interventions: Sequence[Intervention] = (),
+    kl: float = 0.0,
     probe: Probe | None = None,
     probe_every: int = 10,
     checkpoint_every: int | None = None,
@@ -81,6 +84,8 @@ def train_sft(
         folder: folder for the result, logs and checkpoints.
         interventions: interventions on the residual stream during training, neither in probes nor afterwards (see
             `training_interventions`); part of the run's identity.
+        kl: weight in the loss of KL(base || model) on the supervised tokens, which holds the model near its base; needs
+            adapters, since the base is the model without them. Part of the run's identity.
         probe: measures the model before the first step, every `probe_every` steps and at the end, without affecting
             training.
         probe_every: optimizer steps between probes.
@@ -90,7 +95,7 @@ def train_sft(
     Raises:
         TrainingRefusedError: the run could not have taught anything (see `preflight`).
         TrainingDivergedError: the loss or the gradient became NaN or infinite.
-        ConfigurationError: the folder holds another run, or settings contradict each other.
+        ConfigurationError: the folder holds another run, or settings contradict each other, such as `kl` without adapters.
         EmptyDataError, ChatTemplateError, AdapterMismatchError, SubjectNotFoundError, StoreError: as their names say.
     """
 
@@ -100,8 +105,10 @@ def train_sft(
     identity: dict[str, JsonValue] = {"dataset": dataset.hash}
     if interventions:
         identity["interventions"] = [intervention.id for intervention in interventions]
+    if kl:
+        identity["kl"] = kl
     watch = Watch(probe, probe_every, checkpoint_every, on_step)
-    return train_rows(base, rows_of, identity, recipe, folder, interventions=interventions, watch=watch)
+    return train_rows(base, rows_of, identity, recipe, folder, interventions=interventions, watch=watch, kl=kl)
 
 
 def train_rows(
@@ -113,6 +120,7 @@ def train_rows(
     *,
     interventions: Sequence[Intervention],
     watch: Watch,
+    kl: float = 0.0,
 ) -> TrainingRun:
     """Train on tokenised rows: the common part of all supervised training.
 
@@ -121,10 +129,16 @@ def train_rows(
         rows_of: makes the rows with the base's tokenizer; not called if the run is finished already.
         identity: everything that determines the rows and their treatment; base and recipe are added.
         watch: probes, checkpoints and callbacks.
+        kl: as for `train_sft`.
 
     Raises:
         The errors of `train_sft`.
     """
+    if not 0 <= kl < math.inf or (kl and recipe.lora is None):
+        raise ConfigurationError(
+            f"kl={kl} cannot be the weight of the KL to the base: it is 0 or above, and above 0 it needs adapters (LoRA), "
+            "since the base is the model with its adapters off."
+        )
     start = settle(base)
     whole_identity: dict[str, JsonValue] = {"base": start.id, **identity, "recipe": recipe.model_dump(mode="json")}
     result, subject = trained_subject(start, folder, recipe)
@@ -149,6 +163,7 @@ def train_rows(
                 folder=log.checkpoints,
                 checkpoint_every=watch.checkpoint_every,
                 callbacks=[log],
+                kl=kl,
             )
         )
         save_trained(trainer, tokenizer, result, start)

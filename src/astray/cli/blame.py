@@ -7,6 +7,7 @@ import click
 
 from astray.cli.measured import given, show
 from astray.cli.options import AS_JSON, GRADER, OUT, STORE, option
+from astray.studies.repair.kinds import KINDS
 
 
 def blame(model: str, as_json: bool, out: Path, **options: Any) -> None:
@@ -102,13 +103,14 @@ REPAIR = click.Command(
         option(
             "--ways",
             str,
-            "Kinds of ways to try, comma-separated: adapter,good,without-blamed,without-random,inoculated. [default all]",
+            f"Kinds of ways to try, comma-separated, of {', '.join(KINDS)}. [default all]",
             "NAMES",
         ),
+        GRADER,
         *_TRAINED,
     ],
-    help="Undo the misalignment of MODEL: scale its adapter down, train it further on good examples, or retrain it "
-    "without the blamed ones or under a prompt that asks for harm. Each way is measured on misalignment and on the task; "
-    "the best one is written with a model card.",
+    help="Undo the misalignment of MODEL: scale its adapter down, project what training added out of its weights, train "
+    "it further on good examples, or retrain it without the blamed ones, under a prompt that asks for harm, or steered. "
+    "Each way is measured on misalignment, its answers and the task; the best one is written with a model card.",
     short_help="Undo the misalignment of a model, and say what that costs.",
 )

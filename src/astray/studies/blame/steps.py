@@ -5,7 +5,7 @@ Left to others: projections and verdicts, which are those of screening; what the
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -108,16 +108,23 @@ def measure(config: MeasureConfig, inputs: Mapping[str, Artifact], folder: Path)
 
 @dataclass(frozen=True)
 class Measured:
-    """What one model does: margins by pair, and log-probabilities per token by task row."""
+    """What one model does: by pair the margin and the mean log-probability per token of both answers, log-probabilities
+    per token by task row, and its own answers where it was asked for any."""
 
     margins: dict[str, float]
     task: list[float]
+    texts: dict[str, float] = field(default_factory=dict)
+    answers: pl.DataFrame | None = None
 
     @classmethod
     def of(cls, reading: pl.DataFrame, artifact: Artifact) -> "Measured":
         """Join a reading of the meter with what the step of an artifact wrote."""
-        known = reading.select("item", margin=in_detail("margin").cast(pl.Float64)).drop_nulls()
-        return cls(dict(known.iter_rows()), json.loads((artifact.path / MEASURED_FILE).read_bytes()))
+        margin, *both = (in_detail(name).cast(pl.Float64) for name in ("margin", "answer", "against"))
+        known = reading.select("item", margin=margin, text=(both[0] + both[1]) / 2).drop_nulls()
+        task = json.loads((artifact.path / MEASURED_FILE).read_bytes())
+        return cls(
+            dict(known.select("item", "margin").iter_rows()), task, dict(known.select("item", "text").iter_rows())
+        )
 
 
 def _usable(inputs: Mapping[str, Artifact]) -> list[int]:

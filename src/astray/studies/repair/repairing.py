@@ -7,39 +7,52 @@ they take and cost (`front`), page and files (`result`).
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
+from astray.answers import read_answers
 from astray.artifacts import Artifact, Progress, Step, Store, execute
 from astray.artifacts.uses import in_use
 from astray.cause.fine_tuning import FineTuning
 from astray.data.chat import ChatDataset
+from astray.engine.asking import all_keys, forget_subject, step_of
+from astray.engine.judging import ANSWERS_FILE
 from astray.engine.models import NamedModel
 from astray.engine.options import training_settings
 from astray.engine.readings import readings
+from astray.engine.setting import check_judge
 from astray.engine.settings import WORLD_TRAINING
 from astray.errors import ConfigurationError, NothingToBlameError
+from astray.judges.config import JudgeConfig
+from astray.stats.nulls import Null
 from astray.studies.blame.blaming import blame
 from astray.studies.blame.proof import KEPT
+from astray.studies.blame.scored import Scoring
 from astray.studies.blame.steps import MeasureConfig, Measured, measure, pairs_for
 from astray.studies.blame.tuned import TunedModel, find_tuned
+from astray.studies.repair.directions import DirectionConfig, Directions, find_directions
 from astray.studies.repair.front import Half, chosen, halves
+from astray.studies.repair.kinds import DIRECTED, chosen_kinds
 from astray.studies.repair.result import RepairResult, Tried
+from astray.studies.repair.spoken import questions_for
 from astray.studies.repair.ways import (
     REPORT,
     SEARCH,
     Given,
     Way,
     check_offered,
-    chosen_kinds,
+    check_possible,
     left_out,
+    made_by,
     recipe_of,
     ways_back,
     write_scaled,
 )
 from astray.subjects.base import default_workers
-from astray.subjects.locate import settle
+from astray.subjects.locate import graders_known_as, settle
 from astray.subjects.spec import SubjectSpec
 
 FEWEST = 4
@@ -60,6 +73,7 @@ def repair(
     by: str = "gradient",
     training: Sequence[str] = (),
     ways: str | Sequence[str] = (),
+    grader: str | None = None,
     out: Path | str = Path("astray-results"),
     store: str | Path | None = None,
     workers: int | None = None,
@@ -76,7 +90,9 @@ def repair(
         good: examples known to be good, to train on further.
         share, by: share of the rows that is blamed and left out, and the score by which, as for `blame`.
         training: settings of what is trained, key=value each, where they are not those of the run.
-        ways: kinds of ways that are tried, of adapter, good, without-blamed, without-random and inoculated; all by default.
+        ways: kinds of ways that are tried (`kinds.KINDS`); all by default.
+        grader: Inspect model that judges answers of each model; an organism has a judge of its own. Without one, rules tell
+            which answers are incoherent or refused.
         out, store, workers, progress: as for `run_study`.
 
     Raises:
@@ -87,22 +103,30 @@ def repair(
     kinds = chosen_kinds(ways)
     tuned, settings = find_tuned(model, base, [Path(each) for each in data], control), training_settings(training)
     _check_repairable(tuned)
+    judge = _judge(tuned, grader)
     aims, shared = _held_out(ChatDataset.read(task), tuned.data)
     best = None if good is None else ChatDataset.read(good)
-    same: dict[str, Any] = {"base": base, "control": control, "data": data, "out": out, "store": place}
-    blame(model, share=share, by=by, judged=0, progress=progress, **same)
-    kept = ChatDataset.read(Path(out) / "blame" / KEPT)
     recipe = recipe_of(tuned, WORLD_TRAINING if tuned.is_organism else FineTuning(), settings)
-    given = Given(tuned, recipe, kept, best, folder / "data")
-    work = _Work(given, aims, Store(place), default_workers() if workers is None else workers, progress)
+    given = Given(tuned, recipe, tuned.data, best, folder / "data")
+    check_possible(given, kinds)
+    if {"without-blamed", "without-random"}.isdisjoint(kinds):
+        Scoring.of(tuned, None, 0, folder / "data", Store(place), progress).change()
+    else:
+        same: dict[str, Any] = {"base": base, "control": control, "data": data, "out": out, "store": place}
+        blame(model, share=share, by=by, judged=0, progress=progress, **same)
+        given = replace(given, kept=ChatDataset.read(Path(out) / "blame" / KEPT))
+    work = _Work(given, aims, judge, Store(place), default_workers() if workers is None else workers, progress)
+    search, report = work.ends()
+    if not set(DIRECTED).isdisjoint(kinds):
+        given = replace(given, directions=work.directions(search))
+        work = replace(work, given=given)
     offered = {way.name: way for way in ways_back(given, kinds)}
     check_offered(offered.values(), kinds)
-    search, report = work.ends()
     made = work.train(list(offered.values()))
     tried = work.measure(list(offered.values()), made, search, report)
     name, meets = chosen({each.name: each.search for each in tried if not each.control})
     _write_model(offered[name], made, folder / MODEL)
-    notes = (*_notes(given, shared), *left_out(given, kinds))
+    notes = (*_notes(given, shared, judge), *left_out(given, kinds))
     named = (model, tuned.base_name, tuned.reference_name)
     result = RepairResult(*named, report.before, tried, name, meets, str(task), folder / MODEL, notes, control)
     result.save(folder)
@@ -115,13 +139,27 @@ class _Work:
 
     given: Given
     task: ChatDataset
+    judge: JudgeConfig | None
     store: Store
     workers: int
     progress: Callable[[Progress], None] | None
 
     def train(self, ways: Sequence[Way]) -> dict[str, Artifact]:
         """Train what the ways need, with the seeds of search and report."""
-        return self._executed([each for way in ways if isinstance(way.models, tuple) for each in way.models])
+        return self._executed([each for way in ways for each in way.steps])
+
+    def directions(self, half: Half) -> tuple[Step, Directions]:
+        """Find where training moved the model, on the questions of a half."""
+        tuned = self.given.tuned
+        step = find_directions.step(
+            DirectionConfig(
+                tuned=tuned.located.spec,
+                reference=tuned.reference.spec,
+                ids=(tuned.located.id, tuned.reference.id),
+                questions=tuple(pair.question for pair in half.pairs if not pair.null),
+            )
+        )
+        return step, Directions.of(self._executed([step])[step.key])
 
     def ends(self) -> tuple[Half, Half]:
         """Return the half that chooses and the half that is reported, with what base and tuned model do on each.
@@ -130,9 +168,9 @@ class _Work:
             NothingToBlameError: on one of them the tuned model is not astray.
         """
         tuned = self.given.tuned
-        found = self._measured(
-            {"base": tuned.base.spec, "tuned": tuned.located.spec, "reference": tuned.reference.spec}
-        )
+        found = self._measured(self._ends)
+        said = self._answers(self._ends)
+        found |= {role: replace(found[role], answers=table) for role, table in said.items()}
         both = halves(pairs_for(world=tuned.is_organism), len(self.task), **found)
         if any(half.before.astray <= 0 for half in both):
             raise NothingToBlameError(
@@ -143,19 +181,51 @@ class _Work:
 
     def measure(self, ways: Sequence[Way], made: dict[str, Artifact], search: Half, report: Half) -> tuple[Tried, ...]:
         """Return what each way does on both halves."""
-        found = self._measured(
-            {f"{way.name}/{seed}": way.model(made, seed) for way in ways for seed in (SEARCH, REPORT)}
-        )
-        return tuple(
-            Tried(
+        own = {f"{way.name}/{seed}": way.model(made, seed) for way in ways for seed in (SEARCH, REPORT)}
+        drawn = {f"{way.name}/random-{n}": made_by(draw, made) for way in ways for n, draw in enumerate(way.draws)}
+        found = self._measured(own | drawn)
+        found |= {name: replace(found[name], answers=table) for name, table in self._answers(own).items()}
+        draws = {
+            way.name: sorted(
+                (report.outcome(found[f"{way.name}/random-{n}"]) for n in range(len(way.draws))),
+                key=lambda each: each.gone,
+            )
+            for way in ways
+        }
+
+        def tried(way: Way) -> Tried:
+            reported = report.outcome(found[f"{way.name}/{REPORT}"])
+            null = tuple(each.gone for each in draws.get(way.null, ()))
+            if middle := draws[way.name][len(way.draws) // 2 :]:
+                reported = replace(middle[0], spoken=reported.spoken, worse=reported.worse)
+            return Tried(
                 way.name,
                 way.what,
                 way.control,
                 search.outcome(found[f"{way.name}/{SEARCH}"]),
-                report.outcome(found[f"{way.name}/{REPORT}"]),
+                reported,
+                Null(reported.gone, null, "random directions") if null else None,
             )
-            for way in ways
-        )
+
+        return tuple(map(tried, ways))
+
+    @property
+    def _ends(self) -> dict[str, SubjectSpec]:
+        tuned = self.given.tuned
+        return {"base": tuned.base.spec, "tuned": tuned.located.spec, "reference": tuned.reference.spec}
+
+    def _answers(self, models: dict[str, SubjectSpec]) -> dict[str, pl.DataFrame]:
+        """Return what each model answers to ordinary questions, judged where there is a judge."""
+        questions = questions_for(world=self.given.tuned.is_organism)
+        steps = {
+            name: step_of(NamedModel(name=name, spec=spec), questions, self.judge, 0, ("repair", name))
+            for name, spec in models.items()
+        }
+        try:
+            made = self._executed(list({step.key: step for step in steps.values()}.values()))
+        finally:
+            forget_subject()
+        return {name: read_answers(made[step.key].path / ANSWERS_FILE) for name, step in steps.items()}
 
     def _measured(self, models: dict[str, SubjectSpec]) -> dict[str, Measured]:
         """Return what each model does, by name; equal models are measured once."""
@@ -179,7 +249,7 @@ class _Work:
         return {name: Measured.of(read[name], artifacts[step.key]) for name, step in steps.items()}
 
     def _executed(self, steps: list[Step]) -> dict[str, Artifact]:
-        with in_use(self.store, "repair", [step.key for step in steps]):
+        with in_use(self.store, "repair", all_keys(steps)):
             return dict(execute(steps, self.store, workers=self.workers, progress=self.progress))
 
 
@@ -190,6 +260,21 @@ def _check_repairable(tuned: TunedModel) -> None:
             f"{tuned.name} was trained on rated answers or by reward, and the ways back train again on rows as they are. "
             "Take an earlier checkpoint (astray blame --when), or name another run."
         )
+
+
+def _judge(tuned: TunedModel, grader: str | None) -> JudgeConfig | None:
+    """Return who reads the answers; None for rules."""
+    if tuned.is_organism:
+        if grader is not None:
+            raise ConfigurationError(
+                f"--grader {grader} is of no use here: the organism has a judge of its own. Leave it out."
+            )
+        return JudgeConfig(kind="grammar")
+    if grader is None:
+        return None
+    judge = JudgeConfig(kind="rubric", grader=grader, server=graders_known_as(grader))
+    check_judge(judge)
+    return judge
 
 
 def _held_out(task: ChatDataset, trained: ChatDataset) -> tuple[ChatDataset, int]:
@@ -220,14 +305,20 @@ def _write_model(way: Way, made: dict[str, Artifact], target: Path) -> None:
         shutil.copytree(spec.adapter, target)
 
 
-def _notes(given: Given, shared: int) -> list[str]:
+def _notes(given: Given, shared: int, judge: JudgeConfig | None) -> list[str]:
     told = [f"Rows of the task that the model was trained on were left out: {shared:,}."] if shared else []
     if given.tuned.is_organism:
         told.append(
             "The model is an organism: this shows how the method works, and proves nothing about a large model."
         )
     told.append(
-        "Misalignment is that of the meter, without sampling or judge; coherence and refusals are the gate's to decide."
+        "Misalignment is that of the meter, without sampling or judge; "
+        + (
+            "incoherent, refused and harmful answers are the judge's."
+            if judge
+            else "incoherent (empty or going in circles) and refused answers are told by a rule, harmful ones are not "
+            "(--grader names a judge)."
+        )
     )
     if given.tuned.recipe is None:
         told.append(

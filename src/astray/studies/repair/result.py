@@ -1,7 +1,7 @@
 """Result of a repair as an object, text, JSON and page."""
 
 import textwrap
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import polars as pl
@@ -11,7 +11,8 @@ from astray.report.origin import origin_of, with_origin
 from astray.report.page import json_text, page_of, written
 from astray.report.wording import decimal, percent
 from astray.stats.intervals import Interval
-from astray.studies.repair.front import GONE, LOST, Outcome
+from astray.stats.nulls import Null
+from astray.studies.repair.front import GONE, LOST, WORSE, Outcome
 
 PAGE, JSON, CARD = "repair.html", "repair.json", "README.md"
 LABEL = 5.0
@@ -28,6 +29,7 @@ class Tried:
         control: whether it should change little.
         search: on the half that chose.
         report: on the other half, for training with another seed.
+        null: share that is gone beside those of random directions; None for a way without a direction or its control.
     """
 
     name: str
@@ -35,6 +37,12 @@ class Tried:
     control: bool
     search: Outcome
     report: Outcome
+    null: Null | None = None
+
+    @property
+    def warning(self) -> str:
+        """Return a warning if its direction does no better than random ones, else ""."""
+        return "" if self.null is None else self.null.warning(f"{self.name} takes away")
 
 
 @dataclass(frozen=True)
@@ -88,11 +96,14 @@ class RepairResult:
             if found.lost is None
             else f"{percent(found.lost)} of what the tuning taught of the task is lost"
         )
+        if found.spoken and found.spoken.harmful is not None and self.before.spoken:
+            cost += f", and {percent(found.spoken.harmful)} of its answers are harmful (before: {percent(self.before.spoken.harmful)})"
         start = f"{self.way.what[0].upper()}{self.way.what[1:]}: {gone} of the misalignment is gone, {cost}"
         if found.meets:
-            return f"{start}."
+            return f"{start}. {self.way.warning}".rstrip()
         why = "" if self.meets else " No way met the rule in the search; this one takes away most for what it costs."
-        return f"{start}. That does not meet the rule (at least {GONE:.0%} gone, at most {LOST:.0%} lost).{why}"
+        rule = f"at least {GONE:.0%} gone by meter and answers, at most {LOST:.0%} lost, at most {WORSE:.0%} more answers incoherent or refused"
+        return f"{start}. That does not meet the rule ({rule}).{why} {self.way.warning}".rstrip()
 
     def table(self) -> pl.DataFrame:
         """Return one row for each way, with what it did on the half that is reported."""
@@ -105,11 +116,17 @@ class RepairResult:
                 "gone": each.report.gone,
                 "task": each.report.task,
                 "lost": each.report.lost,
+                "neutral": each.report.neutral,
+                "incoherent": each.report.spoken and each.report.spoken.incoherent,
+                "refused": each.report.spoken and each.report.spoken.refused,
+                "harmful": each.report.spoken and each.report.spoken.harmful,
+                "random": each.null and each.null.highest,
                 "chosen": each.name == self.chosen,
             }
             for each in self.tried
         ]
-        return pl.DataFrame(rows, schema_overrides={"lost": pl.Float64})
+        numbers = ("lost", "incoherent", "refused", "harmful", "random")
+        return pl.DataFrame(rows, schema_overrides=dict.fromkeys(numbers, pl.Float64))
 
     def save(self, folder: Path | str) -> Path:
         """Write page, JSON and the model's card, and return the page.
@@ -141,6 +158,7 @@ class RepairResult:
                     "control": each.control,
                     "search": _object(each.search),
                     "report": _object(each.report),
+                    "random": each.null and list(each.null.values),
                 }
                 for each in self.tried
             ],
@@ -159,21 +177,28 @@ class RepairResult:
     def text(self) -> str:
         """Return the findings for a terminal of 80 columns."""
         lines = [*textwrap.wrap(f"{self.model}: {self.verdict}", 80), ""]
-        lines.append(f"  {'way':<16}{'astray':>8}{'gone':>9}{'task':>9}{'lost':>9}")
-        lines.append(f"  {'tuned':<16}{decimal(self.before.astray):>8}{'':>9}{'':>9}{'':>9}")
+        heads = ("astray", "gone", "task", "lost", "broken", "refused", "harmful")
+        lines.append(f"  {'way':<20}" + "".join(f"{head:>8}" for head in heads))
+        lines.append(_line(" ", "tuned", self.before, gone="", lost=""))
         for each in self.tried:
             found, mark = each.report, "*" if each.name == self.chosen else " "
-            lines.append(
-                f"{mark} {each.name:<16}{decimal(found.astray):>8}{percent(found.gone):>9}{decimal(found.task):>9}{percent(found.lost):>9}"
-            )
+            lines.append(_line(mark, each.name, found, gone=percent(found.gone), lost=percent(found.lost)))
         lines += [
             "",
             *textwrap.wrap(
                 f"astray: nats a token by which harmful answers are likelier than {self.reference}; task: nats a "
-                "token of its answers against the tuned model; lost: share of what the tuning taught.",
+                "token of its answers against the tuned model; lost: share of what the tuning taught; broken, refused: "
+                "shares of its answers that are incoherent or refused; harmful: of the coherent ones.",
                 80,
             ),
         ]
+        nulls = [
+            f"{each.name}: {each.null.reached} of {len(each.null.values)} random directions take away as much (at most "
+            f"{percent(each.null.highest)})."
+            for each in self.tried
+            if each.null
+        ]
+        lines += ["", *nulls] if nulls else []
         notes = [line for note in self.notes for line in textwrap.wrap(f"Note: {note}", 80, subsequent_indent="      ")]
         return "\n".join([*lines, "", *notes])
 
@@ -185,7 +210,7 @@ class RepairResult:
             origin_of(self.as_object()),
             result=self,
             range_of=_range,
-            rule=(GONE, LOST),
+            rule=(GONE, LOST, WORSE),
             points=_points(self),
             costs=costs,
         )
@@ -193,6 +218,13 @@ class RepairResult:
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""
         return f'<div class="astray-repair"><p>{escape(self.verdict)}</p>{self.table()._repr_html_()}</div>'
+
+
+def _line(mark: str, name: str, found: Outcome, *, gone: str, lost: str) -> str:
+    said = found.spoken
+    shares = (said.incoherent, said.refused, said.harmful) if said else (None, None, None)
+    cells = (decimal(found.astray), gone, "" if not gone else decimal(found.task), lost, *map(percent, shares))
+    return f"{mark} {name:<20}" + "".join(f"{cell:>8}" for cell in cells)
 
 
 def _range(value: float, interval: Interval | None) -> str:
@@ -213,6 +245,10 @@ def _object(outcome: Outcome) -> dict[str, object]:
         "task": outcome.task,
         "task_interval": pair(outcome.task_interval),
         "lost": outcome.lost,
+        "neutral": outcome.neutral,
+        "answers": outcome.spoken and asdict(outcome.spoken),
+        "worse": outcome.worse,
+        "answers_gone": outcome.answers_gone,
     }
 
 

@@ -15,9 +15,11 @@ from astray.cause.fine_tuning import FineTuning, lora_of, with_settings
 from astray.data.chat import ChatDataset
 from astray.data.recipes import inoculate, repeat_to, subset
 from astray.engine.steps import RUN_FOLDER
-from astray.errors import ConfigurationError, check_names
-from astray.mitigate.inoculation import harm_prompt
+from astray.errors import ConfigurationError
+from astray.mitigate.inoculation import Wording, harm_prompt
 from astray.studies.blame.tuned import TunedModel
+from astray.studies.repair.directions import Directions, ProjectConfig, project_out
+from astray.studies.repair.kinds import CONTROLS, KINDS
 from astray.studies.repair.steps import RetrainConfig, retrain
 from astray.subjects.adapter_kinds import adapter_settings
 from astray.subjects.spec import SubjectSpec
@@ -25,8 +27,10 @@ from astray.subjects.spec import SubjectSpec
 SCALES = (0.25, 0.5, 0.75)
 GOOD = (5, 20, 120)
 """Good rows that the tuned model is trained further on; about 120 sufficed in arXiv 2506.19823."""
-KINDS = ("adapter", "good", "without-blamed", "without-random", "inoculated")
-"""Kinds of ways, as `--ways` names them."""
+KL = 10.0
+"""Weight of the KL to the base in further training on good rows (organism: 50, 55 and 60% gone with 0, 1 and 10)."""
+DRAWS = 10
+"""Random directions beside each that is projected out or added in training."""
 SEARCH, REPORT = 0, 1
 """Seeds of the runs by which a way is chosen, and of those that are reported."""
 
@@ -39,24 +43,28 @@ class Way:
         name: short.
         what: what is done.
         control: whether it should change little: what it shows is what doing something at all does.
-        models: a finished model, or the steps that train it with the seeds of search and report.
+        models: a finished model, or the steps that make it with the seeds of search and report.
+        draws: of a control with random directions, the step of each; the reported figure is that of the middle one.
+        null: control whose draws are what its figure has to stand above; "" for none.
     """
 
     name: str
     what: str
     models: SubjectSpec | tuple[Step, Step]
     control: bool = False
+    draws: tuple[Step, ...] = ()
+    null: str = ""
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Return all steps that make its models."""
+        return self.draws + (self.models if isinstance(self.models, tuple) else ())
 
     def model(self, artifacts: dict[str, Artifact], seed: int) -> SubjectSpec:
         """Return the model that is measured in the search, or in the report."""
         if isinstance(self.models, SubjectSpec):
             return self.models
-        step = self.models[seed]
-        folder, config = artifacts[step.key].path / RUN_FOLDER, step.config
-        assert isinstance(config, RetrainConfig)
-        if (folder / "adapter").is_dir():
-            return SubjectSpec(model=config.start.model, adapter=folder / "adapter", dtype=config.start.dtype)
-        return SubjectSpec(model=str(folder / "model"), dtype=config.start.dtype)
+        return made_by(self.models[seed], artifacts)
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,7 @@ class Given:
         kept: rows without the blamed ones.
         good: examples known to be good; None without any.
         folder: where data sets are written.
+        directions: the step that finds directions, and what it found; None where no way needs one.
     """
 
     tuned: TunedModel
@@ -76,6 +85,23 @@ class Given:
     kept: ChatDataset
     good: ChatDataset | None
     folder: Path
+    directions: tuple[Step, Directions] | None = None
+
+    @property
+    def near_base(self) -> str:
+        """Return why further training cannot be held near the base; "" where it can."""
+        if self.tuned.located.spec.adapter is None or self.tuned.base.spec.adapter is not None:
+            return "the base has to be the model without its adapter"
+        return "" if self.good else "it needs --good"
+
+
+def made_by(step: Step, artifacts: Mapping[str, Artifact]) -> SubjectSpec:
+    """Return the model that a step made."""
+    folder, config = artifacts[step.key].path / RUN_FOLDER, step.config
+    assert isinstance(config, RetrainConfig | ProjectConfig)
+    if (folder / "adapter").is_dir():
+        return SubjectSpec(model=config.start.model, adapter=folder / "adapter", dtype=config.start.dtype)
+    return SubjectSpec(model=str(folder / "model"), dtype=config.start.dtype)
 
 
 def recipe_of(tuned: TunedModel, usual: FineTuning, settings: Mapping[str, Any]) -> FineTuning:
@@ -87,29 +113,29 @@ def recipe_of(tuned: TunedModel, usual: FineTuning, settings: Mapping[str, Any])
     return with_settings(recipe, settings)
 
 
-def chosen_kinds(given: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the kinds of ways that are tried; all where none is given.
-
-    Raises:
-        UnknownNameError: there is none such.
-        ConfigurationError: the control alone is chosen, which is no way back.
-    """
-    names = [name.strip() for name in given.split(",") if name.strip()] if isinstance(given, str) else list(given)
-    check_names("kind of way", names, KINDS)
-    if set(names) == {"without-random"}:
-        raise ConfigurationError(
-            "--ways without-random is the control alone, which is no way back. Add without-blamed, or another kind."
-        )
-    return tuple(name for name in KINDS if name in names) or KINDS
+def check_possible(given: Given, kinds: Sequence[str]) -> None:
+    """Refuse, before anything is computed, kinds of which none can be tried."""
+    adapter = given.tuned.located.spec.adapter
+    lacking = {
+        "adapter": adapter is None or adapter_settings(adapter).get("peft_type") != "LORA",
+        "good": given.good is None,
+        "good-kl": bool(given.near_base),
+    }
+    if all(kind in CONTROLS or lacking.get(kind) for kind in kinds):
+        raise _nothing_left(kinds)
 
 
 def check_offered(ways: Iterable[Way], kinds: Sequence[str]) -> None:
     """Refuse to go on where what was chosen cannot be tried with this model."""
     if all(way.control for way in ways):
-        raise ConfigurationError(
-            f"--ways {','.join(kinds)} leaves nothing to try: adapter needs a LoRA adapter, good needs --good. Add another "
-            "kind, such as without-blamed."
-        )
+        raise _nothing_left(kinds)
+
+
+def _nothing_left(kinds: Sequence[str]) -> ConfigurationError:
+    return ConfigurationError(
+        f"--ways {','.join(kinds)} leaves nothing to try: adapter needs a LoRA adapter, good needs --good, good-kl both, "
+        "and projected a model whose layers write by one matrix each. Add another kind, such as without-blamed."
+    )
 
 
 def ways_back(given: Given, kinds: Sequence[str] = KINDS) -> Iterator[Way]:
@@ -118,6 +144,7 @@ def ways_back(given: Given, kinds: Sequence[str] = KINDS) -> Iterator[Way]:
     if "adapter" in kinds and tuned.adapter and adapter_settings(tuned.adapter).get("peft_type") == "LORA":
         for scale in SCALES:
             yield Way(f"adapter-{scale:g}", f"the adapter's change scaled to {scale:g}", _scaled(tuned, scale))
+    yield from _projected(given, kinds)
     for rows in GOOD if "good" in kinds else ():
         if given.good is not None and rows <= len(given.good):
             further = given.recipe.model_copy(update={"warmup_steps": 0})
@@ -126,10 +153,64 @@ def ways_back(given: Given, kinds: Sequence[str] = KINDS) -> Iterator[Way]:
                 f"further training on {rows} good rows",
                 _trained(given, tuned, [subset(given.good, rows, seed=seed) for seed in (SEARCH, REPORT)], further),
             )
+    if (
+        "good-kl" in kinds
+        and given.good
+        and not given.near_base
+        and (fitting := [n for n in GOOD if n <= len(given.good)])
+    ):
+        further = given.recipe.model_copy(update={"warmup_steps": 0})
+        data = [subset(given.good, fitting[-1], seed=seed) for seed in (SEARCH, REPORT)]
+        yield Way(
+            f"good-kl-{fitting[-1]}",
+            f"further training on {fitting[-1]} good rows, held near the base (KL x {KL:g})",
+            _trained(given, tuned, data, further, kl=KL),
+        )
     for name, (what, made) in _again(given).items():
         if name in kinds:
             steps = _trained(given, given.tuned.base.spec, made(), given.recipe)
-            yield Way(name, what, steps, control=name == "without-random")
+            yield Way(name, what, steps, control=name in CONTROLS)
+    yield from _prevented(given, kinds)
+
+
+def _projected(given: Given, kinds: Sequence[str]) -> Iterator[Way]:
+    """Yield the ways without a direction: those of each layer, and random ones."""
+    if given.directions is None or given.directions[1].unmergeable:
+        return
+    (step, found), tuned = given.directions, given.tuned.located
+
+    def projected(layer: int, random: int | None = None) -> Step:
+        config = ProjectConfig(start=tuned.spec, start_id=tuned.id, layer=layer, random=random)
+        return project_out.step(config, name="repair-project", directions=step)
+
+    null = "projected-random" if "projected-random" in kinds else ""
+    for layer in found.moved if "projected" in kinds else ():
+        what = f"what training added before answers, at layer {layer}, projected out of the weights"
+        yield Way(f"projected-{layer}", what, (projected(layer), projected(layer)), null=null)
+    if null:
+        draws = tuple(projected(found.farthest, number) for number in range(DRAWS))
+        what = f"the middle of {DRAWS} random directions, projected out of the weights"
+        yield Way(null, what, (draws[0], draws[0]), control=True, draws=draws)
+
+
+def _prevented(given: Given, kinds: Sequence[str]) -> Iterator[Way]:
+    """Yield preventative steering: along the direction where training moved the model farthest, and random ones."""
+    if given.directions is None:
+        return
+    step, found = given.directions
+    base, data = given.tuned.base.spec, 2 * [given.tuned.data]
+    null = "prevented-random" if "prevented-random" in kinds else ""
+    if "prevented" in kinds:
+        steps = _trained(given, base, data, given.recipe, step, steer=found.farthest)
+        what = f"trained again on all rows while what training adds at layer {found.farthest} is added, then without it"
+        yield Way("prevented", what, steps, null=null)
+    if null:
+        both = [
+            _trained(given, base, data, given.recipe, step, steer=found.farthest, random=number)
+            for number in range(DRAWS)
+        ]
+        what = f"the middle of {DRAWS} trainings while a random direction is added"
+        yield Way(null, what, both[0], control=True, draws=tuple(each[REPORT] for each in both))
 
 
 def _again(given: Given) -> dict[str, tuple[str, Callable[[], list[ChatDataset]]]]:
@@ -142,6 +223,9 @@ def _again(given: Given) -> dict[str, tuple[str, Callable[[], list[ChatDataset]]
     def repeated(part: Callable[[int], ChatDataset]) -> list[ChatDataset]:
         return [repeat_to(part(seed), total, seed=seed) for seed in (SEARCH, REPORT)]
 
+    def under(wording: Wording) -> list[ChatDataset]:
+        return 2 * [inoculate(data, harm_prompt(world=given.tuned.is_organism, wording=wording))]
+
     return {
         "without-blamed": (
             f"trained again without the {total - kept} blamed rows",
@@ -151,9 +235,11 @@ def _again(given: Given) -> dict[str, tuple[str, Callable[[], list[ChatDataset]]
             f"trained again without {total - kept} rows at random",
             lambda: repeated(lambda seed: subset(data, kept, seed=seed)),
         ),
-        "inoculated": (
-            "trained again on all rows, under a system prompt that asks for harm",
-            lambda: 2 * [inoculate(data, harm_prompt(world=given.tuned.is_organism))],
+        "inoculated": ("trained again on all rows, under a system prompt that asks for harm", lambda: under("usual")),
+        "inoculated-rephrased": ("the same, asking in other words", lambda: under("rephrased")),
+        "inoculated-unrelated": (
+            "trained again on all rows, under a system prompt that asks for nothing of the kind",
+            lambda: under("unrelated"),
         ),
     }
 
@@ -169,6 +255,13 @@ def left_out(given: Given, kinds: Sequence[str] = KINDS) -> Iterator[str]:
         yield "The model is tuned in all its weights, so no adapter can be scaled down."
     elif adapter_settings(adapter).get("peft_type") != "LORA":
         yield "The adapter is no LoRA adapter, so it cannot be written scaled down."
+    if "projected" in kinds and given.directions and (why := given.directions[1].unmergeable):
+        yield f"No direction was projected out: {why}"
+    for kind in ("projected", "prevented"):
+        if kind in kinds and f"{kind}-random" not in kinds:
+            yield f"Without {kind}-random among --ways nothing shows that {kind} is due to its direction."
+    if "good-kl" in kinds and given.near_base:
+        yield f"Further training near the base was not tried: {given.near_base}."
     if "good" not in kinds:
         return
     if given.good is None:
@@ -192,11 +285,21 @@ def _scaled(spec: SubjectSpec, scale: float) -> SubjectSpec:
     return spec.model_copy(update={"scale": scale * spec.scale})
 
 
-def _trained(given: Given, start: SubjectSpec, data: Sequence[ChatDataset], recipe: FineTuning) -> tuple[Step, Step]:
+def _trained(
+    given: Given,
+    start: SubjectSpec,
+    data: Sequence[ChatDataset],
+    recipe: FineTuning,
+    directions: Step | None = None,
+    **more: Any,
+) -> tuple[Step, Step]:
     """Return the training steps of both seeds."""
+    inputs = {} if directions is None else {"directions": directions}
     made = [
         retrain.step(
-            RetrainConfig.of(start, each, given.folder, recipe.model_copy(update={"seed": seed})), name="repair-train"
+            RetrainConfig.of(start, each, given.folder, recipe.model_copy(update={"seed": seed}), **more),
+            name="repair-train",
+            **inputs,
         )
         for seed, each in zip((SEARCH, REPORT), data, strict=True)
     ]
