@@ -11,7 +11,7 @@ import builtins
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import is_dataclass
-from functools import wraps
+from functools import update_wrapper, wraps
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from inspect import isgeneratorfunction
@@ -83,7 +83,32 @@ def _decorator(node: ast.FunctionDef | ast.ClassDef, check: str) -> ast.expr:
     return ast.fix_missing_locations(ast.copy_location(ast.Name(check, ast.Load()), node))
 
 
+_CHECKS: dict[tuple[str, CodeType], tuple[dict[str, object], FunctionType | None]] = {}
+"""Annotations and check of each function within another; None where there is nothing to check."""
+
+
+def _beartyped(made: FunctionType) -> FunctionType:
+    """The function with its check. One within another is made anew at each call of that one: its check is made once,
+    which takes as long as a thousand calls, and then wraps what was made."""
+    if "<locals>" not in made.__qualname__:
+        return beartype(made)
+    name = (f"{made.__module__}.{made.__qualname__}", made.__code__)
+    annotations, check = _CHECKS.get(name, (None, None))
+    if annotations != made.__annotations__:
+        checked = beartype(made)
+        _CHECKS[name] = (dict(made.__annotations__), None if checked is made else checked)
+        return checked
+    if check is None:
+        return made
+    copy = FunctionType(check.__code__, check.__globals__, check.__name__, check.__defaults__, check.__closure__)
+    copy.__kwdefaults__ = {**check.__kwdefaults__, "__beartype_func": made}
+    vars(copy).update(vars(check))
+    return update_wrapper(copy, made)
+
+
 def _checked(made: object) -> object:
+    if isinstance(made, FunctionType):
+        return _beartyped(made)
     if not isinstance(made, type):
         return beartype(made)
     if is_dataclass(made):
@@ -101,7 +126,7 @@ def _shaped(made: object) -> object:
     annotations = list(made.__annotations__.values())
     if isgeneratorfunction(made) or any(_holds(annotation, _is_name) for annotation in annotations):
         return jaxtyped(made, typechecker=beartype)
-    checked = beartype(made)
+    checked = _beartyped(made)
     return _in_scope(checked) if any(_holds(annotation, _is_array) for annotation in annotations) else checked
 
 

@@ -50,12 +50,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Inspect lays out its table of results for a console that shows nothing, too: as long as a small evaluation
     takes."""
+    gc.freeze()  # the first look would go through all that was imported
     gc.enable()
     if drawn := sys.modules.get("inspect_ai._display.rich.display"):
         from rich import get_console
 
         lay_out = drawn.tasks_results
         drawn.tasks_results = lambda tasks: "" if get_console().quiet else lay_out(tasks)
+
+
+def pytest_unconfigure() -> None:
+    """Look for garbage once: pytest looks twice, through all that was ever loaded."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

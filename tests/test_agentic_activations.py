@@ -19,7 +19,7 @@ from astray.studies.agentic_misalignment.findings import AgenticFindings
 from astray.studies.agentic_misalignment.options import AgenticOptions
 from astray.studies.agentic_misalignment.study import ACTIVATIONS, STUDY, claims
 from playing import setting_of
-from tiny_models import save_tiny_model
+from tiny_models import package_texts, save_tiny_model
 
 GRADERS = ("astray/scripted/grader",)
 NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
@@ -28,7 +28,8 @@ KEPT = {("explicit", "replacement"), ("none", "none")}
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory) -> str:
-    return str(save_tiny_model(tmp_path_factory.mktemp("tiny"), positions=16_384))
+    folder = tmp_path_factory.mktemp("tiny")
+    return str(save_tiny_model(folder, positions=16_384, texts=package_texts(), vocabulary=4096))
 
 
 def options(reader: str, **changed) -> AgenticOptions:

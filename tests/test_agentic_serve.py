@@ -23,7 +23,7 @@ from astray.measure.agentic.subjects import AgenticSubject, check_models
 from chat_server import ChatServer
 from http_faults import FaultQueue, Faults, Serving, proxy
 from playing import run_parts
-from tiny_models import save_tiny_model
+from tiny_models import package_texts, save_tiny_model
 
 GRID = Grid(scenarios=("blackmail",), factors={"goal": ("explicit", "none"), "threat": ("replacement",)}, replicates=2)
 PARTS = [Part("grid", GRID), Part("monitor-rule", GRID.model_copy(update={"replicates": 1}), "rule")]
@@ -37,7 +37,8 @@ PASSING = ["429"] * 3 + ["500"] * 3 + ["cut"] * 3 + ["slow"]
 @pytest.fixture(scope="module")
 def served(tmp_path_factory) -> Iterator[str]:
     """Address of `transformers serve` with a local folder, without a network."""
-    folder = save_tiny_model(tmp_path_factory.mktemp("served") / "tiny", positions=16_384)
+    place = tmp_path_factory.mktemp("served") / "tiny"
+    folder = save_tiny_model(place, positions=16_384, texts=package_texts(), vocabulary=4096)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -11,7 +11,7 @@ from jaxtyping import Float, TypeCheckError
 
 from astray.stats.detection import correlation_estimate
 from astray.stats.intervals import wilson
-from checked_imports import _holds, _is_array, _is_name, _shaped
+from checked_imports import _checked, _holds, _is_array, _is_name, _shaped
 
 Rows = Float[np.ndarray, "rows"]
 
@@ -50,6 +50,33 @@ def test_a_generator_that_is_begun_within_another_call_has_shapes_of_its_own() -
 def test_functions_without_shapes_are_held_to_their_types() -> None:
     with pytest.raises(BeartypeCallHintParamViolation):
         wilson("1", 2)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("check", [_checked, _shaped])
+def test_a_function_within_another_is_checked_each_time_it_is_made(check: Callable[..., Callable]) -> None:
+    def outer(factor: int, kind: type) -> Callable:
+        @check
+        def scaled(number: kind, *, times: int = factor) -> kind:
+            """Scale."""
+            return number * times * factor if factor else "none"
+
+        return scaled
+
+    functions = [outer(factor, kind) for kind in (int, float, int) for factor in (2, 3, 0)]
+    assert [made(1) for made in functions[:2]] == [4, 9]
+    assert [made(1.0) for made in functions[3:5]] == [4.0, 9.0]
+    assert [made(1, times=10) for made in functions[6:8]] == [20, 30]
+    assert {(made.__name__, made.__doc__, made.__wrapped__ is made) for made in functions} == {
+        ("scaled", "Scale.", False)
+    }
+    for made in functions[:3] + functions[6:]:
+        with pytest.raises(BeartypeCallHintParamViolation, match="scaled"):
+            made(1.0)
+        with pytest.raises(BeartypeCallHintParamViolation):
+            made(1, times="2")
+    for made in functions[2::3]:
+        with pytest.raises(BeartypeCallHintReturnViolation):
+            made(1.0 if made is functions[5] else 1)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 import small_study
 from forked import fork_server
@@ -31,14 +32,14 @@ def server() -> ForkServerContext:
     return fork_server()
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(server: ForkServerContext, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study that nobody disturbs."""
-    out = tmp_path_factory.mktemp("uninterrupted")
-    process = server.Process(target=small_study.run, args=(str(out),))
-    process.start()
-    process.join()
-    assert process.exitcode == 0
+@pytest.fixture(scope="session")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study in one process that nobody disturbs, made once for all processes of tests."""
+    here = tmp_path_factory.getbasetemp()
+    out = (here.parent if "PYTEST_XDIST_WORKER" in os.environ else here) / "uninterrupted"
+    with FileLock(f"{out}.lock"):
+        if not (out / "emergent-misalignment" / "summary.json").is_file():
+            small_study.run(str(out))
     return out
 
 

@@ -1,4 +1,4 @@
-"""Steps on a Ray cluster of three nodes: the same bytes, lost nodes, failures with what they wrote, bad settings."""
+"""Steps on a Ray cluster of two nodes: the same bytes, lost nodes, failures with what they wrote, bad settings."""
 
 import contextlib
 import logging
@@ -12,25 +12,33 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+import small_study
 from astray.artifacts import Progress, StepState, Store, execute
 from astray.artifacts.workplaces.probe import Probe
 from astray.artifacts.workplaces.ray import Ray
+from astray.engine.run import run_study
 from astray.errors import AstrayError, MissingExtraError, StepFailedError
+from astray.studies import get_study
 from test_artifacts_execute import Log, contents, total
+from test_studies_interrupted import results, uninterrupted
 from toy_steps import Toy, add, diamond, slow_at_first, study
 
 SETTINGS = Ray()
 NODE = {"num_cpus": 1, "object_store_memory": 100_000_000}
+LOOKS = {"health_check_initial_delay_ms": 1_000, "health_check_period_ms": 300}
+"""Ray looks for lost nodes every three seconds, and gives one up at the fifth look that fails."""
+__all__ = ["uninterrupted"]
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """Three nodes in this machine, beside one for the driver."""
+    """Two nodes in this machine, beside one for the driver."""
     here = Path(__file__).parent
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", f"{here}:{here.parent / 'src'}")  # as nodes have the same modules installed
-        there = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False})
-        for _ in range(3):
+        head = {**NODE, "num_cpus": 0, "include_dashboard": False, "_system_config": LOOKS}
+        there = Cluster(initialize_head=True, head_node_args=head)
+        for _ in range(2):
             there.add_node(**NODE)
         ray.init(address=there.address, log_to_driver=False, logging_level=logging.ERROR)
         yield there
@@ -76,6 +84,24 @@ def test_a_node_that_is_lost_costs_its_step_and_nothing_else(cluster: Cluster, t
     assert len(store.artifacts()) == 13
     starts = log.names(StepState.STARTED)
     assert {name for name in starts if starts.count(name) > 1} <= {"slow-at-first"}
+
+
+def test_a_study_that_loses_a_node_ends_in_the_same_results(
+    uninterrupted: Path, cluster: Cluster, tmp_path: Path
+) -> None:
+    lost: list[str] = []
+
+    def follow(event: Progress) -> None:
+        if event.state is StepState.STARTED and event.name.startswith("train") and not lost:
+            lost.append(event.name)
+            titles = {
+                process.info["pid"]: process.info["cmdline"] for process in psutil.process_iter(["pid", "cmdline"])
+            }
+            lose_node(cluster, next(pid for pid, title in titles.items() if title and title[0] == f"ray::{event.name}"))
+
+    run_study(get_study("emergent-misalignment"), small_study.OPTIONS, out=tmp_path, on=SETTINGS, progress=follow)
+    assert lost
+    assert results(tmp_path) == results(uninterrupted)
 
 
 def test_an_error_is_told_with_what_the_step_wrote_and_never_tried_again(cluster: Cluster, tmp_path: Path) -> None:

@@ -6,9 +6,14 @@ same model. Whoever loads it reads the place from the step's configuration as be
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
+
+
+PLAIN = frozenset({str, int, float, bool, type(None)})
+"""Types of nearly all values: a plan of a study has some hundred thousand."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +34,25 @@ class Place:
 def without_places(config: BaseModel, written: Mapping[str, Any]) -> dict[str, Any]:
     """Return a configuration, written as JSON, as keys hold it, the configurations within it included."""
     held = dict(written)
-    for name, field in type(config).model_fields.items():
+    for name, mark in _marks(type(config)):
         value = getattr(config, name)
-        mark = next((each for each in field.metadata if isinstance(each, Place)), None)
         if name in written and value is not None:
             held[name] = mark.in_key(value) if mark else _within(value, written[name])
     return held
 
 
+@cache
+def _marks(kind: type[BaseModel]) -> tuple[tuple[str, Place | None], ...]:
+    """Return the fields of a configuration with their marks."""
+    return tuple(
+        (name, next((each for each in field.metadata if isinstance(each, Place)), None))
+        for name, field in kind.model_fields.items()
+    )
+
+
 def _within(value: object, written: Any) -> Any:
+    if type(value) in PLAIN:
+        return written
     if isinstance(value, BaseModel) and isinstance(written, dict):
         return without_places(value, written)
     if isinstance(value, list | tuple) and isinstance(written, list) and len(value) == len(written):

@@ -24,7 +24,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from astray.artifacts.contents import Artifact
 from astray.artifacts.manifest import Origin, canonical_json
-from astray.artifacts.places import without_places
+from astray.artifacts.places import PLAIN, without_places
 from astray.errors import ConfigurationError
 
 Config = TypeVar("Config", bound=BaseModel)
@@ -289,12 +289,9 @@ def config_json(config: BaseModel) -> dict[str, Any]:
     return values
 
 
-_PLAIN = frozenset({str, int, float, bool, type(None)})
-
-
 def _sorted_sets(value: Any) -> Any:
     """Return the value with every set as a sorted list: the order of a set of strings differs between processes."""
-    if type(value) in _PLAIN:  # nearly all values are: a plan of a study has some hundred thousand
+    if type(value) in PLAIN:
         return value
     if isinstance(value, Mapping):
         return {key: _sorted_sets(item) for key, item in value.items()}
