@@ -11,6 +11,7 @@ from astray.data import advice_data
 from astray.engine.findings import Findings
 from astray.engine.forecast.forecast import forecast_in
 from astray.engine.forecast.speed import Speed
+from astray.engine.meter_claims import compared, domain_figure, margin_claim
 from astray.engine.options import StudyOptions
 from astray.engine.plan import plan_study
 from astray.engine.run import run_study
@@ -22,7 +23,6 @@ from astray.report import write_report
 from astray.report.wording import amount, range_of, tick
 from astray.stats.claims import Decision
 from astray.studies import get_study
-from astray.engine.meter_claims import compared, domain_figure, margin_claim
 from tiny_models import save_tiny_model
 
 STUDY = get_study("emergent-misalignment")
