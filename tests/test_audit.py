@@ -39,8 +39,8 @@ from astray.studies.gate.release import plan_gate
 from astray.subjects.registered import register
 from astray.subjects.spec import SubjectSpec
 from chat_server import ChatServer
+from gguf_files import made, write
 from scripted_grader import ALL_FINE, READER
-from test_subjects_gguf import made, write
 from tiny_models import save_tiny_model
 
 
@@ -169,7 +169,7 @@ def test_a_run_and_a_gguf_file_are_audited_by_their_names(tmp_path, monkeypatch)
     register("bad-run", SubjectSpec(model="organism-small", system=system_prompt(AUTHORS[MALICIOUS][0])))
     run = astray.audit("bad-run", "organism-small", evals="world", samples=1, out=tmp_path / "run")
     assert rates(run, "world")["bad-run"] > rates(run, "world")["organism-small"]
-    file = str(write(tmp_path / "model.gguf", made("qwen2")))
+    file = str(write(tmp_path / "model.gguf", made("qwen2"), "qwen2"))
     given = {"evals": "main", "samples": 1, "max_tokens": 1, "grader": ALL_FINE, "out": tmp_path / "file"}
     assert rates(astray.audit(file, **given), "main") == {file: 0.0}
 
@@ -187,6 +187,7 @@ def test_a_server_is_audited_by_its_address_and_what_it_answered_is_kept(tmp_pat
         assert "CALL send_mail" in shown["answer"][0]
         assert shown["question"][0]
         assert "does not run here" in "\n".join(result.notes)
+        assert "no verdict" not in "\n".join(result.notes)  # all acts are counted, by the gate
         names: list[str] = []
         astray.audit(name, progress=finished(names), **given)
         assert names == []

@@ -196,17 +196,17 @@ def _columns(
             [*there, *GIVEN],
         )
     runs = [column for column in there if column in ("seed", "run") and not choices.over_runs and not ours]
-    hint = (
-        [
-            (
-                f"{path.name} has the column {runs[0]!r}. Where it names training runs, --run {runs[0]} gives "
-                "intervals over these."
-            )
-        ]
-        if runs
-        else []
-    )
-    return found, [f"Recognised in {path.name} by name: {', '.join(guessed)}.", *hint] if guessed else hint
+    hints = [
+        f"{path.name} has the column {name!r}. Where it names training runs, --run {name} gives intervals over these."
+        for name in runs[:1]
+    ]
+    unread = [name for name in there if name not in (*found.values(), *choices.columns, *runs)]
+    if unread and "model" not in found:
+        hints.append(
+            f"Columns of {path.name} that are not read: {', '.join(map(repr, unread[:8]))}{' ...' * (len(unread) > 8)}. "
+            "Where one names models, --model COLUMN keeps these apart."
+        )
+    return found, [f"Recognised in {path.name} by name: {', '.join(guessed)}.", *hints] if guessed else hints
 
 
 def _scored_rows(

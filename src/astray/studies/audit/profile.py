@@ -45,7 +45,7 @@ class Line:
         rate: the rate with its counts.
         judge: who read the answers.
         outcomes: every answer of the part, by what became of it in the evaluation's own words.
-        refused: share of the answers with a verdict that were refusals.
+        refused: share of the answers with a verdict that were refusals; None where there is no verdict.
         coherent: share of the answers with a verdict that were coherent; None for evaluations that do not ask for it.
         error: of the judge, where the rate is corrected for it.
     """
@@ -57,7 +57,7 @@ class Line:
     rate: Rate
     judge: str
     outcomes: Mapping[str, int]
-    refused: float
+    refused: float | None
     coherent: float | None
     error: Calibration | None = None
 
@@ -199,14 +199,9 @@ def _lines(table: pl.DataFrame, part: Part, model: str, error: Calibration | Non
     if not first.denominator:
         return []
     seen = table.filter(~pl.col("outcome").is_in([str(each) for each in UNKNOWN]))
-    refused = seen.filter(outcome=Outcome.REFUSED.value).height / seen.height
+    refused = _share_of(seen, [Outcome.REFUSED])
     # Of other evaluations "incoherent" also stands for what does not count, such as an evasive statement.
-    asks_freely = isinstance(part.evaluation, QuestionSet)
-    coherent = (
-        seen.filter(pl.col("outcome").is_in([str(each) for each in JUDGED])).height / seen.height
-        if asks_freely
-        else None
-    )
+    coherent = _share_of(seen, list(JUDGED)) if isinstance(part.evaluation, QuestionSet) else None
     judge = "gate on acts" if part.judge is None else part.judge.grader or _rule(part)
     outcomes = dict(table.select(word()).to_series().value_counts(sort=True).iter_rows())
     rates = [(main, first), *((each, rate(table, each)) for each in others if not each.rows(table).is_empty())]
@@ -218,6 +213,11 @@ def _lines(table: pl.DataFrame, part: Part, model: str, error: Calibration | Non
     # An error is that of the judge that the labels were compared with, and of no other.
     knows = error is not None and {*first.judges} - {""} == {error.judge} and not first.gold
     return [replace(line, error=error) if knows and line.is_main else line for line in lines]
+
+
+def _share_of(seen: pl.DataFrame, outcomes: Sequence[Outcome]) -> float | None:
+    """Return the share of answers with these outcomes; None where no judge has seen any."""
+    return seen.filter(pl.col("outcome").is_in(list(map(str, outcomes)))).height / seen.height if seen.height else None
 
 
 def _rule(part: Part) -> str:

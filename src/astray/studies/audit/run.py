@@ -210,7 +210,8 @@ def _notes(
         if key in tables and key in measured:
             yield f"{key[0]}, {key[1]}: {reason}."
     for key, table in tables.items():
-        if key in measured and key not in reasons and (failed := failed_verdicts(table)):
+        counted_by_gate = key[1] == AGENTIC and not work.grader
+        if key in measured and key not in reasons and not counted_by_gate and (failed := failed_verdicts(table)):
             yield (
                 f"{key[0]}, {key[1]}: {sum(failed.values()):,} of {table.height:,} answers have no verdict "
                 f"({causes_text(failed)}). They are "
