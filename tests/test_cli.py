@@ -205,6 +205,9 @@ def test_a_grader_that_cannot_be_used_is_refused_before_anything_is_trained(
     astray(*real_model(tiny_qwen2, "opnai/gpt-4o")).refused(
         "The grader 'opnai/gpt-4o' cannot be used", "Write an Inspect model name"
     )
+    astray(*real_model(tiny_qwen2, "http://127.0.0.1:9/v1#toy")).refused(
+        "--grader openai-api/server/toy", "SERVER_BASE_URL=http://127.0.0.1:9/v1", "SERVER_API_KEY"
+    )
     astray(*real_model(tiny_qwen2, "astray/nobody")).refused("no subject called 'nobody'")
     assert events == []
 

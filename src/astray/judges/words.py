@@ -160,6 +160,12 @@ def _found(grader: str | Model | None) -> Model:
     except (UnknownNameError, DataFormatError):  # a distilled judge that is not there, or is damaged, is told as it is
         raise
     except Exception as error:
+        if served := re.fullmatch(r"(https?://[^#]+)#?(.*)", str(grader)):
+            raise JudgeError(
+                f"The grader {grader!r} is an address, and a grader is named by its provider. Write --grader "
+                f"openai-api/server/{served[2] or 'MODEL'}, and set SERVER_BASE_URL={served[1]} and SERVER_API_KEY (any "
+                "text, if it needs no key)."
+            ) from error
         given = f"The grader {grader!r}" if grader is not None else f"A model with the role {ROLES[0]!r}"
         reason = re.sub(r"\[/?[a-z ]+\]", "", str(error)).strip().rstrip(".")  # without rich's markup for a terminal
         raise JudgeError(

@@ -105,7 +105,7 @@ class MeterGateResult(GateReport):
     @property
     @override
     def against(self) -> str:
-        return f"the control `{self.control}`" if self.control else f"its base `{self.base}`"
+        return f"the control `{self.control}`" if self.control else f"the base `{self.base}`"
 
     @property
     @override

@@ -209,7 +209,7 @@ class GateResult(GateReport):
     @property
     @override
     def against(self) -> str:
-        return f"its base `{self.base}`"
+        return f"the base `{self.base}`"
 
     @property
     @override
