@@ -131,11 +131,11 @@ class Forecast:
         lines += [*self.looks, ""] if self.looks else []
         if self.seeds > 1 and self.sensitivities:
             lines.append(f"What it can show with {counted(self.seeds, 'training run')} an arm:")
-            lines += [f"  {line}" for one in self.sensitivities for line in _power_lines(one, self.claims)]
+            lines += [f"  {line}" for line in _power_lines(self.sensitivities, self.claims)]
             lines.append(
-                f"  Assumed: rates of runs vary by {SEED_SD:.0%} (standard deviation), answers to one question "
-                f"correlate by {QUESTION_ICC}."
+                f"  assumed: a standard deviation of {SEED_SD:.0%} between runs, and a correlation of {QUESTION_ICC}"
             )
+            lines.append("  between answers to one question")
         return "\n".join([*lines, *([self.advice] if self.advice else [])])
 
     @property
@@ -331,21 +331,33 @@ def forecast_in(
     )
 
 
-def _power_lines(one: Sensitivity, claims: int) -> Iterator[str]:
-    """Describe in lines what one kind of claim can show, alone and among all of the study."""
-    yield f"{one.what} ({counted(one.questions, 'question')} x {counted(one.samples, 'answer')})"
-    if one.power is None:
-        yield "  nothing about further training runs"
-        return
-    yield f"  alone: {_shown(one)}"
-    if one.in_family:
-        yield f"  among {claims} claims (Holm), whatever the others show: {_shown(one.in_family)}"
+NONE = "\N{EN DASH}"
+_LEGEND = (
+    f"from: smallest difference that {POWER:.0%} of such studies find",
+    f"{PUBLISHED_EFFECT:.0%}: share of them that find a difference of {PUBLISHED_EFFECT:.0%}",
+    f"control: largest rate of a control that {POWER:.0%} of them show to be below {CEILING:.0%}",
+    "no hit: what a control without any hit is shown to be below",
+)
+"""What the columns of `_power_lines` mean."""
 
 
-def _shown(one: Sensitivity) -> str:
-    effect = "no difference" if one.smallest_difference is None else f"differences from {one.smallest_difference:.1%}"
-    control = "no control" if one.largest_control is None else f"controls up to {one.largest_control:.2%}"
-    return (
-        f"finds {effect} ({POWER:.0%} power), {PUBLISHED_EFFECT:.0%} with probability {one.power:.0%}; "
-        f"shows {control} to be below {CEILING:.0%} (none seen: below {one.bound_at_zero:.1%})"
-    )
+def _power_lines(kinds: Sequence[Sensitivity], claims: int) -> Iterator[str]:
+    """Describe in lines of 80 columns what each kind of claim can show, alone and among all of the study."""
+    yield f"{'':<38}{'from':>9}{f'{PUBLISHED_EFFECT:.0%}':>9}{'control':>10}{'no hit':>9}"
+    for one in kinds:
+        yield f"{one.what} ({counted(one.questions, 'question')} x {counted(one.samples, 'answer')})"
+        if one.power is None:
+            yield "  nothing about further training runs"
+            continue
+        yield _shown("alone", one)
+        if one.in_family:
+            yield _shown(f"among {claims} claims (Holm)", one.in_family)
+    yield from _LEGEND
+    if any(one.in_family for one in kinds):
+        yield "among all claims: whatever the others show"
+
+
+def _shown(what: str, one: Sensitivity) -> str:
+    effect = NONE if one.smallest_difference is None else f"{one.smallest_difference:.1%}"
+    control = NONE if one.largest_control is None else f"{one.largest_control:.2%}"
+    return f"{f'  {what}':<38}{effect:>9}{f'{one.power:.0%}':>9}{control:>10}{f'{one.bound_at_zero:.1%}':>9}"
