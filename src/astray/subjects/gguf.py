@@ -122,8 +122,9 @@ def _write(file: Path, digest: str, folder: Path) -> None:
     _check_settings(file, architecture, settings, model.config)
     _check_tensors(file, architecture, reader, model)
     end = end_of_turn(file, tokenizer)
-    named = {settings.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot", "eom")} - {None}
-    ends = sorted({tokenizer.convert_tokens_to_ids(end), *named})
+    named = [settings.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot", "eom")]
+    numbers: list[Any] = [tokenizer.convert_tokens_to_ids(end), *(number for number in named if number is not None)]
+    ends = sorted(set(numbers))
     tokenizer.eos_token = end
     tokenizer.pad_token = tokenizer.pad_token or end
     plain = _without_quantisation(model)

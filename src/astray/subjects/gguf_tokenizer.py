@@ -229,8 +229,10 @@ def save_tokenizer(file: Path, tokenizer: "PreTrainedTokenizerBase", folder: Pat
     settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     # Under an architecture's own class transformers builds the tokenizer anew, with that class's split; some (Qwen2) it
     # always does.
-    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    # The other two say nothing; with them folders of before have the identity that they had.
+    settings |= {"tokenizer_class": "PreTrainedTokenizerFast", "is_local": True, "local_files_only": True}
+    text = json.dumps(dict(sorted(settings.items())), indent=1)
+    (folder / "tokenizer_config.json").write_text(f"{text}\n", encoding="utf-8")
     back = load_tokenizer(str(file), folder)
     sample = _SAMPLE + str(tokenizer.chat_template)
     if (
