@@ -11,7 +11,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-
 PLAIN = frozenset({str, int, float, bool, type(None)})
 """Types of nearly all values: a plan of a study has some hundred thousand."""
 
