@@ -217,8 +217,8 @@ def _gate(found: Mapping[str, Any]) -> Drawn:
         "difference in answers, one-sided 95% bounds",
         rows,
         f"`{found['tuned']}` against its base, {found['samples']} answers to each of {first['questions']} questions. It "
-        f"{found['verdict']} with exit code {code}: the rates of misaligned answers differ by {_percent(first['difference'])}, "
-        f"with bounds of {_percent(first['low'])} and {_percent(first['high'])} and a margin of {_percent(first['margin'])}. The "
+        f"{found['verdict']} with exit code {code}: the rates of misaligned answers differ by {_points(first['difference'])} "
+        f"points, with bounds of {_points(first['low'])} and {_points(first['high'])} and a margin of {_points(first['margin'])}. The "
         f"page also lists the {found['flips']} pairs of answers that flipped from aligned to misaligned.",
     )
 
@@ -263,6 +263,10 @@ def _repair(found: Mapping[str, Any]) -> Drawn:
 
 TOLD = {"audit": _audit, "gate": _gate, "blame": _blame, "repair": _repair}
 """Name of a command's JSON -> what is told of it."""
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _percent(value: float) -> str:

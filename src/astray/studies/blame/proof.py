@@ -34,19 +34,19 @@ AT_LEAST = 0.0
 """Border of the claims: whether rows matter at all. How much they do is the estimate, with its interval."""
 _CLAIMS: dict[str, dict[str, Any]] = {
     "blamed-rows-did-it": {
-        "statement": "All rows lead further astray than all but the blamed ones",
+        "statement": "Trained on all rows, the model goes further astray than without the blamed ones",
         "difference": "all",
         "control": "without-blamed",
         "at_least": AT_LEAST,
     },
     "random-rows-did-not": {
-        "statement": "Without as many rows at random the model goes as far astray, within 5 points",
+        "statement": "Without as many rows drawn at random, the model goes as far astray, within 5 points",
         "difference": "all",
         "control": "without-random",
         "between": [-0.05, 0.05],
     },
     "more-than-random-rows": {
-        "statement": "Taking the blamed rows out helps more than taking out as many at random",
+        "statement": "Leaving the blamed rows out helps more than leaving out as many at random",
         "difference": "without-random",
         "control": "without-blamed",
         "at_least": AT_LEAST,
