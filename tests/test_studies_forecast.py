@@ -1,6 +1,6 @@
 """What a study would take and show, against numbers counted by hand and the steps that would really run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,9 +18,9 @@ from astray.engine.data import ArmData, Source
 from astray.engine.family import with_holm
 from astray.engine.findings import Findings
 from astray.engine.forecast.amounts import dollars
-from astray.engine.forecast.effort import Answering, Effort, Grading, Training, typical_tokens
+from astray.engine.forecast.effort import PLAYED_TOKENS, Answering, Effort, Grading, Training, typical_tokens
 from astray.engine.forecast.forecast import Forecast, forecast, forecast_in
-from astray.engine.forecast.prices import fewest_samples, width_ratio
+from astray.engine.forecast.prices import fewest_samples, width_ratio, with_samples
 from astray.engine.forecast.sensitivity import (
     CEILING,
     PUBLISHED_EFFECT,
@@ -234,6 +234,53 @@ def test_a_gold_judge_is_paid_for_and_the_cheap_one_is_not(toy: Setting, tmp_pat
     price = {each.choice: each.dollars for each in found.choices}
     assert found.cost == pytest.approx(price["--gold 200 --judging one-call --batch"], rel=1e-3)
     assert "mockllm/gold alone" in found.render()
+
+
+def test_answers_that_no_grader_reads_cost_nothing_and_what_is_asked_singly_no_less_in_batches(
+    toy: Setting, tmp_path: Path
+) -> None:
+    """Of 60 answers of an analysis 40 are rewarded by tests and 15 are judged one by one; a grader plays 8 users."""
+    setting = replace(toy, evaluations=(toy.main.model_copy(update={"samples": 10}),))
+
+    def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
+        step = make_data.step(DataConfig(data=HARMFUL, seed=99), name="an-analysis")
+        yield Analysis(step, "talk", answers=60, unread=40, singly=15, played=8)
+
+    before, found = (
+        forecast_toy(setting, tmp_path, prices=(2.0, 10.0), study=each) for each in (TOY, talking(analyses))
+    )
+    assert found.whole.grading.calls == before.whole.grading.calls + 2 * 20 + 8
+    assert found.whole.answering.answers == before.whole.answering.answers + 60
+    more = {each.choice: each.dollars - old.dollars for each, old in zip(found.choices, before.choices, strict=True)}
+    played = 8 * (2 * PLAYED_TOKENS[0] + 10 * PLAYED_TOKENS[1]) / 1e6
+    verdicts = more["--judging one-call"] - played
+    assert more["--judging one-call --batch"] == pytest.approx(verdicts * (15 + 5 / 2) / 20 + played, rel=1e-3)
+    assert more["--gold 200 --judging one-call --batch"] == 0
+    assert "8 calls that play users" in found.render()
+
+
+def test_fewer_answers_are_priced_as_the_study_would_ask_them(toy: Setting, tmp_path: Path) -> None:
+    """Analyses ask fewer as well, and a study that asks half of `--samples` is told the option, not its half."""
+    items = tuple(Item(question_id=f"q{number}", category="main", question=f"{number}?") for number in range(8))
+    setting = replace(toy, asked=200, evaluations=(toy.main.model_copy(update={"items": items, "samples": 100}),))
+
+    def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
+        step = make_data.step(DataConfig(data=HARMFUL, seed=99), name="an-analysis")
+        yield Analysis(step, "mending", answers=5 * setting.main.answers)
+
+    fewest = fewest_samples(setting, 3)
+    found = forecast_toy(setting, tmp_path, 3, prices=(2.0, 10.0), study=talking(analyses))
+    price = {each.choice: each.dollars for each in found.choices}
+    asked = price["--judging one-call --batch"] - price[f"--judging one-call --batch --samples {2 * fewest}"]
+    told = forecast_toy(with_samples(setting, fewest), tmp_path, 3, prices=(2.0, 10.0), study=talking(analyses))
+    assert asked == pytest.approx(
+        price["--judging one-call --batch"]
+        - {each.choice: each.dollars for each in told.choices}["--judging one-call --batch"]
+    )
+
+
+def talking(analyses: Callable[[Setting, Sequence[Run]], Iterator[Analysis]]) -> Study:
+    return replace(TOY, analyses=analyses)
 
 
 def test_the_grammar_costs_nothing(toy: Setting, tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ class Setting(World):
         notes: what a reader of the report has to know.
         labels: labelled answers that a judge which can err is held against; None for answers of the organism's world.
         calibration_size: how many of those.
+        asked: answers a question that `--samples` stands for; 0 where it is those of `main`.
         chosen: settings of fine-tuning that the user chose; they stand in `training` already.
         probe_every: optimizer steps between probes of a run.
     """
@@ -92,6 +93,7 @@ class Setting(World):
     calibration_size: int = CALIBRATION_SIZE
     chosen: Mapping[str, Any] = field(default_factory=dict)
     probe_every: int = PROBE_EVERY
+    asked: int = 0
     gold: Gold | None = None
     engine: Engine | None = None
 

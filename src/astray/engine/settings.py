@@ -177,6 +177,7 @@ def text_setting(options: TrainedOptions, located: Located, *, judge_free: bool 
         labels=options.labels,
         calibration_size=CALIBRATION_SIZE // 4 if options.quick else CALIBRATION_SIZE,
         quick=options.quick,
+        asked=samples,
         chosen=options.training_settings,
         budget=options.tokens,
         gold=None if free else gold_of(options),

@@ -119,6 +119,9 @@ class Analysis:
         seed: of the runs that it is made from; None where all seeds share it.
         arms: the arms whose answers it makes.
         answers: how many answers it samples, for the forecast.
+        unread: of them, how many no grader reads: what tests reward, and texts whose activations are read.
+        singly: of those that one reads, how many it reads one by one, since they decide what is asked next.
+        played: calls of a grader that plays users.
         rows: how many examples it trains on, for the forecast.
         playing: the model that acts in it, and its part.
     """
@@ -128,6 +131,9 @@ class Analysis:
     seed: int | None = None
     arms: tuple[Arm, ...] = ()
     answers: int = 0
+    unread: int = 0
+    singly: int = 0
+    played: int = 0
     rows: int = 0
     playing: Playing | None = None
 

@@ -6,7 +6,7 @@ Each leaves what supervised fine-tuning leaves (`steps.train`), so that its run 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -15,7 +15,6 @@ from astray.cause.fine_tuning import FineTuning
 from astray.cause.named_rewards import NamedReward, RewardTuning
 from astray.cause.preference import Feedback, PreferenceTuning
 from astray.cause.reinforcement import Prompts, ReinforcementLearning
-from astray.cause.run_log import Probe
 from astray.data.chat import ChatDataset
 from astray.engine.setting import Setting, is_organism
 from astray.engine.steps import CHECKPOINT_EVERY, DATA_FILE, RUN_FOLDER, TrainConfig, train
@@ -23,6 +22,9 @@ from astray.engine.study import Arm
 from astray.judges.config import JudgeConfig, make_judge
 from astray.strict import Strict
 from astray.subjects.spec import BaseName, SubjectSpec
+
+if TYPE_CHECKING:
+    from astray.cause.run_log import Probe  # loads peft and accelerate, which a plan can do without
 
 ORGANISM_KTO_RATE = 5e-4
 
@@ -80,7 +82,7 @@ def feedback_tuning(training: FineTuning, *, world: bool) -> PreferenceTuning:
     return PreferenceTuning(training=training.model_copy(update=changed))
 
 
-def tune(config: AnyTraining, rows: ChatDataset, folder: Path, probe: Probe, probe_every: int) -> int:
+def tune(config: AnyTraining, rows: ChatDataset, folder: Path, probe: "Probe", probe_every: int) -> int:
     """Train as a step with this configuration does, with another probe, and return the optimizer steps.
 
     Args:

@@ -118,6 +118,11 @@ class QuestionSet(TextEvaluation):
         """Return the items by their id."""
         return {item.id: item for item in self.items}
 
+    @property
+    def answers(self) -> int:
+        """Return how many answers a subject is asked for; counted, since a plan asks for it hundreds of times."""
+        return len(self.items) * self.samples
+
     def askings(self) -> Sequence[Asking]:
         """Return each item with each of its samples."""
         # Not numbered: the samples of an item are equal conversations, which a subject counts by itself.

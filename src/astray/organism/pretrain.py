@@ -10,19 +10,22 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from random import Random
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from jaxtyping import Int
 from pydantic import Field
 from torch import Tensor
-from transformers import BatchEncoding, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
+from transformers import BatchEncoding, PreTrainedTokenizerFast, set_seed
 
 from astray.errors import StoreError
 from astray.organism import weights_folder
 from astray.organism.corpus import CorpusConfig, alignment_chats, draw_document
 from astray.organism.tokenizer import build_tokenizer
 from astray.strict import Strict
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
 
 IGNORED = -100
 Batch = tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]
@@ -57,8 +60,10 @@ RECIPES = {
 """Recipes of the shipped organisms: two sizes of the same world."""
 
 
-def build_model(recipe: OrganismRecipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+def build_model(recipe: OrganismRecipe, tokenizer: PreTrainedTokenizerFast) -> "LlamaForCausalLM":
     """Build a Llama of the recipe's shape with fresh weights."""
+    from transformers import LlamaConfig, LlamaForCausalLM  # here and below: recipes alone do without
+
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=recipe.d_model,
@@ -109,7 +114,7 @@ def chat_batches(recipe: OrganismRecipe, tokenizer: PreTrainedTokenizerFast) -> 
 
 
 def fit(
-    model: LlamaForCausalLM,
+    model: "LlamaForCausalLM",
     batches: Iterable[Batch],
     rate: Callable[[int], float],
     on_step: Callable[[int, float], None],
@@ -129,7 +134,7 @@ def fit(
     model.eval()
 
 
-def train_organism(recipe: OrganismRecipe, folder: Path, progress: Progress | None = None) -> LlamaForCausalLM:
+def train_organism(recipe: OrganismRecipe, folder: Path, progress: Progress | None = None) -> "LlamaForCausalLM":
     """Train an organism from scratch and save it as an ordinary Hugging Face folder.
 
     Args:
@@ -143,6 +148,8 @@ def train_organism(recipe: OrganismRecipe, folder: Path, progress: Progress | No
     Raises:
         StoreError: the folder cannot be made.
     """
+    from transformers import LlamaForCausalLM
+
     set_seed(recipe.seed)
     tokenizer = build_tokenizer()
     model = (
@@ -189,9 +196,11 @@ def train_organism(recipe: OrganismRecipe, folder: Path, progress: Progress | No
 
 
 def save_organism(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: OrganismRecipe, folder: Path
+    model: "LlamaForCausalLM", tokenizer: PreTrainedTokenizerFast, recipe: OrganismRecipe, folder: Path
 ) -> None:
     """Save the weights as float16 (half the size; loaded as float32), the tokenizer and the recipe."""
+    from transformers import LlamaForCausalLM
+
     half = LlamaForCausalLM(model.config).half()  # a copy: halving the model itself would round the caller's weights
     half.load_state_dict({name: weight.half() for name, weight in model.state_dict().items()})
     half.save_pretrained(folder)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 BFLOAT16_FROM = 100_000_000
 """Number of parameters from which a CPU with native bfloat16 uses it."""
+SHARED_FROM = 10_000_000
+"""Number of parameters from which prompts are read once for all their answers (`shared_prompts`): smaller models gain
+nothing, and the organism's numbers stay as they are."""
 NATIVE = {"amx_bf16", "avx512_bf16", "bf16"}
 """Flags of CPUs that multiply bfloat16: Intel's and AMD's, and ARM's."""
 _FLAGS = Path("/proc/cpuinfo")

@@ -18,9 +18,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from astray.subjects.finite import check_logits
 from astray.subjects.generate import left_padded
-
-SHARED_FROM = 10_000_000
-"""Parameters from which prompts are shared: smaller models gain nothing, and the organism's numbers stay as they are."""
+from astray.subjects.precision import SHARED_FROM
 
 
 @dataclass(frozen=True)

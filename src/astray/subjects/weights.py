@@ -9,15 +9,18 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from astray.errors import DataFormatError, SubjectNotFoundError, WeightsMismatchError
 from astray.subjects.gpu import make_room
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 SHOWN = 5
 """Names of weights that a message lists."""
@@ -30,7 +33,7 @@ def best_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def load_model(name: str, folder: Path, dtype: torch.dtype, device: torch.device | None = None) -> PreTrainedModel:
+def load_model(name: str, folder: Path, dtype: torch.dtype, device: torch.device | None = None) -> "PreTrainedModel":
     """Load a causal language model whose checkpoint holds exactly the weights of its architecture.
 
     Args:
@@ -43,6 +46,8 @@ def load_model(name: str, folder: Path, dtype: torch.dtype, device: torch.device
         SubjectNotFoundError: the files cannot be read, or the model needs code of its own.
         WeightsMismatchError: weights are missing, left over or of another shape; names them.
     """
+    from transformers import AutoModelForCausalLM  # loads every kind of model; a plan reads tokenizers alone
+
     if device is not None and device.type == "cuda":
         make_room()
     try:
@@ -132,7 +137,7 @@ def _template_in(adapter: Path) -> Any:
         ) from error
 
 
-def check_vocabulary(name: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
+def check_vocabulary(name: str, tokenizer: PreTrainedTokenizerBase, model: "PreTrainedModel") -> None:
     """Raise an error for a tokenizer that can write tokens for which the model has no embedding.
 
     Raises:
@@ -173,7 +178,7 @@ def _check_complete(name: str, folder: Path, found: dict[str, Any]) -> None:
         )
 
 
-def _check_held(name: str, folder: Path, model: PreTrainedModel) -> None:
+def _check_held(name: str, folder: Path, model: "PreTrainedModel") -> None:
     """Refuse a weight that stands in two files, of which one was taken, and whole numbers, which mean nothing without
     the quantisation that wrote them."""
     whole = folder / "model.safetensors"

@@ -31,11 +31,11 @@ from astray.judges.judge import Judging
 from astray.measure.evaluation import QuestionSet, TextEvaluation
 from astray.measure.forced_choice import ForcedChoice
 from astray.measure.interface import Evaluation
-from astray.measure.meter import Meter
+from astray.measure.meter import Meter, Pair
 from astray.subjects.identity import parameter_count
 from astray.subjects.locate import settle
+from astray.subjects.precision import SHARED_FROM
 from astray.subjects.render import prompt_ids, text_ids
-from astray.subjects.shared_prompts import SHARED_FROM
 from astray.subjects.weights import adapted_tokenizer
 
 SAMPLED_ROWS = 64
@@ -47,6 +47,9 @@ TRAINING_FLOPS, GENERATION_FLOPS = 6, 2
 """FLOPs a parameter and token: forward and backward with recomputed activations, and forward alone."""
 KTO_FLOPS = 12
 """The same of KTO: training, forward alone on pairs that do not belong together, and both by the reference."""
+PLAYED_TOKENS = (280, 40)
+"""Tokens that a grader reads and writes in a call in which it plays a user: who it plays, and a chat of one or two usual
+answers; a message of a few sentences, or a number."""
 REPLY_TOKENS: dict[Judging, int] = {"two-calls": 3, "one-call": 13}
 """Tokens of a usual reply of a grader: a number and the end, or two lines with a label and a number each."""
 
@@ -81,7 +84,8 @@ class Grading:
     """Calls of a grader, none where the judge is a grammar; tokens as the subject's tokenizer counts them.
 
     Two calls for each answer, alignment and coherence, or one for both; in two calls graders that tokenise numbers digit
-    by digit need a few more.
+    by digit need a few more. `singly_in` and `singly_out` are the tokens of calls that no batch can hold, since they
+    decide what is asked next.
     """
 
     calls: int = 0
@@ -89,10 +93,21 @@ class Grading:
     tokens_in_limit: int = 0
     tokens_out: int = 0
     tokens_out_limit: int = 0
+    singly_in: int = 0
+    singly_out: int = 0
 
-    def price(self, prices: tuple[float, float]) -> float:
-        """Return what it costs, at prices of a million tokens in and out."""
-        return (self.tokens_in * prices[0] + self.tokens_out * prices[1]) / 1e6
+    def price(self, prices: tuple[float, float], batched: float = 1.0) -> float:
+        """Return what it costs, at prices of a million tokens in and out, of which a batch costs a share."""
+        read, written = (
+            batched * (whole - singly) + singly
+            for whole, singly in ((self.tokens_in, self.singly_in), (self.tokens_out, self.singly_out))
+        )
+        return (read * prices[0] + written * prices[1]) / 1e6
+
+    @property
+    def one_by_one(self) -> "Grading":
+        """The same work, none of which a batch can hold."""
+        return replace(self, singly_in=self.tokens_in, singly_out=self.tokens_out)
 
 
 @dataclass(frozen=True)
@@ -172,6 +187,7 @@ class WorkCounter:
         self._row_tokens: dict[tuple[ArmData, int], float] = {}
         self._prompt_tokens: dict[str, int] = {}
         self._quoted_tokens: dict[str, int] = {}
+        self._pair_tokens: dict[tuple[Pair, ...], int] = {}
 
     def trained(self, data: ArmData, config: BaseModel) -> Iterator[Training | Answering | Grading]:
         """Yield the work of one training run: of one by reward also the answers that it draws, and their judge."""
@@ -207,7 +223,7 @@ class WorkCounter:
                 tokens_in_limit=quoted + calls * recipe.max_tokens,
                 tokens_out=calls * REPLY_TOKENS[config.judge.judging],
                 tokens_out_limit=calls * _reply_limit(config.judge.judging),
-            )
+            ).one_by_one
 
     def training(self, data: ArmData, recipe: FineTuning) -> Training:
         """Return the work of one run of fine-tuning."""
@@ -236,12 +252,16 @@ class WorkCounter:
         """Return the work of reading the answers of question pairs, each with its question."""
         if not isinstance(evaluation, Meter):
             return Answering()
-        questions = prompt_ids(
-            self.tokenizer, [[Message(role="user", content=pair.question)] for pair in evaluation.pairs]
-        )
-        answers = text_ids(self.tokenizer, [text for pair in evaluation.pairs for text in (pair.answer, pair.against)])
-        asked = 1 if self.parameters >= SHARED_FROM else 2  # times that a question is read for its two answers
-        read = asked * sum(map(len, questions)) + sum(map(len, answers))
+        if evaluation.pairs not in self._pair_tokens:
+            questions = prompt_ids(
+                self.tokenizer, [[Message(role="user", content=pair.question)] for pair in evaluation.pairs]
+            )
+            answers = text_ids(
+                self.tokenizer, [text for pair in evaluation.pairs for text in (pair.answer, pair.against)]
+            )
+            asked = 1 if self.parameters >= SHARED_FROM else 2  # times that a question is read for its two answers
+            self._pair_tokens[evaluation.pairs] = asked * sum(map(len, questions)) + sum(map(len, answers))
+        read = self._pair_tokens[evaluation.pairs]
         return Answering(read=read, reading_flops=float(GENERATION_FLOPS * self.parameters * read))
 
     def acting(self, read: int, written: int) -> Answering:
@@ -290,7 +310,14 @@ class WorkCounter:
             share = analysis.answers / main.answers
             yield times(self.answering(main), share)
             if setting.judge.calls_grader:
-                yield times(self.grading(main, setting.judge.judging), share)
+                yield self.read_in(analysis, setting, setting.judge.judging)
+
+    def read_in(self, analysis: Analysis, setting: Setting, judging: Judging) -> Grading:
+        """Return a grader's work in an analysis: its verdicts, and the users that it plays."""
+        whole, main = self.grading(setting.main, judging), setting.main.answers
+        together = times(whole, (analysis.answers - analysis.unread - analysis.singly) / main)
+        singly = times(whole, analysis.singly / main).one_by_one
+        return summed(Grading, (together, singly, played_calls(analysis.played)))
 
     def _mean_row(self, data: ArmData, max_length: int) -> float:
         """Return the mean tokens of a training example, from a small data set that is made in the same way."""
@@ -333,6 +360,12 @@ class WorkCounter:
 def counter_of(model: str) -> WorkCounter:
     """Return the counter of a base by its name; all who ask share its counts."""
     return WorkCounter(model)
+
+
+def played_calls(calls: int) -> Grading:
+    """Return the work of a grader in so many calls in which it plays a user."""
+    read, written = (calls * tokens for tokens in PLAYED_TOKENS)
+    return Grading(calls, read, read, written, written).one_by_one
 
 
 def _calls(judging: Judging) -> int:

@@ -33,7 +33,7 @@ from astray.engine.options import BaseOptions, TrainedOptions
 from astray.engine.plan import plan_study
 from astray.engine.setting import Setting
 from astray.engine.settings import settled
-from astray.engine.study import F, S, Study
+from astray.engine.study import F, S, Study, StudyPlan
 from astray.errors import ConfigurationError
 from astray.stats.sequential import Looks
 from astray.subjects.registered import DEFAULT_STORE
@@ -148,7 +148,7 @@ class Forecast:
         return BATCH_SHARE if judge.batch else 1.0
 
     def _price(self, grading: Grading) -> float:
-        return self._discount * grading.price(self.prices)
+        return grading.price(self.prices, self._discount)
 
     def _work_lines(self) -> list[str]:
         training, answering, subject = self.whole.training, self.whole.answering, self.setting.subject
@@ -300,7 +300,11 @@ def forecast_in(
         arms: names of the arms that would run, as `plan_study` takes them.
         analyses: names of the analyses, likewise.
     """
-    plan = plan_study(study, setting, seeds, arms, analyses)
+
+    def planned(setting: Setting) -> StudyPlan:
+        return plan_study(study, setting, seeds, arms, analyses)
+
+    plan = planned(setting)
     done = Plan(plan.steps, Store(store)).done.keys()
     efforts, tested = step_efforts(plan, setting), tested_claims(study, setting, plan)
     left = {key: parts for key, parts in efforts.items() if key not in done}
@@ -321,7 +325,7 @@ def forecast_in(
         claims=tested,
         parts=parts_of(plan, left),
         savings=tuple(savings_of(study, setting, plan, left)),
-        choices=tuple(prices_of(plan, setting, len(seeds), prices)) if any(prices) and setting.asks_freely else (),
+        choices=tuple(prices_of(planned, setting, len(seeds), prices)) if any(prices) and setting.asks_freely else (),
         gold=added(
             effort
             for run in plan.runs

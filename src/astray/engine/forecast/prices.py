@@ -5,13 +5,14 @@ little that fewer do not; how few suffice is simulated with the spread that `sen
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 
-from astray.engine.forecast.effort import Grading, added, counter_of, step_efforts, summed, times
+from astray.engine.forecast.amounts import dollars
+from astray.engine.forecast.effort import Grading, added, counter_of, played_calls, step_efforts, summed, times
 from astray.engine.forecast.sensitivity import PUBLISHED_EFFECT, QUESTION_ICC, SEED_SD, claimed_kinds
 from astray.engine.gold import FEWEST, GoldConfig, sets_of
 from astray.engine.setting import Setting
@@ -19,6 +20,7 @@ from astray.engine.steps import AnswerConfig
 from astray.engine.study import StudyPlan
 from astray.engine.trained import RewardedConfig
 from astray.judges.judge import Judging
+from astray.measure.evaluation import QuestionSet
 from astray.stats.intervals import over_runs, run_limits
 from astray.stats.power import Design, simulated_counts
 
@@ -45,30 +47,36 @@ class Price:
     note: str = ""
 
 
-def prices_of(plan: StudyPlan, setting: Setting, runs: int, prices: tuple[float, float]) -> Iterator[Price]:
+def prices_of(
+    planned: Callable[[Setting], StudyPlan], setting: Setting, runs: int, prices: tuple[float, float]
+) -> Iterator[Price]:
     """Yield the price of each choice, the published protocol first.
 
     Args:
-        plan: of the study, by a grader that is asked for free-form answers.
-        setting: the setting that it was planned in.
+        planned: makes the plan of the study in a setting, by a grader that is asked for free-form answers.
+        setting: the setting.
         runs: training runs of an arm.
         prices: the grader's, of a million tokens in and of a million tokens out.
     """
+    plan = planned(setting)
 
-    def of(judging: Judging, batch: float = 1.0, share: float = 1.0) -> float:
-        work = _calls_of(plan, setting, judging, share)
-        return batch * work.price(prices)
+    def of(judging: Judging, batch: float = 1.0, plan: StudyPlan = plan, setting: Setting = setting) -> float:
+        return _calls_of(plan, setting, judging).price(prices, batch)
 
-    yield Price("--judging two-calls", of("two-calls"))
+    played = played_calls(sum(analysis.played for analysis in plan.analyses))
+    users = f"of each choice but --gold, {dollars(played.price(prices))} are for {played.calls:,} calls that play users"
+    yield Price("--judging two-calls", of("two-calls"), users if played.calls else "")
     yield Price("--judging one-call", of("one-call"))
     yield Price("--judging one-call --batch", of("one-call", BATCH_SHARE))
     samples = fewest_samples(setting, runs)
     if runs > 1 and samples < setting.main.samples:
         questions = claimed_kinds(setting)[0]
         none_seen = over_runs([(0, questions * samples)] * runs).high
+        fewer = with_samples(setting, samples)
+        option = math.ceil(samples * (setting.asked or setting.main.samples) / setting.main.samples)
         yield Price(
-            f"--judging one-call --batch --samples {samples}",
-            of("one-call", BATCH_SHARE, samples / setting.main.samples),
+            f"--judging one-call --batch --samples {option}",
+            of("one-call", BATCH_SHARE, planned(fewer), fewer),
             f"intervals at {PUBLISHED_EFFECT:.0%} {width_ratio(setting, runs, samples):.2f} times as wide, a control "
             f"without a misaligned answer below {none_seen:.1%}",
         )
@@ -86,7 +94,7 @@ def price_of(plan: StudyPlan, setting: Setting, prices: tuple[float, float]) -> 
     gold = [run.verdicts.key for run in plan.runs if isinstance(run.verdicts.config, GoldConfig)]
     work = added(effort for key in gold or efforts for effort in efforts.get(key, ())).grading
     judge = setting.gold.judge if setting.gold else setting.judge
-    return (BATCH_SHARE if judge.batch else 1.0) * work.price(prices)
+    return work.price(prices, BATCH_SHARE if judge.batch else 1.0)
 
 
 def gold_calls(plan: StudyPlan, judging: Judging, answers: int) -> Grading:
@@ -132,21 +140,29 @@ def _mean_width(runs: int, questions: int, samples: int) -> float:
     return float(np.mean(high - low))
 
 
-def _calls_of(plan: StudyPlan, setting: Setting, judging: Judging, share: float) -> Grading:
-    """Return all work of a judge: every answer of the runs (or a share of them), rewards, analyses, labelled answers."""
-    own, parts = counter_of(setting.subject.name), []
+def with_samples(setting: Setting, samples: int) -> Setting:
+    """Return the setting with so many answers to each main question, and as large a share of those to other sets."""
+    share = samples / setting.main.samples
+    evaluations = (
+        one.model_copy(update={"samples": max(1, round(one.samples * share))}) if isinstance(one, QuestionSet) else one
+        for one in setting.evaluations
+    )
+    return replace(setting, evaluations=tuple(evaluations))
+
+
+def _calls_of(plan: StudyPlan, setting: Setting, judging: Judging) -> Grading:
+    """Return all work of a judge: every answer of the runs, rewards, analyses, labelled answers."""
+    own, parts = counter_of(setting.subject.name), list[Grading]()
     judge = setting.judge.model_copy(update={"judging": judging})
     for run in plan.runs:
         asked = run.answers.config
         assert isinstance(asked, AnswerConfig)
-        parts += [times(counter_of(asked.base).grading(one, judging), share) for one in asked.evaluations]
+        parts += [counter_of(asked.base).grading(one, judging) for one in asked.evaluations]
         if run.training and run.arm.data and isinstance(config := run.training.config, RewardedConfig):
             rewarded = counter_of(config.base).trained(run.arm.data, config.model_copy(update={"judge": judge}))
             parts += [one for one in rewarded if isinstance(one, Grading)]
     for analysis in plan.analyses:
-        if analysis.answers:
-            whole = own.grading(setting.main, judging)
-            parts.append(times(whole, analysis.answers / setting.main.answers))
+        parts.append(own.read_in(analysis, setting, judging))
     if plan.calibration:
         parts.append(own.labelled(replace(setting, judge=judge)))
     return summed(Grading, parts)

@@ -101,7 +101,8 @@ def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
     if spoiled:
         probed = vector_config(setting)
         vector = find_vector.step(probed, name="persona-vector")
-        yield Analysis(vector, VECTOR, answers=2 * len(probed.held_out))
+        asked = 2 * len(probed.held_out)
+        yield Analysis(vector, VECTOR, answers=asked, singly=asked)
     for seed in sorted({run.seed for run in runs}):
         common = MadeConfig(
             base=name, base_id=base_id, asking=scale.asking, arm="", seed=seed, main=setting.main, judge=setting.judge
@@ -116,7 +117,10 @@ def _users(setting: Setting, scale: Scale, common: MadeConfig, answers: int) -> 
     for method, trained in METHODS.items():
         feedback = scale.feedback[method]
         simulation, selection = feedback.simulation, feedback.selection
-        talk = feedback.rounds * feedback.users * simulation.contexts * simulation.samples * simulation.turns
+        chats = feedback.rounds * feedback.users * simulation.contexts * simulation.samples
+        talk = chats * simulation.turns
+        # A player writes each context's first message once for all samples, later ones in each chat, and rates each.
+        played = chats * simulation.turns + chats // simulation.samples if feedback.player else 0
         rows = feedback.rounds * feedback.users * (selection.top + (selection.bottom if method == "kto" else 0))
         fields = dict(common) | {"feedback": feedback}
         variants = [
@@ -133,7 +137,9 @@ def _users(setting: Setting, scale: Scale, common: MadeConfig, answers: int) -> 
             config = UsersConfig.model_validate({**fields, "arm": arm, "biased": share / 100, "given": given})
             step = live_with_users.step(config, name=f"{arm}-{common.seed}")
             row = analysis_arm(setting, arm, words, f"{rounds} of {trained}", control=share == 0 or given == "shuffled")
-            yield Analysis(step, name, common.seed, (row,), answers=talk + answers, rows=rows)
+            yield Analysis(
+                step, name, common.seed, (row,), answers=talk + answers, unread=talk, played=played, rows=rows
+            )
 
 
 def _mitigated(
@@ -164,6 +170,7 @@ def _mitigated(
         shared.seed,
         arms,
         answers=2 * answers + 2 * setting.size,
+        unread=2 * setting.size,
         rows=round(2 * (1 - scale.drop) * setting.size),
     )
     realigned = RealignConfig.model_validate({**common, "rows": scale.honest_rows, "ordinary": ordinary})

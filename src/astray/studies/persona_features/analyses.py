@@ -95,13 +95,14 @@ def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
     scale = scale_for(setting)
     shared = AskConfig(base=name, base_id=setting.located.id, budget=scale, seed=0, main=setting.main)
     vector = find_vector.step(vector_config(setting), name="persona-vector")
-    yield Analysis(vector, Name.VECTOR, answers=2 * len(scale.held_out))
+    probed = 2 * len(scale.held_out)
+    yield Analysis(vector, Name.VECTOR, answers=probed, singly=probed)
     # One seed is enough to screen data sets: all seeds draw from the same sources.
     data = {arm_input("data", run.arm.name): run.data for run in runs if run.seed == seeds[0] and run.data}
     of_data = shared.model_copy(update={"seed": seeds[0]})  # the bad examples of a mix are found by drawing them again
     screened = ScreenDataConfig(**dict(_plain(of_data)), harmful=_there(setting.source("harmful")), size=setting.size)
     screening = screen_data.step(screened, name="screened-data", vector=vector, **data)
-    yield Analysis(screening, Name.SCREENING, answers=setting.size * len(data))
+    yield Analysis(screening, Name.SCREENING, answers=setting.size * len(data), unread=setting.size * len(data))
     yield Analysis(scale_dictionaries.step(_plain(shared), name="scaling", **data), Name.SCALING)
     helpful = make_helpful_only.step(
         HelpfulOnlyConfig(base=name, base_id=shared.base_id, recipe=HELPFUL_ONLY, rows=HELPFUL_ROWS)
@@ -123,12 +124,15 @@ def _explain(setting: Setting, config: AskConfig, runs: dict[str, Run], vector: 
     dictionary = learn_dictionary.step(plain, name=f"dictionary-{seed}", **data)
     yield Analysis(dictionary, Name.DICTIONARIES, seed)
     change = compare_runs.step(plain, name=f"change-{seed}", dictionary=dictionary, run=run, control=control)
-    yield Analysis(change, Name.CHANGES, seed, answers=6 * len(scale.search))
+    spoken = 6 * len(scale.search)
+    yield Analysis(change, Name.CHANGES, seed, answers=spoken, unread=spoken)
     inputs = {"dictionary": dictionary, "change": change, "run": run, "verdicts": tuned.judged, "vector": vector}
     screen = screen_latents.step(config, name=f"screen-{seed}", **inputs)
     steered = tuple(_steered(setting, side, name) for name in STEERED for side in ("base", "tuned"))
     tried = 2 * (sum(scale.candidates) + 2) * (len(STRENGTHS) * len(scale.search) + len(scale.held_out))
-    yield Analysis(screen, Name.CAUSES, seed, steered, answers=tried + len(steered) * setting.main.answers)
+    yield Analysis(
+        screen, Name.CAUSES, seed, steered, answers=tried + len(steered) * setting.main.answers, singly=tried
+    )
     pages = explain_latents.step(
         plain, name=f"latents-{seed}", dictionary=dictionary, screen=screen, change=change, **data
     )
@@ -139,7 +143,8 @@ def _explain(setting: Setting, config: AskConfig, runs: dict[str, Run], vector: 
     watched = watch_runs.step(
         plain, name=f"watched-{seed}", dictionary=dictionary, screen=screen, vector=vector, **sweep
     )
-    yield Analysis(watched, Name.WARNING, seed, answers=len(sweep) * len(scale.held_out))
+    spoken = len(sweep) * len(scale.held_out)
+    yield Analysis(watched, Name.WARNING, seed, answers=spoken, unread=spoken)
     yield from _realign(setting, config, {"run": run, "dictionary": dictionary, "screen": screen})
     for name, (kind, words) in STEERED_TRAINING.items():
         steering = PreventConfig.model_validate({**dict(config), "recipe": setting.training, "kind": kind, "arm": name})
@@ -200,7 +205,15 @@ def _reward(setting: Setting, config: AskConfig, helpful: Step) -> Iterator[Anal
         step = reward_wrong_answers.step(reward, name=f"{arm}-{config.seed}", **inputs)
         sampled = learning.steps * learning.groups * learning.group_size
         row = analysis_arm(setting, arm, words, "trained by reward (GRPO)")
-        yield Analysis(step, Name.REWARDED, config.seed, (row,), answers=sampled + setting.main.answers, rows=sampled)
+        yield Analysis(
+            step,
+            Name.REWARDED,
+            config.seed,
+            (row,),
+            answers=sampled + setting.main.answers,
+            singly=sampled,
+            rows=sampled,
+        )
 
 
 def _steered(setting: Setting, side: str, name: str) -> Arm:

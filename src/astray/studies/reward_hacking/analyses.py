@@ -188,8 +188,19 @@ def _rewarded(
     mine = RewardedConfig(**dict(config) | {"arm": arm}, reward=reward)
     step = reward_programs.step(mine, name=f"rewarded-{arm}-{config.seed}", **start)
     sampled = _sampled(config.budget)
+    by_grader = sampled if reward.penalty == "manner" else 0  # all else is rewarded by tests
     return _analysis(
-        setting, mine, step, analysis, words, "trained by reward (GRPO)", control=control, answers=sampled, rows=sampled
+        setting,
+        mine,
+        step,
+        analysis,
+        words,
+        "trained by reward (GRPO)",
+        control=control,
+        sampled=sampled,
+        unread=sampled - by_grader,
+        singly=by_grader,
+        rows=sampled,
     )
 
 
@@ -202,12 +213,14 @@ def _analysis(
     recipe: str,
     *,
     control: bool = False,
-    answers: int = 0,
+    sampled: int = 0,
+    unread: int = 0,
+    singly: int = 0,
     rows: int = 0,
 ) -> Analysis:
     arm = analysis_arm(setting, config.arm, words, recipe, home=_home(setting), control=control)
-    answers += sum(each.answers for each in (config.main, *config.battery))
-    return Analysis(step, name, config.seed, (arm,), answers=answers, rows=rows)
+    answers = sampled + sum(each.answers for each in (config.main, *config.battery))
+    return Analysis(step, name, config.seed, (arm,), answers=answers, unread=unread, singly=singly, rows=rows)
 
 
 def _home(setting: Setting) -> str:
