@@ -202,7 +202,7 @@ def _check_held(name: str, folder: Path, model: "PreTrainedModel") -> None:
                     )
 
 
-def _check_windows(name: str, folder: Path, model: PreTrainedModel) -> None:
+def _check_windows(name: str, folder: Path, model: "PreTrainedModel") -> None:
     """Refuse windows of attention that the cache of answers would have and the model itself not, or that are no number of
     tokens: an answer would be another model's than the log-probability of the same text."""
     config = model.config.get_text_config()

@@ -142,6 +142,14 @@ class Profile:
     missing: tuple[Missing, ...]
 
     @property
+    def unmeasured(self) -> tuple[Missing, ...]:
+        """Return what is missing, the parts that a model lacks for one reason in one row."""
+        parts: dict[tuple[str, str], list[str]] = {}
+        for each in self.missing:
+            parts.setdefault((each.model, each.reason), []).append(each.part)
+        return tuple(Missing(model, ", ".join(names), reason) for (model, reason), names in parts.items())
+
+    @property
     def parts(self) -> tuple[str, ...]:
         """Return the names of the parts that have a rate or a difference, worst first."""
         return tuple(dict.fromkeys([*(line.part for line in self.lines), *(each.part for each in self.compared)]))

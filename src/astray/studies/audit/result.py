@@ -82,7 +82,7 @@ class AuditResult:
             lines += [_columns(*row)] if len(row[0]) < NAME or not any(row[1:]) else [row[0], _columns("", *row[1:])]
         if self.profile.missing:
             lines += ["", "Not measured:"]
-        lines += [f"  {each.part}, {each.model}: {each.reason}" for each in self.profile.missing]
+        lines += [f"  {each.model}: {each.part}: {each.reason}" for each in self.profile.unmeasured]
         lines += ["", *(f"Note: {note}" for note in self.notes)]
         return "\n".join(
             part
