@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from astray.artifacts import Progress, StepState
-from astray.cli import main
+from astray.cli import main, progress
 from astray.cli.progress import StepBar
 from astray.engine.next_steps import command
 from astray.engine.options import StudyOptions, checked
@@ -335,3 +335,15 @@ def test_each_finished_step_is_a_line_where_there_is_no_terminal(capsys: pytest.
             bar.update(Progress("train-good-0", "key", state, 3.2, 2, 0, 0, 7))
     told = capsys.readouterr()
     assert (told.out, told.err) == ("", "2/7 finished: train-good-0 (3.2 s)\n")
+
+
+def test_a_step_that_takes_long_is_told_again_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "SILENCE", 0.02)
+    told = ""
+    with StepBar("toy") as bar:
+        bar.update(Progress("train-good-0", "key", StepState.STARTED, 0.0, 0, 0, 1, 7))
+        while "running" not in told:  # pytest ends it where nothing comes
+            told += capsys.readouterr().err
+    assert told.splitlines()[0] == "running: train-good-0 (0 s)"

@@ -1,5 +1,7 @@
-"""Output while a study runs: one bar over all steps, and the current step."""
+"""Output while a study runs: one bar over all steps, and the current step; lines where the output is no terminal."""
 
+import time
+from threading import Event, Thread
 from types import TracebackType
 
 from rich.console import Console
@@ -7,6 +9,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 
 from astray.artifacts import Progress, StepState
+
+SILENCE = 60.0
+"""Seconds after which a log is told what still runs."""
 
 
 class StepBar:
@@ -27,31 +32,43 @@ class StepBar:
         )
         self._bars = Bars(*columns, console=self.console, disable=not self.console.is_terminal)
         self._task = self._bars.add_task(title, total=None, doing="planning")
-        self._running: dict[str, str] = {}
+        self._running: dict[str, tuple[str, float]] = {}
+        self._told = time.monotonic()
+        self._over = Event()
 
     def __enter__(self) -> "StepBar":
         self._bars.start()
+        if not self.console.is_terminal:
+            Thread(target=self._tell_what_runs, daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._over.set()
         self._bars.stop()
 
     def update(self, event: Progress) -> None:
         """Show an event; failures stay on the screen, and without one each finished step is told on a line."""
         if event.state is StepState.STARTED:
-            self._running[event.key] = event.name
+            self._running[event.key] = (event.name, time.monotonic())
         else:
             self._running.pop(event.key, None)
         if event.state is StepState.FINISHED and not self.console.is_terminal:
             took = f" ({event.seconds:.1f} s)" if event.seconds else ""
-            self.console.print(
-                f"{event.done}/{event.total} finished: {event.name}{took}",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
+            self._line(f"{event.done}/{event.total} finished: {event.name}{took}")
         if event.state in (StepState.FAILED, StepState.DAMAGED):
             self.console.print(f"{event.state}: {event.name}: {event.reason}", style="red", markup=False)
-        self._bars.update(self._task, total=event.total, completed=event.done, doing=", ".join(self._running.values()))
+        doing = ", ".join(name for name, _ in self._running.values())
+        self._bars.update(self._task, total=event.total, completed=event.done, doing=doing)
+
+    def _line(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._told = time.monotonic()
+
+    def _tell_what_runs(self) -> None:
+        """Tell what still runs whenever nothing was told for a while, so that long steps are no silence."""
+        while not self._over.wait(SILENCE / 4):
+            now = time.monotonic()
+            if now - self._told >= SILENCE and (running := list(self._running.values())):
+                self._line(f"running: {', '.join(f'{name} ({now - began:.0f} s)' for name, began in running)}")
