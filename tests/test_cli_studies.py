@@ -3,6 +3,7 @@ stream."""
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -347,3 +348,12 @@ def test_a_step_that_takes_long_is_told_again_where_there_is_no_terminal(
         while "running" not in told:  # pytest ends it where nothing comes
             told += capsys.readouterr().err
     assert told.splitlines()[0] == "running: train-good-0 (0 s)"
+
+
+def test_ctrl_c_is_answered_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    told = ""
+    with pytest.raises(KeyboardInterrupt), StepBar("toy"):
+        signal.raise_signal(signal.SIGINT)
+    while "\n" not in told:
+        told += capsys.readouterr().err
+    assert told == "Stopping: what is finished is kept.\n"

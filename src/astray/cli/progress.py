@@ -1,7 +1,11 @@
 """Output while a study runs: one bar over all steps, and the current step; lines where the output is no terminal."""
 
+import signal
+import socket
+import threading
 import time
-from threading import Event, Thread
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 
 from rich.console import Console
@@ -34,18 +38,21 @@ class StepBar:
         self._task = self._bars.add_task(title, total=None, doing="planning")
         self._running: dict[str, tuple[str, float]] = {}
         self._told = time.monotonic()
-        self._over = Event()
+        self._over = threading.Event()
+        self._listening = ExitStack()
 
     def __enter__(self) -> "StepBar":
         self._bars.start()
+        self._listening.enter_context(_told_at_once(lambda: self._line("Stopping: what is finished is kept.")))
         if not self.console.is_terminal:
-            Thread(target=self._tell_what_runs, daemon=True).start()
+            threading.Thread(target=self._tell_what_runs, daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
+        self._listening.close()
         self._bars.stop()
 
     def update(self, event: Progress) -> None:
@@ -72,3 +79,26 @@ class StepBar:
             now = time.monotonic()
             if now - self._told >= SILENCE and (running := list(self._running.values())):
                 self._line(f"running: {', '.join(f'{name} ({now - began:.0f} s)' for name, began in running)}")
+
+
+@contextmanager
+def _told_at_once(tell: Callable[[], None]) -> Iterator[None]:
+    """Call a function as soon as Ctrl-C is pressed, which a step in the middle of its work may notice only later."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard, signals = socket.socketpair()
+    signals.setblocking(False)
+
+    def listen() -> None:
+        while number := heard.recv(1):
+            if number[0] == signal.SIGINT:
+                tell()
+
+    before = signal.set_wakeup_fd(signals.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=listen, daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        signals.close()
