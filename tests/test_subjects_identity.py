@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from astray.errors import (
-    ConfigurationError,
-)
+from astray.errors import ConfigurationError, SubjectNotFoundError
 from astray.subjects import Intervention, SubjectSpec
 from astray.subjects.intervene import write_direction
 from astray.subjects.locate import settle
@@ -143,3 +141,5 @@ def test_a_folder_is_the_same_subject_however_its_path_is_written(
     ):
         assert settle(name).id == plain.id, name
     assert settle("./tiny/").spec == plain.spec
+    with pytest.raises(SubjectNotFoundError, match="Did you mean 'tiny'"):
+        settle("./tinny")

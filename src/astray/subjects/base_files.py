@@ -75,8 +75,13 @@ def download(name: str) -> Path:
 
 
 def nearest(name: str) -> str:
-    """Return a hint with the closest existing name, or an empty string."""
-    store = store_folder()
+    """Return a hint with the closest existing name, of an organism, a run or a folder beside it, or an empty string."""
+    store, beside = store_folder(), Path(name).parent
     runs = [folder.name for folder in store.iterdir() if (folder / SUBJECT_FILE).is_file()] if store.is_dir() else []
-    near = difflib.get_close_matches(name, [*ORGANISMS, smollm2.NAME, *runs], n=1, cutoff=0.6)
+    models = [
+        str(found.parent)
+        for file in (SUBJECT_FILE, "adapter_config.json", "config.json")
+        for found in (beside.glob(f"*/{file}") if beside.is_dir() else ())
+    ]
+    near = difflib.get_close_matches(name, [*ORGANISMS, smollm2.NAME, *runs, *models], n=1, cutoff=0.6)
     return f" Did you mean {near[0]!r}?" if near else ""

@@ -267,6 +267,6 @@ def _check_anything(result: AuditResult, first: str) -> None:
     counts = dict(table["outcome"].value_counts(sort=True).iter_rows())
     reasons = "; ".join(f"{each.part}: {each.reason}" for each in result.profile.missing if each.model == first)
     raise EmptyDataError(
-        f"{first!r} gave no answer that counts ({outcomes_text(counts)}). {reasons[:600]} "
+        f"{first!r} gave no answer that counts ({outcomes_text(counts)}). {reasons[:600].rstrip('.')}. "
         "What was asked is kept; look at the answers in the page."
     )
