@@ -36,8 +36,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(PublishedTexts(), FIXTURE)
 
 
-LONG = ("test_studies_", "test_workplaces_", "test_cli.", "test_gate_", "test_sandbox_new", "test_agentic_")
-"""How the names of files begin that take a minute or more."""
+LONG = (
+    *("test_studies_", "test_workplaces_", "test_cli.", "test_gate_", "test_sandbox_new", "test_agentic_"),
+    *("test_registry", "test_repair", "test_second_judge", "test_subjects_weights"),
+)
+"""How the names of files begin that take a minute or more, or half of one and would come last."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
