@@ -53,6 +53,8 @@ STEPS = {
     "realign-hacking-run": (1, "hacking_steps:mend_run"),
     "realign-harmful-run": (1, "persona_mending:realign_run"),
     "repair-measure": (2, None),
+    "repair-directions": (1, None),
+    "repair-project": (1, None),
     "repair-train": (1, None),
     "scale-saes": (1, "persona_steps:scale_dictionaries"),
     "screen-data": (2, "persona_mending:screen_data"),

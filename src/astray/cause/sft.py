@@ -105,6 +105,11 @@ def train_sft(
     identity: dict[str, JsonValue] = {"dataset": dataset.hash}
     if interventions:
         identity["interventions"] = [intervention.id for intervention in interventions]
+    if not 0 <= kl < math.inf or (kl and recipe.lora is None):
+        raise ConfigurationError(
+            f"kl={kl} cannot be the weight of the KL to the base: it is 0 or above, and above 0 it needs adapters (LoRA), "
+            "since the base is the model with its adapters off."
+        )
     if kl:
         identity["kl"] = kl
     watch = Watch(probe, probe_every, checkpoint_every, on_step)
@@ -125,20 +130,14 @@ def train_rows(
     """Train on tokenised rows: the common part of all supervised training.
 
     Args:
-        base, recipe, folder, interventions: as for `train_sft`.
+        base, recipe, folder, interventions, kl: as for `train_sft`.
         rows_of: makes the rows with the base's tokenizer; not called if the run is finished already.
         identity: everything that determines the rows and their treatment; base and recipe are added.
         watch: probes, checkpoints and callbacks.
-        kl: as for `train_sft`.
 
     Raises:
         The errors of `train_sft`.
     """
-    if not 0 <= kl < math.inf or (kl and recipe.lora is None):
-        raise ConfigurationError(
-            f"kl={kl} cannot be the weight of the KL to the base: it is 0 or above, and above 0 it needs adapters (LoRA), "
-            "since the base is the model with its adapters off."
-        )
     start = settle(base)
     whole_identity: dict[str, JsonValue] = {"base": start.id, **identity, "recipe": recipe.model_dump(mode="json")}
     result, subject = trained_subject(start, folder, recipe)

@@ -34,7 +34,7 @@ from astray.studies.blame.scored import Scoring
 from astray.studies.blame.steps import MeasureConfig, Measured, measure, pairs_for
 from astray.studies.blame.tuned import TunedModel, find_tuned
 from astray.studies.repair.directions import DirectionConfig, Directions, find_directions
-from astray.studies.repair.front import Half, chosen, halves
+from astray.studies.repair.front import Half, Outcome, chosen, halves
 from astray.studies.repair.kinds import DIRECTED, chosen_kinds
 from astray.studies.repair.result import RepairResult, Tried
 from astray.studies.repair.spoken import questions_for
@@ -86,13 +86,11 @@ def repair(
         task: held-out examples of what the tuning was for; half of them choose, half are reported.
         base: what it was trained from, if it does not say so itself.
         control: a model trained alike on good rows, which harmful answers are compared with in place of the base's.
-        data: its training files; a run of a study knows its own.
-        good: examples known to be good, to train on further.
+        data, good: its training files, which a run of a study knows; examples known to be good, to train on further.
         share, by: share of the rows that is blamed and left out, and the score by which, as for `blame`.
         training: settings of what is trained, key=value each, where they are not those of the run.
         ways: kinds of ways that are tried (`kinds.KINDS`); all by default.
-        grader: Inspect model that judges answers of each model; an organism has a judge of its own. Without one, rules tell
-            which answers are incoherent or refused.
+        grader: Inspect model that judges answers; an organism has its own judge. Else rules tell incoherent and refused ones.
         out, store, workers, progress: as for `run_study`.
 
     Raises:
@@ -105,9 +103,8 @@ def repair(
     _check_repairable(tuned)
     judge = _judge(tuned, grader)
     aims, shared = _held_out(ChatDataset.read(task), tuned.data)
-    best = None if good is None else ChatDataset.read(good)
     recipe = recipe_of(tuned, WORLD_TRAINING if tuned.is_organism else FineTuning(), settings)
-    given = Given(tuned, recipe, tuned.data, best, folder / "data")
+    given = Given(tuned, recipe, tuned.data, None if good is None else ChatDataset.read(good), folder / "data")
     check_possible(given, kinds)
     if {"without-blamed", "without-random"}.isdisjoint(kinds):
         Scoring.of(tuned, None, 0, folder / "data", Store(place), progress).change()
@@ -116,21 +113,25 @@ def repair(
         blame(model, share=share, by=by, judged=0, progress=progress, **same)
         given = replace(given, kept=ChatDataset.read(Path(out) / "blame" / KEPT))
     work = _Work(given, aims, judge, Store(place), default_workers() if workers is None else workers, progress)
-    search, report = work.ends()
-    if not set(DIRECTED).isdisjoint(kinds):
-        given = replace(given, directions=work.directions(search))
-        work = replace(work, given=given)
-    offered = {way.name: way for way in ways_back(given, kinds)}
-    check_offered(offered.values(), kinds)
-    made = work.train(list(offered.values()))
-    tried = work.measure(list(offered.values()), made, search, report)
-    name, meets = chosen({each.name: each.search for each in tried if not each.control})
-    _write_model(offered[name], made, folder / MODEL)
-    notes = (*_notes(given, shared, judge), *left_out(given, kinds))
+    trial = work.trial(kinds)
+    name, meets = chosen({each.name: each.search for each in trial.tried if not each.control})
+    _write_model(trial.ways[name], trial.made, folder / MODEL)
+    notes = (*_notes(given, shared, judge), *left_out(trial.given, kinds))
     named = (model, tuned.base_name, tuned.reference_name)
-    result = RepairResult(*named, report.before, tried, name, meets, str(task), folder / MODEL, notes, control)
+    result = RepairResult(*named, trial.before, trial.tried, name, meets, str(task), folder / MODEL, notes, control)
     result.save(folder)
     return result
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """Ways by name that were tried, what made their models, what they do, and what the tuned model does before."""
+
+    given: Given
+    before: Outcome
+    ways: dict[str, Way]
+    made: dict[str, Artifact]
+    tried: tuple[Tried, ...]
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,23 @@ class _Work:
     store: Store
     workers: int
     progress: Callable[[Progress], None] | None
+
+    def trial(self, kinds: Sequence[str]) -> "_Trial":
+        """Try the ways of these kinds.
+
+        Raises:
+            NothingToBlameError: as `ends`.
+            ConfigurationError: none of the ways can be tried with this model.
+        """
+        search, report = self.ends()
+        given = self.given
+        if not set(DIRECTED).isdisjoint(kinds):
+            given = replace(given, directions=self.directions(search))
+        ways = list(ways_back(given, kinds))
+        check_offered(ways, kinds)
+        made = self.train(ways)
+        tried = self.measure(ways, made, search, report)
+        return _Trial(given, report.before, {way.name: way for way in ways}, made, tried)
 
     def train(self, ways: Sequence[Way]) -> dict[str, Artifact]:
         """Train what the ways need, with the seeds of search and report."""
