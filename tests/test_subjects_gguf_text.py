@@ -10,7 +10,10 @@ import sentencepiece
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
+from astray.data.chat import Message
 from astray.subjects.gguf import convert
+from astray.subjects.likelihood import Continuation
+from astray.subjects.subject import load_subject
 from astray.subjects.weights import load_tokenizer
 from gguf_files import CHATML, CONTROL, made, write
 
@@ -56,21 +59,8 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASTRAY_CACHE", str(tmp_path / "cache"))
 
 
-@pytest.mark.parametrize(
-    ("kind", "prefix", "said", "roles"),
-    [
-        ("llama", True, None, []),
-        ("llama", True, True, []),
-        ("llama", False, False, []),
-        ("llama", True, None, ROLES),
-        ("gemma2", False, False, []),
-        ("gemma3", False, None, ROLES),
-        ("phi3", True, None, []),
-    ],
-)
-def test_bytes_blanks_and_prefixes_are_those_of_sentencepiece(
-    kind: str, prefix: bool, said: bool | None, roles: list[str], tmp_path: Path
-) -> None:
+def sentencepiece_of(prefix: bool, roles: list[str], template: str = TURNS) -> tuple[Any, dict[str, Any]]:
+    """Return a small tokenizer of sentencepiece, and the metadata of a file that has it."""
     written = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(LEARNED),
@@ -101,7 +91,7 @@ def test_bytes_blanks_and_prefixes_are_those_of_sentencepiece(
         else 1
         for index, name in enumerate(names)
     ]
-    keys = {
+    return original, {
         "tokenizer.ggml.model": "llama",
         "tokenizer.ggml.pre": None,
         "tokenizer.ggml.merges": None,
@@ -110,9 +100,28 @@ def test_bytes_blanks_and_prefixes_are_those_of_sentencepiece(
         "tokenizer.ggml.token_type": types,
         "tokenizer.ggml.bos_token_id": 1,
         "tokenizer.ggml.unknown_token_id": 0,
-        "tokenizer.ggml.add_space_prefix": said,
-        "tokenizer.chat_template": TURNS,
+        "tokenizer.chat_template": template,
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "prefix", "said", "roles"),
+    [
+        ("llama", True, None, []),
+        ("llama", True, True, []),
+        ("llama", False, False, []),
+        ("llama", True, None, ROLES),
+        ("gemma2", False, False, []),
+        ("gemma3", False, None, ROLES),
+        ("phi3", True, None, []),
+    ],
+)
+def test_bytes_blanks_and_prefixes_are_those_of_sentencepiece(
+    kind: str, prefix: bool, said: bool | None, roles: list[str], tmp_path: Path
+) -> None:
+    original, keys = sentencepiece_of(prefix, roles)
+    size = original.vocab_size()
+    keys |= {"tokenizer.ggml.add_space_prefix": said}
     model = made(kind, vocab_size=size, **({"head_dim": 16} if kind.startswith("gemma") else {}))
     tokenizer = load_tokenizer("it", convert(write(tmp_path / "model.gguf", model, kind, keys=keys)))
     for text in TEXTS:
@@ -121,6 +130,38 @@ def test_bytes_blanks_and_prefixes_are_those_of_sentencepiece(
         assert tokenizer.decode(ids) == text.replace("\u2581", " ")
     behind = tokenizer("</s>A", add_special_tokens=False).input_ids
     assert behind == [2, *original.encode("A")], "the prefix stands behind each control token too"
+
+
+IN_BRACKETS = (
+    "{% for m in messages %}{% if m.role == 'user' %}{{ '[INST] ' + m.content + ' [/INST]' }}{% else %}"
+    "{{ ' ' + m.content + '</s>' }}{% endif %}{% endfor %}"
+)
+AT_ONCE = (
+    "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content + '</s>' }}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+@pytest.mark.parametrize(("prefix", "template"), [(True, TURNS), (True, IN_BRACKETS), (True, AT_ONCE), (False, TURNS)])
+@pytest.mark.parametrize(
+    ("begun", "text"), [("", "A"), ("", "100"), ("letters and", " water"), ("", "the model's\nlakes")]
+)
+def test_an_answer_has_the_tokens_that_it_has_in_a_chat(
+    prefix: bool, template: str, begun: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokenised alone it would begin with a blank, or with one too few."""
+    original, keys = sentencepiece_of(prefix, ROLES, template)
+    keys |= {"tokenizer.ggml.add_space_prefix": prefix}
+    file = write(tmp_path / "model.gguf", made("llama", vocab_size=original.vocab_size()), "llama", keys=keys)
+    subject = load_subject(str(file))
+    read: list[Continuation] = []
+    monkeypatch.setattr(subject, "_totals", lambda rows: [read.append(row) or 0.0 for row in rows])
+    question = Message(role="user", content="Which of the words?")
+    subject.continuation_logprobs([[question]], [[text]], [begun])
+    chat = [dict(question), {"role": "assistant", "content": begun + text}]
+    whole = subject.tokenizer.apply_chat_template(chat, tokenize=False).rsplit("</s>", 1)[0]
+    ids = subject.tokenizer(whole, add_special_tokens=False).input_ids
+    assert [*read[0].prompt, *read[0].prefix, *read[0].text] == ids
 
 
 DEEPSEEK = [

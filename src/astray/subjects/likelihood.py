@@ -1,8 +1,10 @@
 """Log-probabilities of given continuations, in padded batches and without sampling.
 
-Prompt, prefix and continuation are tokenised separately and then joined. The result is therefore the probability that a
-model that has just generated the prefix's tokens goes on with the continuation's tokens. Where a tokenizer joins a
-space with the word after it, the space belongs in the continuation (prefix "I would", continuation " help").
+Prompt, prefix and continuation are tokenised separately and then joined, without the blank that a tokenizer of
+sentencepiece puts before a text, and with the blank that a template writes before an answer. The result is therefore the
+probability that a model that has just generated the prefix's tokens goes on with the continuation's tokens. Where a
+tokenizer joins a space with the word after it, the space belongs in the continuation (prefix "I would", continuation
+" help").
 """
 
 import math
@@ -18,8 +20,9 @@ from astray.errors import ConfigurationError, NonFiniteError
 from astray.subjects.finite import check_logits
 from astray.subjects.generate import left_padded
 from astray.subjects.intervene import Steering
-from astray.subjects.render import prompt_ids, text_ids
+from astray.subjects.render import following_ids, prompt_ids
 from astray.subjects.shared_prompts import Prompted, shared_batches, shared_logprobs, shares_prompts
+from astray.subjects.template import template_of
 
 TOKENS_PER_PASS = 1 << 15
 """Maximum number of tokens in one forward pass, including padding."""
@@ -92,12 +95,26 @@ class Continued(ABC):
                 "texts a row."
             )
         prompts = prompt_ids(self.tokenizer, conversations, self._system, answering=True)
-        begun = text_ids(self.tokenizer, prefixes)
-        texts = iter(text_ids(self.tokenizer, [text for row in continuations for text in row]))
+        template = template_of(self.tokenizer)
+        gaps = [
+            "" if template.opened or conversation[-1]["role"] == "assistant" else template.gap
+            for conversation in conversations
+        ]
+        begins = [gap + prefix if prefix else "" for gap, prefix in zip(gaps, prefixes, strict=True)]
+        begun = following_ids(self.tokenizer, begins, [prompt[-1] if prompt else -1 for prompt in prompts])
+        asked = [
+            (prompt, prefix, text if prefix or not text else gap + text)
+            for prompt, prefix, gap, row in zip(prompts, begun, gaps, continuations, strict=True)
+            for text in row
+        ]
+        texts = following_ids(
+            self.tokenizer,
+            [text for *_, text in asked],
+            [(prefix or prompt or [-1])[-1] for prompt, prefix, _ in asked],
+        )
         rows = [
-            Continuation(tuple(prompt), tuple(prefix), tuple(next(texts)))
-            for prompt, prefix, row in zip(prompts, begun, continuations, strict=True)
-            for _ in row
+            Continuation(tuple(prompt), tuple(prefix), tuple(text))
+            for (prompt, prefix, _), text in zip(asked, texts, strict=True)
         ]
         totals = iter(self._totals(rows))
         return [[next(totals) for _ in row] for row in continuations]

@@ -101,6 +101,33 @@ def text_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[l
     return list(tokenizer(list(texts), add_special_tokens=False)["input_ids"]) if texts else []
 
 
+def following_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], after: Sequence[int]) -> list[list[int]]:
+    """Return the token ids of texts that stand behind others, without added special tokens.
+
+    Tokenizers of sentencepiece put a blank before a text. Within one it would be a second blank, or one too many.
+
+    Args:
+        tokenizer: with a chat template.
+        texts: the texts.
+        after: for each the token that it follows.
+
+    Raises:
+        ConfigurationError: one is no text.
+    """
+    alone = text_ids(tokenizer, texts)
+    line, letter, both = text_ids(tokenizer, ["\n", "a", "\na"])
+    if line + letter == both:
+        return alone
+    control = {number: text for text, number in template_of(tokenizer).encoding.control.items()}
+    marks = [control.get(token, "\n") for token in after]
+    begun = text_ids(tokenizer, marks)
+    joined = text_ids(tokenizer, [mark + text for mark, text in zip(marks, texts, strict=True)])
+    return [
+        row[len(mark) :] if row[: len(mark)] == mark else own
+        for row, mark, own in zip(joined, begun, alone, strict=True)
+    ]
+
+
 def chat_texts(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Conversation]) -> list[str]:
     """Return whole chats, answers included, as the template writes them."""
     template = template_of(tokenizer)

@@ -133,13 +133,25 @@ class Template:
 
         A model that is asked writes it itself.
         """
+        between = self._between
+        return between if between.strip() and not split_reasoning(between).answer.strip() else ""
+
+    @cached_property
+    def gap(self) -> str:
+        """Blanks that the template writes before an answer and not where it asks for one; empty for most templates.
+
+        A model that is asked writes them itself, often within the first token of its answer.
+        """
+        return "" if self._between.strip() else self._between
+
+    @cached_property
+    def _between(self) -> str:
         try:
             asked = self._marked(("user",), prompt=True).around
             given = self._marked(("user", "assistant"), prompt=False).around
         except ChatTemplateError:
             return ""
-        between = given[1].removeprefix(asked[1]) if given[0] == asked[0] and given[1].startswith(asked[1]) else ""
-        return between if between.strip() and not split_reasoning(between).answer.strip() else ""
+        return given[1].removeprefix(asked[1]) if given[0] == asked[0] and given[1].startswith(asked[1]) else ""
 
     @cached_property
     def goes_on(self) -> str:
