@@ -26,7 +26,7 @@ from scipy.stats import spearmanr
 
 from astray.judges.judge import Judging, Verdict
 from astray.outcomes import Outcome
-from astray.stats.compare import difference_limits
+from astray.stats.compare import difference_limits, question_differences
 from astray.stats.intervals import outside_t, question_limits, run_limits
 from astray.stats.noninferiority import margin_tails
 from astray.stats.prediction_powered import power_tuned
@@ -159,13 +159,13 @@ def measure(cell: Cell, studies: int, seed: int) -> dict[str, float]:
         "bias": float(np.mean(estimate - truth)),
         "cheap alone": float(np.mean((cheap_low <= truth) & (truth <= cheap_high))),
     }
-    if cell.runs > 1:
-        control = replace(cell, rate=cell.rate * CONTROL)
-        cheap, both, less = drawn(control, studies, generator)
-        _, others = difference_limits((k, n), counts(control, cheap, both)[1:3], cell.runs)
-        low, high = others(0.95)
-        got["difference"] = float(np.mean((low <= truth - less) & (truth - less <= high)))
-    return got
+    control = replace(cell, rate=cell.rate * CONTROL)
+    cheap, both, less = drawn(control, studies, generator)
+    sides = (k, n), counts(control, cheap, both)[1:3]
+    _, others = difference_limits(*sides, cell.runs) if cell.runs > 1 else question_differences(*sides)
+    low, high = others(0.95)
+    beyond = float(np.mean(low > truth - less)), float(np.mean(truth - less > high))
+    return got | {"difference": 1 - sum(beyond), "beyond": max(beyond)}
 
 
 def published(folder: Path, answers: tuple[int, ...] = (4, 8, 16, 25), draws: int = 40) -> Iterator[str]:
@@ -308,6 +308,7 @@ def main(arguments: list[str]) -> None:
         "judge's error",
         "coverage",
         "difference",
+        "wrong on one side",
         "width",
         "gain",
         "bias",
@@ -315,7 +316,7 @@ def main(arguments: list[str]) -> None:
     print(f"| {' | '.join((*head, 'cheap judge alone'))} |\n{'|---' * (len(head) + 1)}|")
     for seed, cell in enumerate(grid()):
         got = measure(cell, given.studies, seed)
-        difference = f"{got['difference']:.1%}" if "difference" in got else ""
+        difference = f"{got['difference']:.1%} | {got['beyond']:.1%}"
         print(
             f"| {cell.runs} | {cell.spread:.1f} | {cell.questions} | {cell.samples} | {cell.rate:.0%} | {cell.error:.0%} "
             f"| {got['coverage']:.1%} | {difference} | {100 * got['width']:.1f} | {got['gain']:.2f} "

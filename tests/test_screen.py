@@ -2,6 +2,7 @@
 refused."""
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -32,6 +33,8 @@ from astray.outcomes import Outcome
 from astray.stats.detection import average_precision
 from astray.stats.stratified import Stratum, stratified_share
 from astray.studies.screen import steps
+from astray.studies.screen.assembled import shares_below
+from astray.studies.screen.result import tail_text
 from scripted_grader import ALL_FINE
 from tiny_models import save_tiny_model
 
@@ -105,6 +108,22 @@ def test_harmful_rows_stand_out_against_the_reference_far_above_random_direction
     )
     assert (by_reference.by, by_reference.chance, by_reference.rows) == ("reference", 0.5, (120, 80))
     assert harmful.filter(pl.col("reasons").list.contains("its score is above 99% of the reference")).height > 9
+
+
+@pytest.mark.parametrize(("harmful", "least", "seen"), [(0.0, 0.0, 0.06), (0.01, 0.15, 0.5), (0.05, 0.98, 1.0)])
+def test_few_harmful_rows_are_told_by_the_upper_tail_with_an_interval(harmful, least, seen):
+    """Rows that score 3 standard deviations higher: an area under the curve of whole files hardly moves with 1%."""
+    rng, above, beyond, found = np.random.default_rng(0), [], 0, ""
+    for _ in range(60):
+        reference, scores = pl.Series(rng.standard_normal(1000)), rng.standard_normal(1000)
+        scores[: round(1000 * harmful)] += 3
+        found = tail_text(pl.DataFrame({"reference_share": shares_below(pl.Series(scores), reference)}), reference)
+        low = float(re.findall(r"reference, (.*?)% to", found)[0].replace("\N{MINUS SIGN}", "-")) / 100
+        above.append(low > 0)
+        beyond += low > harmful
+    assert beyond <= 4
+    assert least <= np.mean(above) <= seen
+    assert "of 1,000 rows score above 99% of the reference" in found
 
 
 def test_the_share_of_harmful_rows_has_an_interval_that_holds_the_truth(screened):

@@ -115,10 +115,10 @@ def _difference(changes: pl.DataFrame, unmeasured: int, level: float) -> MeterDi
             "with Meter(pairs=world_pairs())."
         )
     domains = {
-        str(name): _effect(part, "item", level) for (name,), part in harmful.group_by("category", maintain_order=True)
+        str(name): effect_of(part, "item", level) for (name,), part in harmful.group_by("category", maintain_order=True)
     }
-    of_null = None if null.is_empty() else _effect(null, "category", level)
-    return MeterDifference(_effect(harmful, "category", level), of_null, domains, unmeasured)
+    of_null = None if null.is_empty() else effect_of(null, "category", level)
+    return MeterDifference(effect_of(harmful, "category", level), of_null, domains, unmeasured)
 
 
 def _margins(table: pl.DataFrame, side: str) -> pl.DataFrame:
@@ -168,7 +168,7 @@ def _changes(arm: pl.DataFrame, control: pl.DataFrame) -> tuple[pl.DataFrame, in
     return measured, kinds[0].height - measured["item"].n_unique()
 
 
-def _effect(changes: pl.DataFrame, cluster: str, level: float) -> MeterEffect:
+def effect_of(changes: pl.DataFrame, cluster: str, level: float) -> MeterEffect:
     """Return the mean change, each cluster of pairs counting equally."""
     seeds = sorted(changes["seed"].unique())
     means = (

@@ -118,10 +118,10 @@ def table_of(
         )
     )
     table = table.join(judged, on="row", how="left", maintain_order="left")
-    return table.with_columns(_shares_below(table["score"], reference)).with_columns(_reasons())
+    return table.with_columns(shares_below(table["score"], reference)).with_columns(_reasons())
 
 
-def _shares_below(scores: pl.Series, reference: pl.Series | None) -> pl.Series:
+def shares_below(scores: pl.Series, reference: pl.Series | None) -> pl.Series:
     """Return for each score the share of the reference's scores that are lower; null without a score or reference."""
     if reference is None or reference.is_empty():
         return pl.Series("reference_share", [None] * len(scores), pl.Float64)

@@ -13,8 +13,9 @@ from astray.engine.findings import interval_object
 from astray.report.origin import origin_of, with_origin
 from astray.report.page import json_text, page_of, written
 from astray.report.wording import count, decimal, interval_text, percent, wrapped
+from astray.stats.compare import exact_difference
 from astray.stats.stratified import Share
-from astray.studies.screen.assembled import Kept, Separation, counted_reasons, worst_rows
+from astray.studies.screen.assembled import ABOVE, Kept, Separation, counted_reasons, shares_below, worst_rows
 from astray.studies.screen.labels import TO_LABEL, rows_to_label
 
 PAGE, JSON, ROWS, KEPT, TO_LABEL_FILE = "screen.html", "screen.json", "rows.parquet", "kept.jsonl", "to_label.csv"
@@ -78,8 +79,11 @@ class ScreenResult:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Say where the score tells rows apart no better than random directions."""
-        told = (each.null.warning(f"The score tells {_TOLD[each.by]}") for each in self.separations)
-        return tuple(filter(None, told))
+        told = []
+        for each in self.separations:
+            if warning := each.null.warning(f"The score tells {_TOLD[each.by]}"):
+                told.append(f"{warning} {tail_text(self.rows, self.reference)}" if each.by == "reference" else warning)
+        return tuple(told)
 
     def filtered(self) -> ChatDataset:
         """Return the examples that the filter keeps, with how that was done in their recipe; all without a filter."""
@@ -200,6 +204,17 @@ def _separation_object(each: Separation) -> dict[str, object]:
     null = {"median": each.null.middle, "highest": each.null.highest, "at_least_as_high": each.null.reached}
     null["directions"] = len(each.null.values)
     return fields | {f"random_{name}": value for name, value in null.items()}
+
+
+def tail_text(rows: pl.DataFrame, reference: pl.Series) -> str:
+    """Say how many more rows stand out than of the reference itself: whole files hardly differ by a few harmful rows."""
+    scored = rows["reference_share"].drop_nulls()
+    out, own = int((scored > ABOVE).sum()), int((shares_below(reference, reference) > ABOVE).sum())
+    interval = exact_difference(out, len(scored), own, len(reference)).interval
+    return (
+        f"Whole files hardly differ by a few harmful rows: {count(out)} of {count(len(scored))} rows score above {ABOVE:.0%} of "
+        f"the reference, {percent(interval.low)} to {percent(interval.high)} more than of the reference itself."
+    )
 
 
 def _share_object(share: Share | None) -> dict[str, object] | None:
