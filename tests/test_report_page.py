@@ -10,9 +10,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import vl_convert
 
 from astray.engine.summary import Summary
 from astray.errors import DataFormatError, StoreError
+from astray.report import page as pages
 from astray.report import write_report
 from astray.report.figures import selections
 from astray.stats.claims import Decision
@@ -294,3 +296,18 @@ def test_a_folder_that_takes_no_page_is_told(tmp_path: Path, summary: Summary) -
 def test_the_same_folder_gives_the_same_page(folder: Path, summary: Summary) -> None:
     before = (folder / "report.html").read_bytes()
     assert write_report(folder).read_bytes() == before
+
+
+def test_the_chart_library_is_made_once_a_user_and_anew_where_it_cannot_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(vl_convert, "javascript_bundle", lambda text: made.append(text) or "vega")
+    monkeypatch.setenv("ASTRAY_CACHE", str(tmp_path / "cache"))
+    assert [pages._chart_library.__wrapped__() for _ in range(2)] == ["vega", "vega"]
+    assert len(made) == 1
+    assert [file.suffix for file in (tmp_path / "cache").iterdir()] == [".js"]
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ASTRAY_CACHE", str(tmp_path / "file"))
+    assert pages._chart_library.__wrapped__() == "vega"
+    assert len(made) == 2

@@ -10,11 +10,13 @@ Left to others: the numbers (astray.studies), the charts (figures.py, dynamics.p
 import base64
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from astray.artifacts.user_cache import user_cache
 from astray.engine.summary import ORGANISM_NOTE, ClaimStatus, RateRow, Summary
 from astray.errors import StoreError
 from astray.outcomes import Outcome
@@ -277,10 +280,19 @@ def _own_scripts() -> str:
 
 @cache
 def _chart_library() -> str:
-    """Return Vega, Vega-Lite and Vega-Embed as one script; made once per process, since it takes seconds."""
+    """Return Vega, Vega-Lite and Vega-Embed as one script; kept in the user's cache, since making it takes a second."""
+    kept = user_cache() / f"charts-{version('vl-convert-python')}.js"
+    with suppress(OSError):
+        return kept.read_bytes().decode()
     import vl_convert
 
-    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    made = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    with suppress(OSError):  # where the cache cannot be written, each process makes its own
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        new = kept.with_name(f"{kept.name}.{os.getpid()}")
+        new.write_bytes(made.encode())
+        new.replace(kept)
+    return made
 
 
 def _inline_script(text: str) -> Markup:
