@@ -203,7 +203,7 @@ def test_a_harmful_run_fails_and_good_ones_pass_by_command(runs, tmp_path, monke
     assert told["control"] == runs["good"]
     assert [each["bar"] for each in told["beside"]] == ["null", "harmful against the base"]
     assert "the control" in (folder / "gate.html").read_text()
-    assert f"against {runs['good']}" in capsys.readouterr().out
+    assert f"against {runs['good']}" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_model_is_read_once_and_blame_takes_the_reading(runs, tmp_path):

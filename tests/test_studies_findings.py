@@ -380,7 +380,7 @@ def test_outcomes_add_up_and_make_the_rate(wide: Findings) -> None:
         assert sum(row.outcomes.values()) == parts * sum(MIXED.values())
         assert (row.numerator, row.denominator) == (parts * 7, parts * 28)
         assert row.rate == pytest.approx(0.25)
-        assert row.coherence == pytest.approx(28 / 40)
+        assert row.coherence == pytest.approx(28 / 37)
         assert row.worst_case == (pytest.approx(7 / 31), pytest.approx(10 / 31))
         assert row.seed_rates == {"0": 0.25, "1": 0.25}
         assert row.judge == "j"
