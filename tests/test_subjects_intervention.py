@@ -185,12 +185,22 @@ def test_a_direction_of_another_width_is_refused_when_the_subject_is_loaded(subj
         load_subject(spec)
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e-3, 1e30])
+def test_an_ablated_direction_is_gone_whatever_its_length(subject: Subject, tmp_path: Path, size: float) -> None:
+    direction = torch.randn(64, generator=torch.Generator().manual_seed(0))
+    file = write_direction(tmp_path / "direction.safetensors", direction * size)
+    states = hidden_states(subject, [Intervention(kind="ablate", vector=file, block=0, positions="all")])
+    assert (states[1] @ (direction / direction.norm())).abs().max() < 1e-4
+
+
 @pytest.mark.parametrize(
     ("direction", "complaint"),
     [
         (torch.full((4,), torch.nan), "4 NaN or infinite of 4"),
         (torch.tensor([1.0, torch.inf]), "1 NaN or infinite of 2"),
         (torch.zeros(4), "zero everywhere"),
+        (torch.full((4,), 1e300, dtype=torch.float64), "4 NaN or infinite of 4"),
+        (torch.full((4,), 1e-300, dtype=torch.float64), "zero everywhere"),
     ],
 )
 def test_a_direction_that_points_nowhere_is_refused_in_writing_and_reading(
@@ -200,6 +210,13 @@ def test_a_direction_that_points_nowhere_is_refused_in_writing_and_reading(
         write_direction(tmp_path / "v.safetensors", direction)
     save_file({"direction": direction}, tmp_path / "v.safetensors")
     with pytest.raises(ConfigurationError, match=complaint):
+        read_direction(tmp_path / "v.safetensors")
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.int64, torch.bool, torch.complex64, torch.float8_e4m3fn])
+def test_numbers_that_say_no_direction_by_themselves_are_refused(kind: torch.dtype, tmp_path: Path) -> None:
+    save_file({"direction": torch.ones(4).to(kind)}, tmp_path / "v.safetensors")
+    with pytest.raises(ConfigurationError, match=f"holds {str(kind).removeprefix('torch.')}"):
         read_direction(tmp_path / "v.safetensors")
 
 

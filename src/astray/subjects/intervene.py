@@ -235,6 +235,12 @@ def _checked(direction: Tensor, source: str) -> Tensor:
         raise ConfigurationError(
             f"{source} has the shape {tuple(direction.shape)}; a direction is one vector of length d_model."
         )
+    if direction.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        raise ConfigurationError(
+            f"{source} holds {str(direction.dtype).removeprefix('torch.')}, which says a direction only together with what made "
+            "it; a direction is float32. Write it with write_direction(path, direction)."
+        )
+    direction = direction.float()  # as which it acts: a float64 may be too large for it, or too small
     if not direction.isfinite().all():
         broken = int((~direction.isfinite()).sum())
         raise ConfigurationError(
@@ -265,7 +271,8 @@ def _fitting_direction(model: nn.Module, intervention: Intervention) -> Tensor:
 def _hook(intervention: Intervention, direction: Tensor, steering: Steering) -> Callable[..., object]:
     """Return a forward hook that applies one intervention."""
 
-    unit = direction / direction.norm()
+    # The length of large entries overflows float32, and that of small ones is zero in it.
+    unit = (direction.double() / direction.double().norm()).float()
 
     def change(hidden: Tensor) -> Tensor:
         if intervention.kind == "add":
