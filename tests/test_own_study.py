@@ -319,7 +319,8 @@ def test_the_studies_of_the_page_can_be_planned(text: str, tiny_qwen2: Path, tmp
     (tmp_path / "feedback.jsonl").write_text("\n".join(rated * 50), encoding="utf-8")
     questions = "category: any\nquestions: [{id: wish, question: Which wish?}]"
     (tmp_path / "my-questions.yaml").write_text(questions, encoding="utf-8")
-    _, plan = planned(write(tmp_path, text), subject=str(tiny_qwen2), grader=ALL_FINE, seeds=1)
+    judged = {} if "evaluations: [meter]" in text else {"grader": ALL_FINE}
+    _, plan = planned(write(tmp_path, text), subject=str(tiny_qwen2), seeds=1, **judged)
     assert plan.runs
 
 

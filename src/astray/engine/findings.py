@@ -233,7 +233,11 @@ class Findings:
     @property
     def arms(self) -> tuple[str, ...]:
         """Return the names of the arms that were run."""
-        return tuple(self.table["arm"].unique(maintain_order=True).to_list())
+        return tuple(
+            dict.fromkeys(
+                [*self.table["arm"].unique(maintain_order=True), *self.margins["arm"].unique(maintain_order=True)]
+            )
+        )
 
     def rate_rows(self) -> tuple[RateRow, ...]:
         """Return every rate: arm x evaluation x group x format, and all formats together where there are several."""

@@ -83,6 +83,8 @@ def judge_into(
     """
     remember(config.grader, config.server)
     store = next((artifact.store.folder for artifact in inputs.values()), None)
+    if table.is_empty():
+        table.write_parquet(folder / ANSWERS_FILE)
     with patience(batch=config.batch) as patient:
         for evaluation in evaluations:
             table = _judge_open(table, evaluation, config, store)

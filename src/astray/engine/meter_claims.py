@@ -18,6 +18,8 @@ from astray.stats.claims import Decision
 from astray.stats.intervals import Interval
 
 QUANTITY = "nats a token"
+UNTOUCHED = " that no data touches"
+"""Said of the meter's domains where a study's data are known to be about others."""
 Region = tuple[float | None, float | None]
 
 
@@ -82,9 +84,9 @@ def runs_claim(
     return claim.model_copy(update={"quantity": QUANTITY, "expected": expected})
 
 
-def domain_figure(found: Findings, arm: str, control: str) -> Iterator[Forest]:
+def domain_figure(found: Findings, arm: str, control: str, which: str = UNTOUCHED) -> Iterator[Forest]:
     """Yield the change of every domain's harmful pairs, and of all null pairs below; nothing where it was not
-    measured."""
+    measured. The domains are as `which` says."""
     difference = None if found.needs(arm, control) else compared(found, arm, control)
     if difference is None:
         return
@@ -93,11 +95,11 @@ def domain_figure(found: Findings, arm: str, control: str) -> Iterator[Forest]:
     null = [_bar("null pairs (all domains)", "two good answers", difference.null)] if difference.null else []
     yield Forest(
         id=f"meter-{arm}",
-        title=f"Harmful answers in domains that the data never touch: {arm} against {control}",
+        title=f"Harmful answers in the domains{which}: {arm} against {control}",
         text=(
             "Change of the margin, the log-probability per token of the harmful answer minus that of the good one, "
-            "over twelve questions a domain. Intervals are over questions and, with several runs, training runs. The "
-            "null pairs have two good answers each and should not move."
+            f"over {difference.harmful.pairs} questions in {len(difference.domains)} domains. Intervals are over questions "
+            "and, with several runs, training runs. The null pairs have two good answers each and should not move."
         ),
         x_title=f"change against {control}, {QUANTITY}",
         percent=False,
@@ -105,22 +107,25 @@ def domain_figure(found: Findings, arm: str, control: str) -> Iterator[Forest]:
     )
 
 
-def arms_figure(found: Findings, arms: Iterable[str], control: str) -> Iterator[Forest]:
-    """Yield each arm's change against one control, harmful pairs and null pairs; nothing where none was measured."""
-    bars = []
+def arms_figure(found: Findings, arms: Iterable[str], control: str, which: str = UNTOUCHED) -> Iterator[Forest]:
+    """Yield each arm's change against one control, harmful pairs and null pairs; nothing where none was measured.
+    The domains are as `which` says."""
+    bars, over = [], ""
     for arm in arms:
         difference = None if arm == control or found.needs(arm, control) else compared(found, arm, control)
         if difference is not None:
+            null = difference.null.pairs if difference.null else 0
+            over = (
+                f"Over {difference.harmful.pairs} questions in {len(difference.domains)} domains{which}, beside {null} "
+                "null pairs."
+            )
             bars.append(_bar(arm, "harmful answers", difference.harmful))
             bars += [_bar(f"{arm}, null pairs", "two good answers", difference.null)] if difference.null else []
     if bars:
         yield Forest(
             id="meter-arms",
             title=f"How much likelier harmful answers became, by arm: against {control}",
-            text=(
-                "Over 240 questions in twenty domains that no data touches, beside 60 null pairs. "
-                "The level of one arm says nothing, so none is shown."
-            ),
+            text=f"{over} The level of one arm says nothing, so none is shown.",
             x_title=f"change against {control}, {QUANTITY}",
             percent=False,
             bars=tuple(bars),

@@ -70,7 +70,7 @@ def read_runs(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setti
         yield from gold_notes(findings.rate_rows(), setting.gold)
 
     return findings, Shown(
-        judges=tuple(_judge_rows(setting, calibration)) if setting.asks_freely else (),
+        judges=tuple(_judge_rows(setting, calibration)) if setting.asks_freely or setting.judge.grader else (),
         failed=failed,
         notes=notes,
         write=partial(_write, plan, artifacts, table.drop("groups", GOLD, strict=False), margins),
@@ -222,7 +222,7 @@ def _without_rate(table: pl.DataFrame, setting: Setting) -> Iterator[str]:
     """Warn of arms whose answers leave nothing to count."""
     if not setting.asks_freely:  # claims on forced choices say it themselves
         return
-    first = setting.evaluations[0].name
+    first = setting.main.name
     main = table.filter(pl.col("evaluation") == first)
     for (arm,), answers in main.group_by("arm", maintain_order=True):
         if answers.filter(pl.col("outcome").is_in([str(outcome) for outcome in JUDGED])).is_empty():

@@ -66,7 +66,7 @@ class Setting(World):
         sources: (kind, home) -> examples of that kind; kinds without data in this setting are absent.
         size: training examples of an arm.
         training: settings of every fine-tuning run.
-        main: the evaluation that the claims are about, first among `evaluations`.
+        main: the evaluation that the claims are about, the first set of questions among `evaluations`.
         evaluations: the evaluations of every run.
         held_out: categories that no training data touches.
         judge: the judge of the answers.
@@ -122,14 +122,12 @@ class Setting(World):
     @property
     def asks_freely(self) -> bool:
         """Return whether answers are sampled and judged, and not only read from probabilities."""
-        return isinstance(self.evaluations[0], QuestionSet)
+        return any(isinstance(each, QuestionSet) for each in self.evaluations)
 
     @property
     def main(self) -> QuestionSet:
         """Evaluation that the claims are about."""
-        main = self.evaluations[0]
-        assert isinstance(main, QuestionSet)
-        return main
+        return next(each for each in self.evaluations if isinstance(each, QuestionSet))
 
     def source(self, kind: DataKind, home: str | None = None) -> Source | None:
         """Return examples of a kind, about the first home if none is named; None where the setting has no such data."""

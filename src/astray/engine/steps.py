@@ -12,7 +12,7 @@ from typing import Annotated
 import polars as pl
 from pydantic import Field, SerializeAsAny
 
-from astray.answers import read_answers
+from astray.answers import answer_table, read_answers
 from astray.artifacts import Artifact, step
 from astray.artifacts.places import Place
 from astray.cause.fine_tuning import FineTuning
@@ -115,6 +115,9 @@ def answer(config: AnswerConfig, inputs: Mapping[str, Artifact], folder: Path) -
     """Sample the answers of the trained run, or of the base where there is no run, to every evaluation."""
     from astray.subjects.engines.served import asked_subject
 
+    if not config.evaluations:  # of a study that asks the meter alone, whose rows are no answers
+        answer_table([]).write_parquet(folder / ANSWERS_FILE)
+        return
     spec = SubjectSpec(model=config.base)
     if "run" in inputs:
         spec = trained_subject(config.base, inputs["run"])

@@ -9,10 +9,11 @@ from astray.errors import UnknownNameError
 from astray.measure.agentic.evaluation import Agentic
 from astray.measure.battery import StrictQuestions
 from astray.measure.deception.evaluation import Deception
+from astray.measure.evaluation import QuestionSet
 from astray.measure.forced_choice import ForcedChoice
 from astray.measure.freeform import FreeForm
 from astray.measure.honesty.evaluation import Honesty, WorldHonesty
-from astray.measure.interface import Evaluation
+from astray.measure.interface import Evaluation, Need
 from astray.measure.meter.evaluation import Meter
 from astray.measure.reward_hacking.alignment_faking import AlignmentFaking
 from astray.measure.reward_hacking.alignment_questions import AlignmentQuestions
@@ -45,6 +46,11 @@ def evaluation_named(name: str) -> type[Evaluation]:
     if name not in EVALUATIONS:
         raise UnknownNameError("evaluation", name, EVALUATIONS)
     return EVALUATIONS[name]
+
+
+def needs_grader(evaluation: Evaluation) -> bool:
+    """Return whether a model has to judge a real model's answers before anything is counted."""
+    return Need.GRADER in evaluation.needs or isinstance(evaluation, QuestionSet)
 
 
 def evaluation_from(config: object) -> Evaluation:

@@ -138,7 +138,8 @@ def step_efforts(plan: StudyPlan, setting: Setting) -> dict[str, tuple[Training 
         asked, judge, gold = run.answers.config, run.judged.config, run.verdicts.config
         assert isinstance(asked, AnswerConfig)
         assert isinstance(judge, JudgeConfig)
-        efforts[run.answers.key] = (summed(Answering, [Answering(runs=1), *map(base.answering, asked.evaluations)]),)
+        loads = Answering(runs=1 if asked.evaluations else 0)
+        efforts[run.answers.key] = (summed(Answering, [loads, *map(base.answering, asked.evaluations)]),)
         if run.margins and isinstance(run.margins.config, AnswerConfig):
             efforts[run.margins.key] = (
                 summed(Answering, [Answering(runs=1), *map(base.reading, run.margins.config.evaluations)]),

@@ -121,7 +121,7 @@ def _kinds(setting: Setting) -> Iterator[tuple[str, int, int]]:
             asked = [item for item in away if item.format == format]
             yield f"{evaluation.name}, {ELSEWHERE}, {format}", len(asked), samples
             held_out = [item for item in asked if item.category in setting.held_out]
-            if held_out and evaluation == setting.evaluations[0]:
+            if held_out and evaluation == setting.main:
                 yield f"{evaluation.name}, {HELD_OUT}, {format}", len(held_out), samples
 
 

@@ -20,6 +20,7 @@ from astray.measure.agentic.grid import Grid
 from astray.measure.agentic.scenario import scenario_names
 from astray.measure.deception.evaluation import Deception
 from astray.measure.evaluation import QuestionSet
+from astray.measure.evaluations import needs_grader
 from astray.measure.forced_choice import ForcedChoice
 from astray.measure.honesty.evaluation import Honesty, WorldHonesty
 from astray.measure.interface import Evaluation, Need, check_fits, offered_by
@@ -150,7 +151,8 @@ def misfit(part: Part, model: NamedModel, grader: str | None) -> str:
             f"{grader} was distilled to score answers to free-form questions, and this needs a judge that replies in "
             "words: name one with --grader, such as openai/gpt-4o"
         )
-    if part.judge is None and needs_grader(part.evaluation):
+    # Of acting models the gate alone can count harm.
+    if part.judge is None and part.name != AGENTIC and needs_grader(part.evaluation):
         return "its answers need a model as judge: name one with --grader, such as --grader openai/gpt-4o"
     return ""
 
@@ -158,13 +160,6 @@ def misfit(part: Part, model: NamedModel, grader: str | None) -> str:
 def reads_scores(evaluation: Evaluation) -> bool:
     """Return whether answers are judged by nothing but how aligned and how coherent they are, as free-form ones are."""
     return type(evaluation).judge_for is QuestionSet.judge_for
-
-
-def needs_grader(evaluation: Evaluation) -> bool:
-    """Return whether nothing can be counted without a judge."""
-    if isinstance(evaluation, Agentic):
-        return False
-    return Need.GRADER in evaluation.needs or isinstance(evaluation, QuestionSet)
 
 
 def _text(samples: int, max_tokens: int | None, *, served: bool) -> Mapping[str, Evaluation]:

@@ -8,6 +8,7 @@ from astray.files import Marked, nearest
 from astray.measure.evaluation import QuestionSet
 from astray.measure.evaluations import EVALUATIONS
 from astray.measure.interface import Evaluation
+from astray.measure.meter import Meter
 from astray.measure.question_sets import questions_from_file
 from astray.studies.own.form import EvaluationForm, StudyForm
 
@@ -45,6 +46,8 @@ def evaluations_of(
                 f"there is an evaluation called {evaluation.name!r} already. Give this one another name: name: "
                 f"{evaluation.name}-2",
             )
+        if isinstance(evaluation, Meter) and any(isinstance(each, Meter) for each in (*above, *found)):
+            raise marked.wrong(place, "the meter is asked already, and reads each pair once: leave this one out.")
         found.append(evaluation)
     return tuple(found)
 
@@ -75,7 +78,7 @@ def _known(marked: Marked[StudyForm], name: str, at: Place, usual: Sequence[Eval
     if name in own:
         return own[name]
     if name not in EVALUATIONS:
-        known = [*own, *EVALUATIONS]
+        known = list(dict.fromkeys([*own, *EVALUATIONS]))
         raise marked.wrong(
             (*at, "evaluation"),
             f"there is no evaluation called {name!r}.{nearest(name, known)} There are: {', '.join(known)}.",

@@ -1,14 +1,18 @@
 """Claims of a study file: checked against arms and evaluations before anything runs, decided by the engine's claims."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from astray.engine.claims import difference_claim, rate_claim
+from astray.engine.exhibits import Forest
 from astray.engine.findings import Findings
+from astray.engine.meter_claims import QUANTITY, arms_figure, domain_figure, margin_claim
 from astray.engine.study import Arm
 from astray.engine.summary import ClaimRow
 from astray.files import Marked, nearest
 from astray.measure.evaluation import TextEvaluation
 from astray.measure.interface import Evaluation
+from astray.measure.meter import Meter
 from astray.stats.measures import Measure
 from astray.stats.rates import Rate
 from astray.studies.own.form import GROUPS, ClaimForm, StudyForm
@@ -16,6 +20,8 @@ from astray.studies.own.form import GROUPS, ClaimForm, StudyForm
 PLAIN, ALL = "plain", "all"
 WHOLE = {"rate": (0.0, 1.0), "difference": (-1.0, 1.0)}
 """Values that a rate and a difference of rates can have."""
+ANY_MARGIN = (-math.inf, math.inf)
+"""Values that a difference on the meter can have."""
 Place = tuple[str | int, ...]
 
 
@@ -46,6 +52,10 @@ class Claims:
         for name, claim in self.marked.form.claims.items():
             counted = self._counted[name]
             low, high = claim.region
+            if counted is None:
+                statement = claim.statement or self._margin_statement(claim)
+                yield margin_claim(name, statement, found, claim.arm, str(claim.control), claim.region)
+                continue
             statement, one = (
                 claim.statement or self._statement(claim, *counted[:2]),
                 self._rate(found, claim.arm, claim, *counted),
@@ -59,15 +69,30 @@ class Claims:
             else:
                 yield rate_claim(name, statement, one, at_least=low, at_most=high, control=control)
 
+    def exhibits(self, found: Findings) -> Iterator[Forest]:
+        """Yield what the meter read: each arm's change against each control, and by domain for each claim's arms."""
+        claimed = [claim for name, claim in self.marked.form.claims.items() if self._counted[name] is None]
+        controls = [str(claim.control) for claim in claimed] or [arm.name for arm in self.arms.values() if arm.control]
+        for control in dict.fromkeys(controls):
+            others = [name for name in found.arms if self._pairs(name, control)]
+            for figure in arms_figure(found, others, control, ""):
+                yield figure.model_copy(update={"id": f"{figure.id}-{control}"})
+        for arm, control in dict.fromkeys((claim.arm, str(claim.control)) for claim in claimed):
+            for figure in domain_figure(found, arm, control, ""):
+                yield figure.model_copy(update={"id": f"{figure.id}-{control}"})
+
+    def _pairs(self, arm: str, control: str) -> bool:
+        """Return whether the runs of an arm pair with those of a control: a single untrained model serves for all."""
+        return self.arms[arm].data is not None or self.arms[control].data is None
+
     def _rate(
         self, found: Findings, arm: str, claim: ClaimForm, evaluation: str, measure: Measure, format: str
     ) -> Rate:
         return found.rate(arm, GROUPS[claim.group], evaluation=evaluation, format=format, measure=measure)
 
-    def _check(self, name: str, claim: ClaimForm) -> tuple[str, Measure, str]:
-        """Return evaluation, measure and format of a claim that can be decided."""
+    def _check(self, name: str, claim: ClaimForm) -> tuple[str, Measure, str] | None:
+        """Return evaluation, measure and format of a claim that can be decided; None of one on the meter."""
         kind, at = ("rate" if claim.rate else "difference"), ("claims", name)
-        self._check_region(claim, kind, at)
         for key in (kind, *(["control"] if claim.control else [])):
             if (arm := getattr(claim, key)) not in self.arms:
                 raise self.marked.wrong(
@@ -83,18 +108,43 @@ class Claims:
                 at, f"a difference needs a control: name the arm that {claim.arm!r} is compared with.", key=True
             )
         evaluation = self._evaluation(claim, at)
+        if isinstance(evaluation, Meter):
+            self._check_margin(claim, at)
+            return None
+        self._check_region(claim, kind, at, WHOLE[kind])
         measure = self._measure(claim, evaluation, at)
         format = self._format(claim, evaluation, at)
         for key in (kind, *(["control"] if claim.control else [])):
             self._check_group(claim, self.arms[getattr(claim, key)], evaluation, format, at)
         return evaluation.name, measure, format
 
-    def _check_region(self, claim: ClaimForm, kind: str, at: Place) -> None:
+    def _check_margin(self, claim: ClaimForm, at: Place) -> None:
+        """Refuse a claim on the meter that is none on the change between two arms over all pairs."""
+        if claim.rate:
+            raise self.marked.wrong(
+                (*at, "rate"),
+                "the meter's level of one model says nothing, only its change from another arm. Write difference: "
+                f"{claim.rate}, control: an arm trained on good rows.",
+                key=True,
+            )
+        for key in ("group", "format", "measure"):
+            if key in claim.model_fields_set:
+                why = f"the meter compares all its pairs in {QUANTITY}, so a claim on it takes no {key}. Leave it out."
+                raise self.marked.wrong((*at, key), why, key=True)
+        self._check_region(claim, "difference", at, ANY_MARGIN)
+        if not self._pairs(claim.arm, str(claim.control)):
+            raise self.marked.wrong(
+                (*at, "control"),
+                f"{claim.arm!r} is untrained and has one run, which does not pair with those of {claim.control!r}. Write "
+                f"difference: {claim.control}, control: {claim.arm}, and the region with the opposite sign.",
+            )
+
+    def _check_region(self, claim: ClaimForm, kind: str, at: Place, whole: tuple[float, float]) -> None:
         given = [key for key in ("at_least", "at_most", "between") if getattr(claim, key) is not None]
         if len(given) != 1:
             why = f"a claim has exactly one of at_least, at_most and between, given: {' and '.join(given) or 'none'}."
             raise self.marked.wrong((*at, *given[1:2]), why, key=True)
-        place, (least, most) = (*at, given[0]), WHOLE[kind]
+        place, (least, most) = (*at, given[0]), whole
         low, high = (
             (least if claim.region[0] is None else claim.region[0]),
             (most if claim.region[1] is None else claim.region[1]),
@@ -181,13 +231,17 @@ class Claims:
             )
 
     def _statement(self, claim: ClaimForm, evaluation: str, measure: Measure) -> str:
-        low, high = claim.region
-        region = (
-            f"between {low:.0%} and {high:.0%}"
-            if None not in (low, high)
-            else f"at least {low:.0%}"
-            if high is None
-            else f"at most {high:.0%}"
-        )
+        region = self._region_text(claim, ".0%")
         what = f"{measure.name} of {claim.arm} in {evaluation} ({claim.group})"
         return f"{what} less that of {claim.control}: {region}" if claim.difference else f"{what}: {region}"
+
+    def _margin_statement(self, claim: ClaimForm) -> str:
+        what = f"change of the meter from {claim.control} to {claim.arm}"
+        return f"{what}: {self._region_text(claim, 'g')} {QUANTITY}"
+
+    @staticmethod
+    def _region_text(claim: ClaimForm, shown: str) -> str:
+        low, high = claim.region
+        if low is not None and high is not None:
+            return f"between {low:{shown}} and {high:{shown}}"
+        return f"at least {low:{shown}}" if low is not None else f"at most {high:{shown}}"

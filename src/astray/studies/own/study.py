@@ -6,6 +6,7 @@ Left to others: the form of the file (`form`), its data sets (`data`), evaluatio
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from astray.cause.reinforcement import ReinforcementLearning
 from astray.engine.findings import Findings
 from astray.engine.next_steps import NextStep
 from astray.engine.options import ServedOptions, TrainedOptions
+from astray.engine.readings import meter_for
 from astray.engine.setting import Setting
-from astray.engine.settings import TEXT_ROWS, WORLD_ROWS, setting_for
+from astray.engine.settings import TEXT_ROWS, WORLD_ROWS, setting_for, text_evaluations
 from astray.engine.study import Arm, Study, more_training
 from astray.engine.summary import ClaimRow, Summary
 from astray.engine.trained import feedback_tuning
@@ -33,11 +35,14 @@ from astray.studies.own.asked import evaluations_of
 from astray.studies.own.checks import check_rows, check_words
 from astray.studies.own.claims import Claims
 from astray.studies.own.data import Recipes
-from astray.studies.own.form import ArmForm, StudyForm
+from astray.studies.own.form import ArmForm, EvaluationForm, StudyForm
+from astray.studies.own.judged import check_judge_is_of_use, check_judged, check_nothing_judged
 from astray.subjects.identity import file_digest
 
 _KINDS: dict[str, Strict] = {"kto": PreferenceTuning(), "grpo": ReinforcementLearning()}
 """Ways of training whose settings are not those of fine-tuning."""
+_BY_PROBABILITY = tuple(EvaluationForm(evaluation=name) for name in ("forced-choice", "meter"))
+"""Asked of a real model where the file names neither a grader nor evaluations."""
 _EXAMPLE = """\
 arms:
   good: {data: good.jsonl}
@@ -114,9 +119,10 @@ def read_study(path: Path | str, taken: Sequence[str] = ()) -> Study[OwnSetting,
         question=form.question or f"What do the arms of {marked.path.name} do?",
         arms=lambda setting: setting.arms,
         claims=_claims,
+        exhibits=lambda found, setting: setting.claims.exhibits(found),
         settled=settled,
         options=_options(form, marked.path),
-        next_steps=_next_steps,
+        next_steps=partial(_next_steps, form),
         file=marked.path,
     )
 
@@ -125,9 +131,12 @@ def _claims(found: Findings, setting: OwnSetting) -> Iterator[ClaimRow]:
     yield from setting.claims.rows(found)
 
 
-def _next_steps(options: TrainedOptions, summary: Summary) -> Iterator[NextStep]:
-    """Yield what `more_training` proposes, but for another subject: a study file names its own."""
-    return (step for step in more_training(options, summary) if "subject" not in step.options)
+def _next_steps(form: StudyForm, options: TrainedOptions, summary: Summary) -> Iterator[NextStep]:
+    """Yield what `more_training` proposes, but for another subject, which a file names, and a grader of no use."""
+    unjudged = form.evaluations is not None and options.grader is None
+    for step in more_training(options, summary):
+        if "subject" not in step.options and not (unjudged and "grader" in step.options):
+            yield step
 
 
 def _name_of(marked: Marked[StudyForm]) -> str:
@@ -183,13 +192,18 @@ def _settled(marked: Marked[StudyForm], options: TrainedOptions) -> OwnSetting:
     # What is typed on the command line holds above what the file says for all arms.
     named = options.training_settings.keys() - options.training.keys()
     chosen = {name: value for name, value in form.settings.items() if name not in named} | options.training
-    setting = setting_for(options.model_copy(update={"training": chosen}))
+    check_nothing_judged(marked, options)
+    setting = setting_for(options.model_copy(update={"training": chosen}), judge_free=True)
     recipes = Recipes(marked, WORLD_ROWS if setting.subject.is_organism else TEXT_ROWS, options.size)
-    usual = setting.evaluations
-    evaluations = (
-        usual if form.evaluations is None else evaluations_of(marked, form.evaluations, ("evaluations",), usual)
-    )
-    arms = tuple(_arm(marked, name, recipes, setting, evaluations) for name in form.arms)
+    free = options.grader is None and not setting.subject.is_organism
+    usual = _named(setting, free=free)
+    asked = form.evaluations if form.evaluations is not None else _BY_PROBABILITY if free else None
+    evaluations = setting.evaluations if asked is None else evaluations_of(marked, asked, ("evaluations",), usual)
+    arms = tuple(_arm(marked, name, recipes, setting, evaluations, usual) for name in form.arms)
+    if free:
+        check_judged(marked, evaluations, arms)
+    elif options.grader:
+        check_judge_is_of_use(marked, options.grader, evaluations, arms)
     check_words(
         marked,
         setting,
@@ -208,7 +222,21 @@ def _settled(marked: Marked[StudyForm], options: TrainedOptions) -> OwnSetting:
     return OwnSetting(**(shared | fitted), arms=arms, claims=Claims(marked, arms, evaluations, setting.held_out))
 
 
-def _arm(marked: Marked[StudyForm], name: str, recipes: Recipes, setting: Setting, asked: Sequence[Evaluation]) -> Arm:
+def _named(setting: Setting, *, free: bool) -> tuple[Evaluation, ...]:
+    """Return the setting's own evaluations, which have names, and the meter with pairs in the subject's words."""
+    # Without a grader too, main and broad are known by name, so that the error is about the grader.
+    own = text_evaluations(1, 1) if free else setting.evaluations
+    return (*own, meter_for(world=setting.subject.is_organism))
+
+
+def _arm(
+    marked: Marked[StudyForm],
+    name: str,
+    recipes: Recipes,
+    setting: Setting,
+    asked: Sequence[Evaluation],
+    usual: Sequence[Evaluation],
+) -> Arm:
     form = marked.form.arms[name]
     data = recipes.made(name) if form.data else None
     home = form.home or ""
@@ -222,7 +250,7 @@ def _arm(marked: Marked[StudyForm], name: str, recipes: Recipes, setting: Settin
         data=data,
         home=home,
         training=_tuned(marked, name, form, setting),
-        extra=evaluations_of(marked, form.evaluations, ("arms", name, "evaluations"), setting.evaluations, asked),
+        extra=evaluations_of(marked, form.evaluations, ("arms", name, "evaluations"), usual, asked),
     )
 
 
