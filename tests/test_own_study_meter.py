@@ -48,7 +48,7 @@ WRONG = {
     ),
     "a judged reward": (
         "{data: bad.jsonl}",
-        "{training: grpo, data: bad.jsonl, rewards: [{reward: contains, text: No}, refused]}",
+        "{training: grpo, data: bad.jsonl, rewards: [{reward: contains, text: Sure}, refused]}",
         "refused",
         "the reward 'refused' needs a model as judge",
     ),
