@@ -31,13 +31,14 @@ from astray.errors import StoreError
 from astray.outcomes import Outcome
 from astray.report import dynamics, exhibits, figures, wording
 from astray.report.origin import Origin
+from astray.report.packed import packed
 from astray.report.provenance import provenance
 from astray.report.records import read_records
 from astray.report.strips import interval_strips
 from astray.report.transcripts import read_table, read_transcripts
 from astray.stats.claims import Decision
 
-SCRIPTS = ("charts.js", "answers.js", "records.js", "tables.js", "page.js")
+SCRIPTS = ("unpack.js", "charts.js", "answers.js", "records.js", "tables.js", "page.js")
 """Scripts of the page, in the order in which they use each other."""
 
 DYNAMICS_SCHEMA: dict[str, pl.DataType] = {
@@ -259,6 +260,7 @@ def _environment() -> Environment:
         "level": wording.level,
         "number": exhibits.number_text,
         "marked": exhibits.marked,
+        "packed": packed,
     }
     environment.filters.update(filters)
     return environment

@@ -4,8 +4,6 @@ Left to others: which records there are (measure/agentic/reader.py) and reading 
 (templates/records.js).
 """
 
-import base64
-import gzip
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from astray.errors import DataFormatError
+from astray.report.packed import packed
 from astray.report.transcripts import read_table
 
 RECORDS_FILE = "conversations.parquet"
@@ -56,8 +55,4 @@ def read_records(folder: Path) -> Records | None:
         ) from error
     if not unpacked:
         return None
-    # No time stamp in the gzip header (mtime=0 below), so that the same records give the same page.
-    text = json.dumps(unpacked, separators=(",", ":"), ensure_ascii=False)
-    return Records(
-        base64.b64encode(gzip.compress(text.encode(), compresslevel=9, mtime=0)).decode("ascii"), len(unpacked)
-    )
+    return Records(packed(unpacked), len(unpacked))

@@ -6,9 +6,6 @@ outcome; the rows keep their number in `answers.parquet`, so that a sampled answ
 Left to others: the table itself (astray.answers) and the filters (templates/answers.js).
 """
 
-import base64
-import gzip
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +15,7 @@ import polars as pl
 
 from astray.answers import ANSWER_SCHEMA, told
 from astray.errors import DataFormatError
+from astray.report.packed import packed
 
 PAGE_LIMIT = 50_000
 """Most answers that one page carries; a browser still filters so many without a pause."""
@@ -114,9 +112,7 @@ def pack(answers: pl.DataFrame, limit: int) -> Transcripts:
         ranks = {value: code for code, value in enumerate(values)}
         columns[name] = {"values": values.to_list(), "codes": [ranks.get(value) for value in chosen[name]]}
     # NaN is no JSON and browsers refuse it; read_table has made it null, so one here is a fault.
-    text = json.dumps(columns, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    packed = base64.b64encode(gzip.compress(text.encode(), compresslevel=9, mtime=0)).decode("ascii")
-    return Transcripts(packed, shown=chosen.height, total=answers.height)
+    return Transcripts(packed(columns), shown=chosen.height, total=answers.height)
 
 
 def stratified_sample(answers: pl.DataFrame, limit: int) -> pl.DataFrame:

@@ -2,12 +2,6 @@
    selection, or one answer, can be linked to. Text enters the page as text only. */
 
 class AnswerTable {
-  static async unpack(base64) {
-    const bytes = Uint8Array.from(atob(base64.trim()), (letter) => letter.charCodeAt(0));
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-    return new AnswerTable(JSON.parse(await new Response(stream).text()));
-  }
-
   constructor(columns) {
     this.columns = columns;
     this.length = columns.row.length;

@@ -96,17 +96,28 @@ async function startAnswers() {
   const data = document.getElementById("answer-data");
   if (!data) return;
   try {
-    new AnswerBrowser(await AnswerTable.unpack(data.textContent)).start();
+    new AnswerBrowser(new AnswerTable(await unpack(data.textContent))).start();
   } catch (error) {
     document.getElementById("answer-count").textContent = `The answers cannot be unpacked here (${error.message}): use a browser of 2023 or later.`;
     throw error;
   }
 }
 
-const charts = new Charts(JSON.parse(document.getElementById("chart-data").textContent));
+async function startCharts() {
+  const data = document.getElementById("chart-data");
+  if (!data) return;
+  try {
+    const charts = new Charts(await unpack(data.textContent));
+    startGroups(charts);
+    startLegend(charts);
+    charts.start();
+  } catch (error) {
+    for (const place of document.querySelectorAll("[data-chart]")) place.textContent = `The figure cannot be unpacked here (${error.message}): use a browser of 2023 or later.`;
+    throw error;
+  }
+}
+
 new Theme(document.getElementById("theme")).start();
-startGroups(charts);
-startLegend(charts);
-charts.start();
+startCharts();
 startAnswers();
 startRecords();

@@ -5,12 +5,6 @@ class RecordReader {
   static FILTERS = ["subject", "scenario", "cell", "monitor", "outcome", "motive", "awareness"];
   static MOST = 200;
 
-  static async unpack(base64) {
-    const bytes = Uint8Array.from(atob(base64.trim()), (letter) => letter.charCodeAt(0));
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-    return new RecordReader(JSON.parse(await new Response(stream).text()));
-  }
-
   constructor(records) {
     this.records = records;
     this.form = document.getElementById("record-filters");
@@ -126,7 +120,7 @@ async function startRecords() {
   const data = document.getElementById("record-data");
   if (!data) return;
   try {
-    (await RecordReader.unpack(data.textContent)).start();
+    new RecordReader(await unpack(data.textContent)).start();
   } catch (error) {
     document.getElementById("record-count").textContent = `The records cannot be unpacked here (${error.message}): use a browser of 2023 or later.`;
     throw error;
