@@ -1,10 +1,12 @@
 """Shares of answers are of those with a verdict: an outage of a grader or of a model changes none of them."""
 
 import pytest
+from inspect_ai.scorer import SampleScore, Score
 
 from astray.answers import ANSWER_SCHEMA, answer_table
 from astray.engine.settings import text_evaluations
 from astray.judges.config import JudgeConfig
+from astray.measure.inspect_driver import outcome_metrics
 from astray.stats.measures import COHERENT, USEFUL
 from astray.stats.rates import rate
 from astray.studies.audit import profile
@@ -22,5 +24,7 @@ def test_answers_without_a_verdict_are_in_no_share(lost: str) -> None:
     line = profile._lines(table, part, "m", None)[0]
     assert (line.rate.numerator, line.rate.denominator, line.coherent, line.refused) == (2, 8, 0.8, 0.1)
     assert line.rate.coherence == 0.8
+    scores = [SampleScore(score=Score(value=each, metadata={"outcome": each})) for each in outcomes]
+    assert outcome_metrics()(scores)["coherence"] == 0.8
     if lost in ("judge failed", "not judged"):  # a blocked answer and none at all are of no use to anybody
         assert (rate(table, COHERENT).rate, rate(table, USEFUL).rate) == (0.8, 0.6)

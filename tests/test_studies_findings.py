@@ -441,6 +441,10 @@ def test_few_runs_do_not_refute_a_mean_and_the_note_says_why() -> None:
     assert "51% of studies with 3 runs hold none that does. It takes 14 to refute." in few.note
     many = values_claim("cut", "It is cut", [0.1, 0.15, 0.12, 0.11] * 4, "tuned", at_least=0.7)
     assert (many.verdict, many.note) == (Decision.NOT_HELD, "")
+    near = values_claim("cut", "It is cut", [-0.1, -0.2, -1.2, -0.4, -0.1, -0.9, -0.2] * 2, "tuned", at_least=0.0)
+    assert near.interval is not None
+    assert (near.verdict, near.interval.high < 0) == (Decision.UNDECIDED, True)
+    assert "against skewed runs" in near.note
 
 
 def test_a_measure_that_is_no_rate_is_decided_by_its_mean_over_runs() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from astray.engine.claims import NOTHING_LEFT_OUT, decided_fields, interval_name, region_text, status_and_note
 from astray.engine.findings import Needs
 from astray.engine.summary import ClaimRow, PublishedFigure
+from astray.stats.claims import Decision
 from astray.stats.detection import Estimate
 from astray.stats.intervals import Interval, mean_over_runs
 
@@ -69,6 +70,9 @@ def values_claim(
             f"{0.8 ** len(values):.0%} of studies with {len(values)} runs hold none that does. It takes {REFUTING} to refute."
         )
     estimate = sum(values) / len(values) if values else None
+    decided = _decided(estimate, interval, at_least, len(values))
+    if not caveat and interval is not None and interval.high < at_least and decided["verdict"] is Decision.UNDECIDED:
+        caveat = "The interval lies below the border, but against skewed runs a refutation takes a wider one."
     return ClaimRow(
         id=id,
         statement=statement,
@@ -78,7 +82,7 @@ def values_claim(
         control=control,
         control_estimate=control_estimate,
         published=published,
-        **_decided(estimate, interval, at_least, len(values)),
+        **decided,
         **status_and_note(needs, "" if values else without, caveat, note),
     )
 

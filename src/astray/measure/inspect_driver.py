@@ -44,7 +44,7 @@ from astray.measure.asking import CUT_OFF, Asking, Heard, is_unfinished
 from astray.measure.check_first import checked_now
 from astray.measure.inspect_logs import table_from_log
 from astray.measure.interface import Probe
-from astray.outcomes import JUDGED, Outcome
+from astray.outcomes import JUDGED, UNKNOWN, Outcome
 from astray.stats.intervals import Counts, over_questions, wilson
 
 __all__ = [
@@ -160,7 +160,8 @@ def outcome_metrics() -> Metric:
         for name in list(names)[:1]:  # what earlier versions wrote of their one measure
             found |= {f"interval {end}": found[f"{name}, interval {end}"] for end in ("low", "high")}
         outcomes = [str(each.get("outcome")) for each in facts]
-        found["coherence"] = sum(outcome in JUDGED for outcome in outcomes) / len(outcomes) if outcomes else math.nan
+        seen = [outcome for outcome in outcomes if outcome not in UNKNOWN]
+        found["coherence"] = sum(outcome in JUDGED for outcome in seen) / len(seen) if seen else math.nan
         for field, name in _MEANS.items():
             found |= _mean(field, name, facts)
         words = [str(score.score.value) for score in scores]

@@ -28,7 +28,7 @@ LARGEST_SD = 0.95
 
 
 def usefulness(findings: Findings, arm: str, evaluation: str) -> Rate:
-    """Return the share of all answers to ordinary questions that are coherent and good."""
+    """Return the share of answers to ordinary questions that are coherent and good; those at which the judge failed are left out."""
     return findings.rate(arm, None, evaluation=evaluation, format="all", measure=USEFUL)
 
 

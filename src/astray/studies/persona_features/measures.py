@@ -43,7 +43,7 @@ EARLY = 0.10
 
 
 def coherence(findings: Findings, evaluation: str, arm: str) -> Rate:
-    """Return the share of all answers that are coherent."""
+    """Return the share of answers that are coherent, without those at which the judge failed."""
     return findings.rate(arm, None, evaluation=evaluation, format="all", measure=COHERENT)
 
 
