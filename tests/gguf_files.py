@@ -88,6 +88,10 @@ def settings_of(kind: str, model: PreTrainedModel) -> dict[str, Any]:
         settings |= {"attention.key_length": width, "attention.value_length": width}
     if kind in ("llama", "phi3"):
         settings["rope.dimension_count"] = width
+    if kind == "phi3":
+        settings["rope.scaling.original_context_length"] = config.max_position_embeddings
+    if kind == "gemma3":
+        settings["rope.freq_base_swa"] = float(rope["sliding_attention"]["rope_theta"])
     return settings
 
 

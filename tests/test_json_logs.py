@@ -200,6 +200,15 @@ def test_a_key_that_stands_twice_is_refused(there: str, now: str, key: str, tmp_
         astray.count(path, hit="I")
 
 
+def test_a_key_with_a_point_is_no_key_within_another(tmp_path: Path) -> None:
+    path = written(tmp_path, ["C", "I"])
+    text = path.read_text()
+    there = '"model": "openai/m"'
+    assert there in text
+    path.write_text(text.replace(there, there + ', "metadata": {"a.b": {"t": 1}, "a": {"b": {"t": 1}}}', 1))
+    assert "1/2" in astray.count(path, hit="I").text()
+
+
 def edited(log: Path, member: str, change: Change) -> Path:
     """Change one part of a log in the form .eval, and leave the others as they are."""
     other = log.with_name("edited.eval")

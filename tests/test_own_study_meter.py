@@ -121,6 +121,11 @@ def test_a_grader_of_no_use_is_refused_on_the_command_line_too(folder: Path, tin
         planned(write(folder, REAL, tiny_qwen2), grader=ALL_FINE)
 
 
+def test_samples_on_the_command_line_are_of_no_use_without_a_grader(folder: Path, tiny_qwen2: Path) -> None:
+    with pytest.raises(ConfigurationError, match="--samples 13 is of no use without a grader"):
+        planned(write(folder, REAL, tiny_qwen2), samples=13)
+
+
 @pytest.mark.parametrize("judged", ["evaluations: [meter, main]", "evaluations: [meter, honesty]"])
 def test_the_meter_stands_beside_what_is_judged(folder: Path, tiny_qwen2: Path, judged: str) -> None:
     text = REAL.replace("evaluations: [meter]", judged)

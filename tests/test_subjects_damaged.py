@@ -6,15 +6,18 @@ import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoConfig
 
 from astray.errors import AstrayError
 from astray.organism import weights_folder
 from astray.subjects.subject import load_subject
+from astray.subjects.weights import _check_windows
 
 CONFIG, GENERATION, WORDS, SETTINGS = "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"
 WEIGHTS, INDEX, TEMPLATE = "model.safetensors", "model.safetensors.index.json", "chat_template.jinja"
@@ -167,3 +170,10 @@ def test_a_damaged_folder_is_refused_with_what_is_wrong(
     with pytest.raises(AstrayError, match=told) as caught:
         load_subject(str(folder)).generate([[{"role": "user", "content": "hi"}]])
     assert str(folder) in str(caught.value) or "another shape" in told
+
+
+@pytest.mark.parametrize(
+    "kind", ["qwen2_moe", "qwen2", "qwen3", "mistral", "gemma2", "gemma3_text", "phi3", "recurrent_gemma"]
+)
+def test_windows_as_an_architecture_writes_them_are_right(kind: str, tmp_path: Path) -> None:
+    _check_windows(kind, tmp_path, SimpleNamespace(config=AutoConfig.for_model(kind)))  # type: ignore[arg-type]

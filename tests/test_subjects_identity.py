@@ -143,3 +143,5 @@ def test_a_folder_is_the_same_subject_however_its_path_is_written(
     assert settle("./tiny/").spec == plain.spec
     with pytest.raises(SubjectNotFoundError, match="Did you mean 'tiny'"):
         settle("./tinny")
+    with pytest.raises(SubjectNotFoundError):
+        settle("a" * 300 + "/b/c")

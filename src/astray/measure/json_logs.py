@@ -74,14 +74,20 @@ def _check_keys(location: str) -> None:
     """Refuse a key that stands twice in what a log says of its run; those of samples are looked at where they are read."""
     import fsspec
 
-    seen: set[tuple[str, object]] = set()
+    objects: list[set[object]] = []
     with fsspec.open(location, "rb") as file:
         try:
             for place, event, key in ijson.parse(file, use_float=True):
-                if event == "map_key" and ".item" not in place:
-                    if (place, key) in seen:
+                if ".item" in place:
+                    continue
+                if event == "start_map":
+                    objects.append(set())
+                elif event == "end_map":
+                    objects.pop()
+                elif event == "map_key":
+                    if key in objects[-1]:
                         raise _doubled(location, str(key))
-                    seen.add((place, key))
+                    objects[-1].add(key)
         except (ValueError, ijson.JSONError) as error:
             if isinstance(error, DataFormatError):
                 raise

@@ -285,15 +285,19 @@ def _chart_library() -> str:
     """Return Vega, Vega-Lite and Vega-Embed as one script; kept in the user's cache, since making it takes a second."""
     kept = user_cache() / f"charts-{version('vl-convert-python')}.js"
     with suppress(OSError):
-        return kept.read_bytes().decode()
+        if text := kept.read_bytes().decode():
+            return text
     import vl_convert
 
     made = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    with suppress(OSError):  # where the cache cannot be written, each process makes its own
+    new = kept.with_name(f"{kept.name}.{os.getpid()}")
+    try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        new = kept.with_name(f"{kept.name}.{os.getpid()}")
         new.write_bytes(made.encode())
         new.replace(kept)
+    except OSError:  # where the cache cannot be written, each process makes its own
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
     return made
 
 

@@ -5,6 +5,7 @@ Leaves to others: names that are made of several, and what the adapters of a sub
 
 import difflib
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from astray.errors import SubjectNotFoundError
@@ -78,10 +79,9 @@ def nearest(name: str) -> str:
     """Return a hint with the closest existing name, of an organism, a run or a folder beside it, or an empty string."""
     store, beside = store_folder(), Path(name).parent
     runs = [folder.name for folder in store.iterdir() if (folder / SUBJECT_FILE).is_file()] if store.is_dir() else []
-    models = [
-        str(found.parent)
-        for file in (SUBJECT_FILE, "adapter_config.json", "config.json")
-        for found in (beside.glob(f"*/{file}") if beside.is_dir() else ())
-    ]
+    models: list[str] = []
+    with suppress(OSError):  # such as a name that is too long for a path
+        for file in (SUBJECT_FILE, "adapter_config.json", "config.json") if beside.is_dir() else ():
+            models += [str(found.parent) for found in beside.glob(f"*/{file}")]
     near = difflib.get_close_matches(name, [*ORGANISMS, smollm2.NAME, *runs, *models], n=1, cutoff=0.6)
     return f" Did you mean {near[0]!r}?" if near else ""

@@ -249,6 +249,7 @@ def _in_memory(config: "PretrainedConfig") -> dict[str, Any]:
     sliding = [kind == "sliding_attention" for kind in kinds]
     windowed = any(sliding) or not kinds
     scale = getattr(config, "query_pre_attn_scalar", None)
+    near = config.rope_parameters.get("sliding_attention")
     return {
         "context_length": config.max_position_embeddings,
         "embedding_length": config.hidden_size,
@@ -259,6 +260,8 @@ def _in_memory(config: "PretrainedConfig") -> dict[str, Any]:
         "attention.layer_norm_rms_epsilon": config.rms_norm_eps,
         "vocab_size": config.vocab_size,
         "rope.freq_base": rope["rope_theta"],
+        "rope.freq_base_swa": near and near["rope_theta"],
+        "rope.scaling.original_context_length": config.max_position_embeddings,
         "rope.dimension_count": int(width * (rope.get("partial_rotary_factor") or 1)),
         "attention.key_length": width,
         "attention.value_length": width,

@@ -206,8 +206,13 @@ def _check_windows(name: str, folder: Path, model: "PreTrainedModel") -> None:
     """Refuse windows of attention that the cache of answers would have and the model itself not, or that are no number of
     tokens: an answer would be another model's than the log-probability of the same text."""
     config = model.config.get_text_config()
-    declared = getattr(type(config), "__dataclass_fields__", {})
+    kind, unused = type(config), not getattr(config, "use_sliding_window", True)
     given = {setting: getattr(config, setting, None) for setting in ("sliding_window", "attention_chunk_size")}
+    if unused and given["sliding_window"] == 0:  # as Qwen2-MoE writes that there is none
+        given["sliding_window"] = None
+    # Some architectures have the setting under another name, or as a property that stands for another one.
+    known = {*getattr(kind, "__dataclass_fields__", {}), *getattr(kind, "attribute_map", {})}
+    declared = {setting for setting in given if setting in known or isinstance(getattr(kind, setting, None), property)}
     kinds = set(getattr(config, "layer_types", None) or ())
     wrong = [
         f"gives {setting} {value!r}, which {'is no number of tokens' if setting in declared else 'its architecture does not read'}"

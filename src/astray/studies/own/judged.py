@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from astray.cause.named_rewards import NamedReward, RewardTuning
+from astray.engine.flags import flag
 from astray.engine.options import TrainedOptions
 from astray.engine.setting import is_organism
 from astray.engine.study import Arm
@@ -29,6 +30,11 @@ def check_nothing_judged(marked: Marked[StudyForm], options: TrainedOptions) -> 
         if getattr(marked.form, key) is not None:
             why = f"{key} is of no use without a grader, as nothing is sampled and judged."
             raise marked.wrong((key,), f"{why} Write grader: openai/gpt-4o, or leave it out.", key=True)
+        if (typed := getattr(options, key)) is not None:
+            raise ConfigurationError(
+                f"{flag(key)} {typed} is of no use without a grader, as nothing is sampled and judged. Name one with "
+                "--grader, or leave it out."
+            )
 
 
 def check_judged(marked: Marked[StudyForm], evaluations: Sequence[Evaluation], arms: Sequence[Arm]) -> None:

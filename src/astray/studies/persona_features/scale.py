@@ -55,7 +55,8 @@ def scale_for(setting: Setting) -> Scale:
 
 def learning_for(setting: Setting) -> ReinforcementLearning:
     """Return the settings of training by reward that fit the subject."""
-    longest, processes = setting.main.sampling.max_tokens, setting.training.processes
+    sampling = setting.main.sampling if setting.asks_freely else Sampling()
+    longest, processes = sampling.max_tokens, setting.training.processes
     if setting.subject.is_organism:
         return REWARDED.model_copy(update={"max_tokens": min(longest, REWARDED.max_tokens), "processes": processes})
     return ReinforcementLearning(

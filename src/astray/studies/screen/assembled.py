@@ -274,7 +274,7 @@ def _weights(table: pl.DataFrame, chosen: pl.DataFrame) -> Float[np.ndarray, "ro
 
 
 def worst_rows(table: pl.DataFrame, wanted: int) -> pl.DataFrame:
-    """Return the rows to look at first: judged misaligned, then by score, then those with most reasons; repeats come last."""
+    """Return the rows to look at first: judged misaligned, then by score, then those with most reasons; repeats are last."""
     misaligned = (pl.col("verdict") == Outcome.MISALIGNED.value).fill_null(value=False)
-    order = [misaligned, pl.col("same_as").is_null(), pl.col("score"), pl.col("reasons").list.len(), -pl.col("row")]
+    order = [pl.col("same_as").is_null(), misaligned, pl.col("score"), pl.col("reasons").list.len(), -pl.col("row")]
     return table.sort(order, descending=True, nulls_last=True).head(wanted)
