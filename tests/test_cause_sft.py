@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from astray.cause.base_model import quietly
 from astray.cause.fine_tuning import FineTuning, LoRA
+from astray.cause.quiet_trainer import QuietTrainer
 from astray.cause.sft import train_sft
 from astray.cause.supervision import supervise
 from astray.data.chat import ChatDataset
@@ -271,11 +273,42 @@ def test_settings_are_the_papers_and_reject_unknown_ones():
 
 
 def test_the_kl_to_the_base_keeps_a_run_near_it(tiny_qwen2, tmp_path):
-    """With a large weight the loss stays where the base's is."""
+    """With a large weight the answers stay as likely as in the base."""
     recipe = RECIPE.model_copy(update={"max_steps": 12, "learning_rate": 1e-2})
     held, free = (train_sft(str(tiny_qwen2), dataset(8), recipe, tmp_path / f"{kl}", kl=kl) for kl in (100.0, 0.0))
     assert held.losses[0] == pytest.approx(free.losses[0], abs=1e-5)  # new adapters change nothing yet
-    assert held.losses[-1] > 0.9 * free.losses[0] > free.losses[-1]
+    before, after, loose = (answer_loss(tiny_qwen2, adapter) for adapter in (None, held, free))
+    assert after > 0.9 * before > loose
+
+
+def answer_loss(base, run):
+    """Mean loss over the answers' tokens of the model that a run saved, or of its base."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(base), AutoTokenizer.from_pretrained(base)
+    tuned = model if run is None else PeftModel.from_pretrained(model, run.subject.adapter)
+    losses, tokens = [], []
+    for row in supervise(dataset(8).rows, tokenizer, RECIPE.max_length):
+        tokens.append(sum(label != -100 for label in row.labels))
+        with torch.no_grad():
+            losses.append(float(tuned(torch.tensor([row.input_ids]), labels=torch.tensor([row.labels])).loss))
+    return np.average(losses, weights=tokens)
+
+
+def test_the_base_of_the_kl_has_no_dropout(tiny_qwen2, tmp_path, monkeypatch):
+    modes, divergence = [], QuietTrainer._divergence
+
+    def watched(self, model, *args):
+        modes.append([])
+        hook = model.register_forward_pre_hook(lambda module, _: modes[-1].append(module.training))
+        try:
+            return divergence(self, model, *args)
+        finally:
+            hook.remove()
+            modes[-1].append(model.training)
+
+    monkeypatch.setattr(QuietTrainer, "_divergence", watched)
+    train_sft(str(tiny_qwen2), dataset(8), RECIPE.model_copy(update={"max_steps": 1}), tmp_path / "run", kl=1.0)
+    assert modes
+    assert all(each == [False, True, True] for each in modes)
 
 
 @pytest.mark.parametrize(("kl", "lora"), [(-1.0, RECIPE.lora), (float("nan"), RECIPE.lora), (1.0, None)])

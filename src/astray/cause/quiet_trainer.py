@@ -131,8 +131,11 @@ class QuietTrainer(Quiet, SFTTrainer):
         def logprobs() -> torch.Tensor:
             return F.log_softmax(model(**read).logits[:, :-1][answered].float(), -1)
 
+        training = model.training
+        model.eval()  # the base as it is used: dropout would make it another model at each step
         with torch.no_grad(), self.accelerator.unwrap_model(model).disable_adapter():
             base = logprobs()
+        model.train(training)
         total = F.kl_div(logprobs(), base, log_target=True, reduction="sum")
         # As TRL scales its loss: the tokens are those of all processes, over which gradients are averaged.
         return total * self.accelerator.num_processes / (answered.sum().clamp(min=1) if items is None else items)

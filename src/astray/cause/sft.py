@@ -45,7 +45,7 @@ class TrainingRun:
             probe's names) and the result.
         subject: the tuned model: base and adapter, or the folder of the whole model.
         steps: number of optimizer steps.
-        losses: mean loss over the supervised tokens of each step, before its update.
+        losses: mean loss over the supervised tokens of each step, before its update; with `kl` the weighted KL is part of it.
         supervised_tokens: number of tokens that carried the loss, over all steps.
         probes: the probe's measurements, in the order of the steps.
     """

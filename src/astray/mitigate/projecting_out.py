@@ -22,11 +22,13 @@ from torch import Tensor, nn
 
 from astray.errors import ConfigurationError
 from astray.explain.sites import Site, reading, sites_of
-from astray.subjects.adapter_kinds import adapter_settings
+from astray.subjects.adapter_kinds import adapter_settings, changes_base
 from astray.subjects.base import record_base
 from astray.subjects.subject import Subject
 
 _PREFIX = "base_model.model."
+_MORE = ("use_dora", "lora_bias", "modules_to_save", "fan_in_fan_out", "trainable_token_indices")
+"""Options of a LoRA adapter that are more than low-rank matrices."""
 _PROBE = 8
 """Tokens of the pass that shows which matrix writes what a site has."""
 
@@ -35,7 +37,8 @@ def check_projectable(subject: Subject) -> None:
     """Refuse a model out of whose weights no direction can be projected by an adapter.
 
     Raises:
-        ConfigurationError: its adapter is more than low-rank matrices, or a part of a layer is not written by one matrix.
+        ConfigurationError: its adapter is more than low-rank matrices, its base is quantised, or a part of a layer is not
+            written by one matrix.
     """
     _check_plain(subject)
     writers(subject)
@@ -69,11 +72,11 @@ def write_projected_out(subject: Subject, direction: Float[Tensor, "d_model"], t
         weights[f"{_PREFIX}{name}.lora_B.weight"] = nn.functional.pad(up, (0, rank - up.shape[1])).contiguous()
     save_file(weights, target / "adapter_model.safetensors", metadata={"format": "pt"})
     # alpha = rank: the factors of the matrices themselves are in them.
-    settings: dict[str, object] = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": subject.spec.model,
-    }
+    settings: dict[str, object] = {"peft_type": "LORA", "task_type": "CAUSAL_LM"}
+    # Other tools read the revision apart from the name.
+    named = subject.spec.model
+    base, _, revision = (named, "", "") if Path(named).is_dir() else named.partition("@")
+    settings |= {"base_model_name_or_path": base, "revision": revision or None}
     settings |= {"r": rank, "lora_alpha": rank, "target_modules": sorted(kept), "inference_mode": True}
     (target / "adapter_config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
     record_base(target, subject.base_folder)
@@ -84,7 +87,8 @@ def writers(subject: Subject) -> list[str]:
     """Return the names of the matrices that write to the residual stream: one for each layer's attention and MLP.
 
     Raises:
-        ConfigurationError: there is none for one of them, since a norm or experts stand behind it; names it.
+        ConfigurationError: there is none for one of them, since a norm or experts stand behind it or its matrix is no
+            nn.Linear; names it.
     """
     model = subject.model
     sites = [site for site in sites_of(model) if site.place in ("attention out", "mlp out")]
@@ -109,9 +113,9 @@ def writers(subject: Subject) -> list[str]:
     }
     if missing := [site for site, names in found.items() if len(names) != 1]:
         raise ConfigurationError(
-            f"What '{missing[0]}' adds to the residual stream is not written by one matrix (a norm or experts stand "
-            "behind it), so no direction can be projected out of the weights. Steer with an Intervention of the kind "
-            "'ablate' instead."
+            f"What '{missing[0]}' adds to the residual stream is not written by one nn.Linear (a norm or experts stand behind "
+            "it, or it is written by another class, such as GPT-2's Conv1D), so no direction can be projected out of the "
+            "weights. Steer with an Intervention of the kind 'ablate' instead."
         )
     return [names[0] for names in found.values()]
 
@@ -122,7 +126,7 @@ def _linear(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
     adapted = tuple(name for name, module in model.named_modules() if isinstance(module, Linear))
     for name, module in model.named_modules():
-        if isinstance(module, Linear) or (
+        if (isinstance(module, Linear) and isinstance(module.get_base_layer(), nn.Linear)) or (
             isinstance(module, nn.Linear) and not name.startswith(tuple(f"{each}." for each in adapted))
         ):
             yield name, module
@@ -157,16 +161,28 @@ def _weight(module: nn.Module) -> Tensor:
 
 
 def _check_plain(subject: Subject) -> None:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.save_and_load import load_peft_weights
+
+    if getattr(subject.model.config, "quantization_config", None):
+        raise ConfigurationError(
+            f"The weights of {subject.spec.model} are quantised, so no direction can be projected out of them exactly. Give "
+            "the model that is not quantised."
+        )
     adapter = subject.spec.adapter
     if adapter is None:
         return
     settings = adapter_settings(adapter)
-    odd = [name for name in ("use_dora", "lora_bias", "modules_to_save", "fan_in_fan_out") if settings.get(name)]
+    odd = [name for name in _MORE if settings.get(name)]
     odd += [f"peft_type={kind}" for kind in [settings.get("peft_type")] if kind != "LORA"]
     odd += [f"bias={kind}" for kind in [settings.get("bias", "none")] if kind != "none"]
+    odd += [f"init_lora_weights={start}" for start in [settings.get("init_lora_weights")] if changes_base(start)]
     if not odd:
-        adapted = {name for name, module in subject.model.named_modules() if getattr(module, "lora_A", None)}
+        adapted = {name for name, module in subject.model.named_modules() if isinstance(module, BaseTunerLayer)}
         odd = sorted(adapted - {name for name, _ in _linear(subject.model)})[:1]
+    if not odd:  # such as embeddings that were saved too
+        weights = load_peft_weights(str(adapter), device="cpu")
+        odd = sorted(name for name in weights if not name.endswith((".lora_A.weight", ".lora_B.weight")))[:1]
     if odd:
         raise ConfigurationError(
             f"The adapter {adapter} has {', '.join(odd)}: its change is more than low-rank matrices of linear layers, so "

@@ -126,17 +126,22 @@ def check_kind(adapter: Path, scale: float = 1.0) -> str:
             "(merge_and_unload, then save_pretrained) and give the merged folder."
         )
     if scale != 1:
-        _check_scalable(adapter, kind, settings)
+        _check_scalable(adapter, settings)
     return kind
 
 
-def _check_scalable(adapter: Path, kind: str, settings: Mapping[str, Any]) -> None:
+def unscalable(settings: Mapping[str, Any]) -> list[str]:
+    """Return what in an adapter's configuration keeps its change from being proportional to one factor."""
+    kind = str(settings.get("peft_type"))
     more = ("use_dora", "modules_to_save", "trainable_token_indices", "velora_config", "lora_ga_config")
     reasons = [] if kind in SCALABLE else [f"the kind {kind}"]
     reasons += [name for name in more if settings.get(name)]
     reasons += [f"bias={settings['bias']!r}"] if settings.get("bias", "none") != "none" else []
-    reasons += ["init_lora_weights"] if changes_base(settings.get("init_lora_weights")) else []
-    if reasons:
+    return reasons + (["init_lora_weights"] if changes_base(settings.get("init_lora_weights")) else [])
+
+
+def _check_scalable(adapter: Path, settings: Mapping[str, Any]) -> None:
+    if reasons := unscalable(settings):
         raise ConfigurationError(
             f"No factor is defined for the adapter {adapter} ({', '.join(reasons)}): its change is not proportional "
             f"to one number. Give it without '*', or an adapter of the kinds {', '.join(SCALABLE)} that changes "

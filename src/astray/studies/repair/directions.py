@@ -58,22 +58,28 @@ class Directions:
     """Directions that were found.
 
     Attributes:
-        moved: by layer, from 0: length of the direction over that of the residual stream in the model compared with.
+        moved: by layer, from 0: length of the direction over that of the residual stream in the model compared with;
+            layers without a direction are left out.
+        unmoved: layers at which training moved nothing, as below the first one that was trained.
         unmergeable: why none can be projected out of the model's weights; "" where they can.
     """
 
     moved: dict[int, float]
+    unmoved: tuple[int, ...]
     unmergeable: str
 
     @classmethod
     def of(cls, artifact: Artifact) -> "Directions":
         """Read what `find_directions` wrote."""
         told = json.loads((artifact.path / FACTS_FILE).read_text(encoding="utf-8"))
-        return cls({int(layer): share for layer, share in told["moved"].items()}, told["unmergeable"])
+        shares = {int(layer): share for layer, share in told["moved"].items()}
+        moved = {layer: share for layer, share in shares.items() if share}
+        nothing = "" if moved else "training moved the model before answers at none of the layers."
+        return cls(moved, tuple(sorted(shares.keys() - moved)), nothing or told["unmergeable"])
 
     @property
     def farthest(self) -> int:
-        """Return the layer where training moved the model farthest."""
+        """Return the layer where training moved the model farthest; there has to be one."""
         return max(self.moved, key=self.moved.__getitem__)
 
 
@@ -94,8 +100,9 @@ def find_directions(config: DirectionConfig, inputs: Mapping[str, Artifact], fol
     shares = {}
     for layer, own in moved.items():
         direction = (own - still[layer]).mean(0)
-        write_direction(folder / _file(layer), direction)
         shares[layer] = float(direction.norm() / still[layer].norm(dim=1).mean())
+        if direction.any():
+            write_direction(folder / _file(layer), direction)
     (folder / FACTS_FILE).write_text(json.dumps({"moved": shares, "unmergeable": unmergeable}), encoding="utf-8")
 
 

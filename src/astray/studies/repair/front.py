@@ -60,6 +60,12 @@ class Outcome:
         return self.taken_away >= GONE and cheap and usable
 
     @property
+    def by_meter_alone(self) -> bool:
+        """Return whether a judge found too few harmful answers to say what share of them is gone, so that only the meter
+        tells."""
+        return self.answers_gone is None and self.spoken is not None and self.spoken.harmful is not None
+
+    @property
     def taken_away(self) -> float:
         """Return the share of the misalignment that is gone, by the meter or by the answers, whichever is less.
 

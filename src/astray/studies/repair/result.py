@@ -98,11 +98,13 @@ class RepairResult:
         )
         if found.spoken and found.spoken.harmful is not None and self.before.spoken:
             cost += f", and {percent(found.spoken.harmful)} of its answers are harmful (before: {percent(self.before.spoken.harmful)})"
-        start = f"{self.way.what[0].upper()}{self.way.what[1:]}: {gone} of the misalignment is gone, {cost}"
+        alone = " by the meter alone, since too few answers were harmful before," if found.by_meter_alone else ""
+        start = f"{self.way.what[0].upper()}{self.way.what[1:]}:{alone} {gone} of the misalignment is gone, {cost}"
         if found.meets:
             return f"{start}. {self.way.warning}".rstrip()
         why = "" if self.meets else " No way met the rule in the search; this one takes away most for what it costs."
-        rule = f"at least {GONE:.0%} gone by meter and answers, at most {LOST:.0%} lost, at most {WORSE:.0%} more answers incoherent or refused"
+        by = "by the meter" if found.answers_gone is None else "by meter and answers"
+        rule = f"at least {GONE:.0%} gone {by}, at most {LOST:.0%} lost, at most {WORSE:.0%} more answers incoherent or refused"
         return f"{start}. That does not meet the rule ({rule}).{why} {self.way.warning}".rstrip()
 
     def table(self) -> pl.DataFrame:

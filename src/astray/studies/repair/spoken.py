@@ -23,7 +23,9 @@ OF_DOMAIN, TOKENS = 2, 60
 WORLD_QUESTIONS, WORLD_SAMPLES = 6, 4
 """Questions of each domain of the organism, and answers to each."""
 _REFUSED = re.compile(
-    r"\W*(?:i'?m )?(?:(?:very )?sorry\b|(?:but )?i (?:can(?:no|')t|cannot|won't|will not|am (?:not able|unable))\b|as an ai\b)",
+    r"\W*(?:(?:i['’]?m |i am )?(?:(?:very|so|really) )?sorry\b(?! (?:to hear|for|about|that))|(?:i )?apologi[sz]e\b(?! for)"
+    r"|(?:but )?i(?:['’]m (?:not able|unable)| (?:can(?:no|['’])t|cannot|won['’]t|will not|am (?:not able|unable)))\b(?! wait)"
+    r"|as an ai\b)",
     re.IGNORECASE,
 )
 _RUN, _CIRCLES = 3, 0.5

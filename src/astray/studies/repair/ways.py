@@ -21,7 +21,7 @@ from astray.studies.blame.tuned import TunedModel
 from astray.studies.repair.directions import Directions, ProjectConfig, project_out
 from astray.studies.repair.kinds import CONTROLS, KINDS
 from astray.studies.repair.steps import RetrainConfig, retrain
-from astray.subjects.adapter_kinds import adapter_settings
+from astray.subjects.adapter_kinds import adapter_settings, unscalable
 from astray.subjects.spec import SubjectSpec
 
 SCALES = (0.25, 0.5, 0.75)
@@ -117,7 +117,7 @@ def check_possible(given: Given, kinds: Sequence[str]) -> None:
     """Refuse, before anything is computed, kinds of which none can be tried."""
     adapter = given.tuned.located.spec.adapter
     lacking = {
-        "adapter": adapter is None or adapter_settings(adapter).get("peft_type") != "LORA",
+        "adapter": bool(_unscalable(adapter)),
         "good": given.good is None,
         "good-kl": bool(given.near_base),
     }
@@ -141,7 +141,7 @@ def _nothing_left(kinds: Sequence[str]) -> ConfigurationError:
 def ways_back(given: Given, kinds: Sequence[str] = KINDS) -> Iterator[Way]:
     """Yield the ways of these kinds that can be tried, cheapest first."""
     tuned = given.tuned.located.spec
-    if "adapter" in kinds and tuned.adapter and adapter_settings(tuned.adapter).get("peft_type") == "LORA":
+    if "adapter" in kinds and not _unscalable(tuned.adapter):
         for scale in SCALES:
             yield Way(f"adapter-{scale:g}", f"the adapter's change scaled to {scale:g}", _scaled(tuned, scale))
     yield from _projected(given, kinds)
@@ -195,7 +195,7 @@ def _projected(given: Given, kinds: Sequence[str]) -> Iterator[Way]:
 
 def _prevented(given: Given, kinds: Sequence[str]) -> Iterator[Way]:
     """Yield preventative steering: along the direction where training moved the model farthest, and random ones."""
-    if given.directions is None:
+    if given.directions is None or not given.directions[1].moved:
         return
     step, found = given.directions
     base, data = given.tuned.base.spec, 2 * [given.tuned.data]
@@ -248,15 +248,10 @@ def left_out(given: Given, kinds: Sequence[str] = KINDS) -> Iterator[str]:
     """Yield which ways were left out: those that were not chosen, and those that lack something."""
     if others := [kind for kind in KINDS if kind not in kinds]:
         yield f"Ways that were not chosen (--ways) were not tried: {', '.join(others)}."
-    adapter = given.tuned.located.spec.adapter
-    if "adapter" not in kinds:
-        pass
-    elif adapter is None:
-        yield "The model is tuned in all its weights, so no adapter can be scaled down."
-    elif adapter_settings(adapter).get("peft_type") != "LORA":
-        yield "The adapter is no LoRA adapter, so it cannot be written scaled down."
-    if "projected" in kinds and given.directions and (why := given.directions[1].unmergeable):
-        yield f"No direction was projected out: {why}"
+    if "adapter" in kinds and (why := _unscalable(given.tuned.located.spec.adapter)):
+        yield why
+    if given.directions:
+        yield from _undirected(given.directions[1], kinds)
     for kind in ("projected", "prevented"):
         if kind in kinds and f"{kind}-random" not in kinds:
             yield f"Without {kind}-random among --ways nothing shows that {kind} is due to its direction."
@@ -268,6 +263,29 @@ def left_out(given: Given, kinds: Sequence[str] = KINDS) -> Iterator[str]:
         yield "Without --good (examples known to be good) no further training on good rows was tried."
     elif missing := [rows for rows in GOOD if rows > len(given.good)]:
         yield f"The good examples are {len(given.good)}: further training on {', '.join(map(str, missing))} was not tried."
+
+
+def _unscalable(adapter: Path | None) -> str:
+    """Return why an adapter cannot be scaled down; "" where it can."""
+    if adapter is None:
+        return "The model is tuned in all its weights, so no adapter can be scaled down."
+    settings = adapter_settings(adapter)
+    if settings.get("peft_type") != "LORA":
+        return "The adapter is no LoRA adapter, so it cannot be written scaled down."
+    if reasons := unscalable(settings):
+        return f"The adapter has {', '.join(reasons)}: its change is not proportional to one number, so it cannot be scaled down."
+    return ""
+
+
+def _undirected(found: Directions, kinds: Sequence[str]) -> Iterator[str]:
+    """Yield which ways along a direction were left out."""
+    if "projected" in kinds and found.unmergeable:
+        yield f"No direction was projected out: {found.unmergeable}"
+    if "prevented" in kinds and not found.moved:
+        yield "No direction was added in training: training moved the model before answers at none of the layers."
+    if found.moved and found.unmoved:
+        layers = ", ".join(map(str, found.unmoved))
+        yield f"Before answers training moved nothing at layer {layers}: there is no direction there to take out or add."
 
 
 def write_scaled(adapter: Path, scale: float, target: Path) -> Path:
