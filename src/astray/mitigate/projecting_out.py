@@ -10,10 +10,10 @@ Source: Arditi et al. 2024 (arXiv 2406.11717), directional ablation as weight or
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -161,30 +161,41 @@ def _weight(module: nn.Module) -> Tensor:
 
 
 def _check_plain(subject: Subject) -> None:
-    from peft.tuners.tuners_utils import BaseTunerLayer
-    from peft.utils.save_and_load import load_peft_weights
-
-    if getattr(subject.model.config, "quantization_config", None):
+    adapter = subject.spec.adapter
+    odd = [] if adapter is None else _odd_settings(adapter_settings(adapter))
+    if not odd and getattr(subject.model.config, "quantization_config", None):
         raise ConfigurationError(
             f"The weights of {subject.spec.model} are quantised, so no direction can be projected out of them exactly. Give "
             "the model that is not quantised."
         )
-    adapter = subject.spec.adapter
-    if adapter is None:
-        return
-    settings = adapter_settings(adapter)
-    odd = [name for name in _MORE if settings.get(name)]
-    odd += [f"peft_type={kind}" for kind in [settings.get("peft_type")] if kind != "LORA"]
-    odd += [f"bias={kind}" for kind in [settings.get("bias", "none")] if kind != "none"]
-    odd += [f"init_lora_weights={start}" for start in [settings.get("init_lora_weights")] if changes_base(start)]
-    if not odd:
-        adapted = {name for name, module in subject.model.named_modules() if isinstance(module, BaseTunerLayer)}
-        odd = sorted(adapted - {name for name, _ in _linear(subject.model)})[:1]
-    if not odd:  # such as embeddings that were saved too
-        weights = load_peft_weights(str(adapter), device="cpu")
-        odd = sorted(name for name in weights if not name.endswith((".lora_A.weight", ".lora_B.weight")))[:1]
+    if not odd and adapter is not None:
+        odd = _odd_parts(subject.model, adapter)
     if odd:
         raise ConfigurationError(
             f"The adapter {adapter} has {', '.join(odd)}: its change is more than low-rank matrices of linear layers, so "
             "no direction can be projected out of it by an adapter. Merge it with PEFT and give the merged folder."
         )
+
+
+def _odd_settings(settings: Mapping[str, Any]) -> list[str]:
+    """Return what in an adapter's configuration makes it more than low-rank matrices."""
+    odd = [name for name in _MORE if settings.get(name)]
+    odd += [f"peft_type={kind}" for kind in [settings.get("peft_type")] if kind != "LORA"]
+    odd += [f"bias={kind}" for kind in [settings.get("bias", "none")] if kind != "none"]
+    return odd + [f"init_lora_weights={start}" for start in [settings.get("init_lora_weights")] if changes_base(start)]
+
+
+def _odd_parts(model: nn.Module, adapter: Path) -> list[str]:
+    """Return a module that is adapted and no linear layer, else a weight of the file that is of no low-rank matrix, such as
+    embeddings that were saved too."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.save_and_load import load_peft_weights
+
+    adapted = {name for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)}
+    odd = sorted(adapted - {name for name, _ in _linear(model)})
+    odd += sorted(
+        name
+        for name in load_peft_weights(str(adapter), device="cpu")
+        if not name.endswith((".lora_A.weight", ".lora_B.weight"))
+    )
+    return odd[:1]
