@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import combinations
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from astray.mitigate.projecting_out import check_projectable, write_projected_ou
 from astray.outcomes import Outcome as Outcomes
 from astray.studies.repair.front import Outcome, chosen, halves
 from astray.studies.repair.repairing import _meter_alone
-from astray.studies.repair.result import RepairResult, Tried
+from astray.studies.repair.result import LABEL, RepairResult, Tried, _free_place
 from astray.studies.repair.spoken import Spoken, by_rule
 from astray.subjects.intervene import blocks_of
 from astray.subjects.subject import load_subject
@@ -311,3 +312,12 @@ def test_an_adapter_that_is_more_than_low_rank_matrices_is_named(given, tmp_path
     (adapter / "adapter_config.json").write_text(json.dumps(settings | {option: ["lm_head"]}))
     with pytest.raises(ConfigurationError, match=f"has {option}: its change is more than low-rank"):
         check_projectable(subject)
+
+
+@pytest.mark.parametrize("heights", [[100.0] * 6, [0.0] * 6, [50.0, 51.0, 52.0, 49.0, 50.0, 100.0], [3.0, 1.0, 97.0]])
+def test_labels_of_a_figure_lie_within_it_and_not_on_one_another(heights: list[float]) -> None:
+    taken: list[float] = []
+    for height in heights:
+        taken.append(_free_place(height, taken))
+    assert all(0 <= each <= 100 for each in taken)
+    assert all(abs(one - other) >= LABEL - 1e-6 for one, other in combinations(taken, 2))

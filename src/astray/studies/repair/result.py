@@ -1,6 +1,7 @@
 """Result of a repair as an object, text, JSON and page."""
 
 import textwrap
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from astray.stats.nulls import Null
 from astray.studies.repair.front import GONE, LOST, WORSE, Outcome
 
 PAGE, JSON, CARD = "repair.html", "repair.json", "README.md"
-LABEL = 5.0
-"""Height of a label in the figure, in hundredths of it."""
+LABEL, LETTER = 5.0, 1.7
+"""Height of a label in the figure, in hundredths of its height, and width of a letter, in hundredths of its width."""
 
 
 @dataclass(frozen=True)
@@ -257,15 +258,25 @@ def _object(outcome: Outcome) -> dict[str, object]:
 def _points(result: RepairResult) -> list[dict[str, object]]:
     """Return the places of the ways on the front, from 0 to 100: cost to the right, what is gone upwards.
 
-    Labels stand beside their point, moved down where they would lie on one another.
+    Labels stand beside their point, moved up or down where they would lie on one another.
     """
     costs = [-each.report.task for each in result.tried]
     low, high = min(costs), max(costs)
     span = (high - low) or 1.0
     points: list[dict[str, object]] = []
-    last = -LABEL
+    labels: list[tuple[float, float, float]] = []
     for cost, each in sorted(zip(costs, result.tried, strict=True), key=lambda pair: -pair[1].report.gone):
-        height = 100 * (1 - min(1.0, max(0.0, each.report.gone)))
-        last = max(height, last + LABEL)
-        points.append({"x": 100 * (cost - low) / span, "y": height, "label": last, "way": each})
+        across, height = 100 * (cost - low) / span, 100 * (1 - min(1.0, max(0.0, each.report.gone)))
+        end = across + LETTER * len(each.name)
+        beside = [place for left, place, right in labels if left < end and across < right]
+        label = _free_place(height, beside)
+        labels.append((across, label, end))
+        points.append({"x": across, "y": height, "label": label, "way": each})
     return points
+
+
+def _free_place(height: float, taken: Sequence[float]) -> float:
+    """Return the place nearest to a height, from 0 to 100, that is a label's height away from those taken."""
+    places = [height, *(each + sign * LABEL for each in taken for sign in (1, -1))]
+    free = [each for each in places if 0 <= each <= 100 and all(abs(each - other) >= LABEL - 1e-9 for other in taken)]
+    return min(free, key=lambda each: abs(each - height), default=height)
