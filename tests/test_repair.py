@@ -63,7 +63,7 @@ def repaired(given, tmp_path_factory):
     words += ["--out", str(out), "--json"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["astray", *words])
-        patch.setattr("astray.studies.repair.ways.DRAWS", 2)
+        patch.setattr("astray.studies.repair.ways.DRAWS", 3)
         with pytest.raises(SystemExit) as stopped:
             main()
     assert stopped.value.code == 0
@@ -83,9 +83,11 @@ def test_every_way_is_measured_on_both_halves_and_the_best_one_is_written(repair
     controls = ["projected-random", "without-random", "inoculated-unrelated", "prevented-random"]
     assert [name for name, way in ways.items() if way["control"]] == controls
     assert [name for name, way in ways.items() if way["random"]] == [*layers, "prevented"]
-    assert all(len(ways[name]["random"]) == 2 for name in (*layers, "prevented"))
+    assert all(len(ways[name]["random"]) == 3 for name in (*layers, "prevented"))
     # The organism's own judge read what each model says.
     assert all(way["report"]["answers"]["answers"] > 100 for way in ways.values())
+    # A control's row is one model: the draw in the middle answers (draw 0 is asked as the control itself).
+    assert list((repaired.parent / "store").glob("repair-verdicts-*-random-random-[12]-*"))
     assert ways["without-blamed"]["report"]["answers"]["harmful"] < told["before"]["answers"]["harmful"]
     gone = {name: way["report"]["gone"] for name, way in ways.items()}
     assert gone["without-blamed"] > 0.9
