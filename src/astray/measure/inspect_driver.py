@@ -161,7 +161,8 @@ def outcome_metrics() -> Metric:
             found |= {f"interval {end}": found[f"{name}, interval {end}"] for end in ("low", "high")}
         outcomes = [str(each.get("outcome")) for each in facts]
         seen = [outcome for outcome in outcomes if outcome not in UNKNOWN]
-        found["coherence"] = sum(outcome in JUDGED for outcome in seen) / len(seen) if seen else math.nan
+        coherent = sum(outcome in JUDGED for outcome in seen)
+        found["coherence"] = coherent / (len(seen) or 1) if outcomes else math.nan  # as `Rate.coherence`
         for field, name in _MEANS.items():
             found |= _mean(field, name, facts)
         words = [str(score.score.value) for score in scores]
