@@ -91,9 +91,10 @@ def _told_at_once(tell: Callable[[], None]) -> Iterator[None]:
     signals.setblocking(False)
 
     def listen() -> None:
-        while number := heard.recv(1):
-            if number[0] == signal.SIGINT:
-                tell()
+        with heard:
+            while number := heard.recv(1):
+                if number[0] == signal.SIGINT:
+                    tell()
 
     before = signal.set_wakeup_fd(signals.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=listen, daemon=True).start()

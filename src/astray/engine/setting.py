@@ -127,7 +127,9 @@ class Setting(World):
     @property
     def main(self) -> QuestionSet:
         """Evaluation that the claims are about."""
-        return next(each for each in self.evaluations if isinstance(each, QuestionSet))
+        sets = [each for each in self.evaluations if isinstance(each, QuestionSet)]
+        assert sets, "nothing is asked freely"
+        return sets[0]
 
     def source(self, kind: DataKind, home: str | None = None) -> Source | None:
         """Return examples of a kind, about the first home if none is named; None where the setting has no such data."""
