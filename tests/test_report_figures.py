@@ -1,6 +1,7 @@
 """The figures show the summary as it is, in forms that Vega-Lite takes and colours that everyone can tell from the
 ground."""
 
+import json
 import re
 from importlib.resources import files
 from itertools import pairwise
@@ -116,6 +117,8 @@ def test_a_rate_without_coherent_answers_is_named_so(summary: Summary) -> None:
     broken = summary.rates[0].model_copy(update={"rate": None, "denominator": 0, "numerator": 0, "interval": None})
     figure = rate_figures(summary.model_copy(update={"rates": (broken,)}))
     assert figure["datasets"]["headline"][0]["label"] == "no coherent answer"
+    assert '"Rate"' in json.dumps(figure["charts"]["rates"])
+    assert "interval)" not in json.dumps(figure["charts"]["rates"])
     assert compiled(figure, "rates")["marks"]
 
 

@@ -135,7 +135,7 @@ def _several_formats(rows: list[Spec]) -> list[Spec]:
 def _forest(order: Sequence[str], interval_level: str) -> Spec:
     """Draw rate with interval and seeds, the same as text, and coherence: three panels that share their rows."""
     layers = part("rate layers", arms=part("arms", order=order), title="Misaligned, of coherent answers")
-    heading = f"Rate ({interval_level} interval)"
+    heading = f"Rate ({interval_level} interval)" if interval_level else "Rate"
     return drawn("rates", layers=[*layers, part("seeds", order=order)], heading=heading, order=order)
 
 
