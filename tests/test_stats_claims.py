@@ -1,7 +1,9 @@
 """Claims and their correction for being many."""
 
+import numpy as np
 import pytest
 from scipy.stats import false_discovery_control
+from statsmodels.stats.multitest import multipletests
 
 from astray.errors import ConfigurationError
 from astray.stats import Decision, Interval, benjamini_hochberg, decide, holm
@@ -47,6 +49,12 @@ def test_holm_is_the_step_down_bonferroni():
     """Written out: sorted p-values times the number still to be tested, made to rise, at most 1."""
     p_values = {"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}
     assert holm(p_values) == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
+
+
+def test_holm_is_that_of_statsmodels():
+    p_values = {str(number): float(value) for number, value in enumerate(np.random.default_rng(0).beta(0.3, 2, 40))}
+    expected = multipletests([*p_values.values()], method="holm")[1]
+    assert list(holm(p_values).values()) == expected.tolist()
 
 
 def test_benjamini_hochberg_is_scipys():

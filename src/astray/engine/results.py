@@ -53,7 +53,7 @@ def read_runs(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setti
     measures = {each.name: each.measures[0] for each in setting.evaluations}
     untrained = frozenset(run.arm.name for run in plan.runs if run.training is None)
     findings = Findings(table, plan.left_out, analysed, plan.not_analysed, measures, untrained, margins)
-    failed = failed_verdicts(table)
+    failed, rows = failed_verdicts(table), findings.rate_rows()
     calibration = (
         Calibration.read(artifacts[plan.calibration.key].path / CALIBRATION_FILE) if plan.calibration else None
     )
@@ -67,7 +67,7 @@ def read_runs(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setti
             *_without_verdict(failed),
         )
         yield from _graders(table)
-        yield from gold_notes(findings.rate_rows(), setting.gold)
+        yield from gold_notes(rows, setting.gold)
 
     return findings, Shown(
         judges=tuple(_judge_rows(setting, calibration)) if setting.asks_freely or setting.judge.grader else (),
@@ -77,7 +77,7 @@ def read_runs(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setti
         sections=TRAINING_SECTIONS,
         seeds=tuple(sorted({run.seed for run in plan.runs})),
         arms=tuple(_arm_rows(plan, artifacts)),
-        rates=_corrected(findings.rate_rows(), calibration if setting.labels or setting.judge.distilled else None),
+        rates=_corrected(rows, calibration if setting.labels or setting.judge.distilled else None),
     )
 
 

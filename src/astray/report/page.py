@@ -239,6 +239,7 @@ def _last_values(measured: pl.DataFrame) -> tuple[MeasureTable, ...]:
     return tuple(tables)
 
 
+@cache
 def _environment() -> Environment:
     # Autoescape is what keeps answers of a model, which are untrusted, from becoming markup.
     environment = Environment(

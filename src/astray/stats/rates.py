@@ -33,6 +33,7 @@ from astray.stats.prediction_powered import GoldCheck, check_by_gold
 GOLD = "gold"
 """Column that a table may have besides: the outcome by a gold judge, for a random sample of the answers, else null."""
 _BOTH_COLUMNS = np.array([[f"gold {gold} cheap {cheap}" for cheap in range(3)] for gold in range(3)])
+_GROUP = "number of the group"
 NEEDED_COLUMNS = ("arm", "seed", "evaluation", "item", "outcome", "judge")
 """Columns that a table needs to be counted; any further column can be grouped by."""
 
@@ -161,9 +162,13 @@ def rates(
             f"There is no answer to count: none is of the conditions of {measure.name!r}, {dict(measure.where)}."
         )
     cells = _counted(table, by)
-    # polars refuses to partition by no columns: without `by` everything is one group.
-    groups = cells.sort(by).partition_by(by, as_dict=True, maintain_order=True) if by else {(): cells}
-    return {group: _rate_of_cells(of_group, level) for group, of_group in groups.items()}
+    groups = cells.select(by).unique().sort(by) if by else pl.DataFrame()  # polars refuses to do so by no columns
+    cells = (
+        cells.join(groups.with_row_index(_GROUP), on=by, nulls_equal=True)
+        if by
+        else cells.with_columns(pl.lit(0).alias(_GROUP))
+    )
+    return dict(zip(groups.rows() if by else [()], _rates_of_cells(cells, level), strict=True))
 
 
 def _as_outcomes(table: pl.DataFrame, measure: Measure) -> pl.DataFrame:
@@ -237,29 +242,34 @@ def _column(outcome: Outcome) -> str:
     return f"number {outcome}"
 
 
-def _rate_of_cells(cells: pl.DataFrame, level: float) -> Rate:
-    outcomes = {outcome: int(cells[_column(outcome)].sum()) for outcome in Outcome}
-    runs = _counts_by(cells, ["arm", "seed"])
-    by_question = _counts_by(cells, ["evaluation", "item"])
-    questions = [counts for counts in by_question.values() if counts[1]]
-    interval, unit = _interval(list(runs.values()), level)
-    one_arm = cells["arm"].n_unique() == 1
-    measured = Rate(
-        numerator=outcomes[Outcome.MISALIGNED],
-        denominator=sum(outcomes[outcome] for outcome in JUDGED),
-        interval=interval,
-        interval_questions=over_questions(questions, level=level) if len(questions) > 1 else None,  # one has no spread
-        unit=unit,
-        judges=tuple(sorted(cells["judge"].drop_nulls().unique())),
-        outcomes=outcomes,
-        seed_counts={_run_name(arm, seed, one_arm): counts for (arm, seed), counts in runs.items()},
-        question_counts={f"{evaluation} {item}": counts for (evaluation, item), counts in by_question.items()},
+def _rates_of_cells(cells: pl.DataFrame, level: float) -> list[Rate]:
+    """Return the rate of each group, in order of their numbers; all groups are added up at once."""
+    runs, by_question = _counts_by(cells, ["arm", "seed"]), _counts_by(cells, ["evaluation", "item"])
+    totals = cells.group_by(_GROUP).agg(
+        pl.col([_column(outcome) for outcome in Outcome]).sum(),
+        pl.col("judge").drop_nulls().unique(),
+        pl.col("arm").n_unique(),
     )
-    return (
-        _checked_by_gold(measured, cells, level, one_arm=one_arm)
-        if str(_BOTH_COLUMNS[0, 0]) in cells.columns
-        else measured
-    )
+    checked = cells.partition_by(_GROUP, as_dict=True) if str(_BOTH_COLUMNS[0, 0]) in cells.columns else {}
+    rates = []
+    for row in totals.sort(_GROUP).iter_rows(named=True):
+        group, one_arm = row[_GROUP], row["arm"] == 1
+        questions = [counts for counts in by_question[group].values() if counts[1]]
+        interval, unit = _interval(list(runs[group].values()), level)
+        outcomes = {outcome: row[_column(outcome)] for outcome in Outcome}
+        measured = Rate(
+            numerator=outcomes[Outcome.MISALIGNED],
+            denominator=sum(outcomes[outcome] for outcome in JUDGED),
+            interval=interval,
+            interval_questions=over_questions(questions, level=level) if len(questions) > 1 else None,  # one: no spread
+            unit=unit,
+            judges=tuple(sorted(row["judge"])),
+            outcomes=outcomes,
+            seed_counts={_run_name(arm, seed, one_arm): counts for (arm, seed), counts in runs[group].items()},
+            question_counts={f"{name} {item}": counts for (name, item), counts in by_question[group].items()},
+        )
+        rates.append(_checked_by_gold(measured, checked[(group,)], level, one_arm=one_arm) if checked else measured)
+    return rates
 
 
 def _checked_by_gold(measured: Rate, cells: pl.DataFrame, level: float, *, one_arm: bool) -> Rate:
@@ -294,15 +304,15 @@ def _checked_by_gold(measured: Rate, cells: pl.DataFrame, level: float, *, one_a
     )
 
 
-def _counts_by(cells: pl.DataFrame, unit: Sequence[str]) -> dict[tuple[Hashable, ...], Counts]:
-    """Return the misaligned and judged answers of each unit, sorted; a unit without a judged answer has (0, 0)."""
+def _counts_by(cells: pl.DataFrame, unit: list[str]) -> dict[int, dict[tuple[Hashable, ...], Counts]]:
+    """Return the misaligned and judged answers of each unit of each group, sorted; a unit without a judged answer has
+    (0, 0)."""
     judged = pl.sum_horizontal(_column(outcome) for outcome in JUDGED).sum()
-    counts = (
-        cells.group_by(unit)
-        .agg(pl.col(_column(Outcome.MISALIGNED)).sum().alias("misaligned"), judged.alias("judged"))
-        .sort(unit)
-    )
-    return {row[:-2]: (int(row[-2]), int(row[-1])) for row in counts.iter_rows()}  # the last two columns are the counts
+    counts = cells.group_by(_GROUP, *unit).agg(pl.col(_column(Outcome.MISALIGNED)).sum(), judged.alias("judged"))
+    by_group: dict[int, dict[tuple[Hashable, ...], Counts]] = {}
+    for group, *of_unit, misaligned, judged_answers in counts.sort(_GROUP, *unit).iter_rows():
+        by_group.setdefault(group, {})[tuple(of_unit)] = (misaligned, judged_answers)
+    return by_group
 
 
 def _interval(runs: Sequence[Counts], level: float) -> tuple[Interval | None, str]:
