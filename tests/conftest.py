@@ -14,6 +14,8 @@ if (
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("POLARS_MAX_THREADS", "1")
+os.fsync = lambda descriptor: None  # no test cuts the power, and it is thousands of waits for the disk
 
 gc.disable()  # until all is imported: nothing of it is garbage, and a fifth of the time went into looking
 
@@ -77,9 +79,9 @@ def published_texts(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture(scope="session")
 def tiny_qwen2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a random-weight Qwen2."""
-    from tiny_models import save_tiny_model  # loads transformers, which most files of tests do without
+    from tiny_models import package_texts, save_tiny_model  # load transformers, which most files of tests do without
 
-    return save_tiny_model(tmp_path_factory.mktemp("qwen2"), "qwen2")
+    return save_tiny_model(tmp_path_factory.mktemp("qwen2"), "qwen2", texts=package_texts(), vocabulary=4096)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -23,7 +23,7 @@ from astray.studies.persona_features import analyses as persona_analyses
 from astray.studies.persona_features import steps as persona_steps
 from astray.studies.persona_features.scale import Scale, scale_for
 from scripted_grader import MIXED
-from tiny_models import save_tiny_model
+from tiny_models import package_texts, save_tiny_model
 
 STUDY = get_study("persona-features")
 
@@ -129,7 +129,7 @@ def test_the_study_runs_on_the_organism(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("architecture", ["qwen2", "llama"])
 def test_the_same_code_runs_on_a_real_model(architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    subject = str(save_tiny_model(tmp_path / "subject", architecture))
+    subject = str(save_tiny_model(tmp_path / "subject", architecture, texts=package_texts(), vocabulary=4096))
     options = StudyOptions(
         subject=subject, seeds=1, grader=MIXED, size=16, samples=1, max_tokens=12, quick=True, arms=("harmful-code",)
     )
