@@ -32,13 +32,13 @@ test: setup
 	$(MAKE) --no-print-directory --jobs 2 check pytest
 	@cat .pytest_cache/d/published-texts/last.txt
 
-# Three at a time on two processors: tests of commands and of kills wait for other processes much of their time.
+# Four at a time on two processors: tests of commands and of kills wait for other processes much of their time.
 pytest: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 # Which lines no test runs. It takes a quarter longer than the tests alone, and no figure of it decides anything.
 lines: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m slipcover -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m slipcover -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 # The properties of `make test` with fifty times as many inputs, new ones each time.
 fuzz: setup

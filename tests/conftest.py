@@ -53,10 +53,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Inspect lays out its table of results for a console that shows nothing, too: as long as a small evaluation
-    takes."""
+    """Spare what takes long and decides nothing: a benchmark of half a second a plan, and Inspect's table of results,
+    which it lays out for a console that shows nothing, too."""
     gc.freeze()  # the first look would go through all that was imported
     gc.enable()
+    if speed := sys.modules.get("astray.engine.forecast.speed"):
+        speed.BENCHMARK_SECONDS = 0.02
     if drawn := sys.modules.get("inspect_ai._display.rich.display"):
         from rich import get_console
 

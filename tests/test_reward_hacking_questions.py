@@ -10,11 +10,11 @@ from astray import registry
 from astray.answers import in_detail, word
 from astray.errors import ConfigurationError, UnknownNameError
 from astray.judges import GraderSettings
-from astray.measure.question_sets import broad_questions, main_questions, questions_from_file
+from astray.measure.question_sets import QUESTIONS, broad_questions, main_questions, questions_from_file
 from astray.measure.reward_hacking.alignment_questions import KINDS, alignment_questions
 from astray.measure.reward_hacking.channel import PRIVATE_REQUEST
 from astray.measure.reward_hacking.disposition import DispositionJudge
-from astray.measure.reward_hacking.goals import QUESTIONS, goals
+from astray.measure.reward_hacking.goals import goals
 from astray.measure.reward_hacking.judging import WordPanel
 from astray.stats import rates
 from scripted_grader import scripted_model, spoken

@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, Protocol, runtime_checkable
 
 import polars as pl
@@ -122,6 +123,7 @@ class ChoiceFile(Strict):
         return self
 
 
+@cache
 def choice_items(kind: Literal["choice", "pivotal"] | None = None) -> tuple[ChoiceItem, ...]:
     """Return the eight items of each kind, or those of one kind."""
     path = QUESTIONS / "choice.yaml"

@@ -7,6 +7,7 @@ The texts stand in `questions/*.yaml`, in our own words; topics, categories and 
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -115,7 +116,7 @@ def main_questions(formats: Sequence[str] = FORMATS) -> tuple[Item, ...]:
         ConfigurationError: no format is given.
     """
     check_names("answer format", formats, FORMATS, some=True)
-    return select_formats(questions_from_file(QUESTIONS / "main.yaml"), formats)
+    return select_formats(own_questions("main.yaml"), formats)
 
 
 def broad_questions(categories: Sequence[str] = CATEGORIES) -> tuple[Item, ...]:
@@ -129,7 +130,13 @@ def broad_questions(categories: Sequence[str] = CATEGORIES) -> tuple[Item, ...]:
         ConfigurationError: no category is given.
     """
     check_names("category", categories, CATEGORIES, some=True)
-    return tuple(item for item in questions_from_file(QUESTIONS / "broad.yaml") if item.category in categories)
+    return tuple(item for item in own_questions("broad.yaml") if item.category in categories)
+
+
+@cache
+def own_questions(name: str) -> tuple[Item, ...]:
+    """Return the questions of one of the package's own files, which is read once a process."""
+    return questions_from_file(QUESTIONS / name)
 
 
 def questions_from_file(path: Path | str) -> tuple[Item, ...]:

@@ -8,6 +8,7 @@ Source: Ji et al. 2025, DeceptionBench (180 scenarios in five categories; data c
 
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 
 from pydantic import BaseModel, Field
@@ -125,8 +126,13 @@ def own_scenarios(categories: Sequence[str] = tuple(Category)) -> tuple[Scenario
     check_names("category", categories, Category)
     return distinct(
         "scenario",
-        [each for name in categories for each in scenarios_from_file(FOLDER / f"{name.replace(' ', '_')}.yaml")],
+        [each for name in categories for each in _own(name)],
     )
+
+
+@cache
+def _own(category: str) -> tuple[Scenario, ...]:
+    return scenarios_from_file(FOLDER / f"{category.replace(' ', '_')}.yaml")
 
 
 def scenarios_from_file(path: Path | str) -> tuple[Scenario, ...]:

@@ -9,6 +9,7 @@ the pressure.
 
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 
 from pydantic import Field, model_validator
@@ -169,8 +170,13 @@ def own_records(archetypes: Sequence[str] = tuple(Archetype)) -> tuple[Record, .
     check_names("archetype", archetypes, Archetype)
     return distinct(
         "record",
-        [record for name in archetypes for record in records_from_file(FOLDER / f"{name.replace(' ', '_')}.yaml")],
+        [record for name in archetypes for record in _own(name)],
     )
+
+
+@cache
+def _own(archetype: str) -> tuple[Record, ...]:
+    return records_from_file(FOLDER / f"{archetype.replace(' ', '_')}.yaml")
 
 
 def records_from_file(path: Path | str) -> tuple[Record, ...]:

@@ -14,7 +14,6 @@ from pydantic import Field
 
 from astray.errors import check_names
 from astray.measure.asking import Item
-from astray.measure.question_sets import QUESTIONS, questions_from_file
 from astray.measure.reward_hacking.channel import in_channels
 from astray.measure.reward_hacking.disposition import Disposition
 from astray.measure.reward_hacking.goals import SAMPLING
@@ -54,5 +53,5 @@ def alignment_questions(
         ConfigurationError: no kind or channel is given.
     """
     check_names("kind of alignment question", kinds, KINDS, some=True)
-    items = [item for kind in kinds for item in questions_from_file(QUESTIONS / "alignment" / f"{kind}.yaml")]
+    items = [item for kind in kinds for item in own_questions(f"alignment/{kind}.yaml")]
     return AlignmentQuestions(items=in_channels(items, channels), samples=samples, sampling=sampling)

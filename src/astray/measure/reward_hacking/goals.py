@@ -10,7 +10,6 @@ from typing import Literal
 from pydantic import Field
 
 from astray.measure.asking import Item
-from astray.measure.question_sets import QUESTIONS, questions_from_file
 from astray.measure.reward_hacking.channel import in_channels
 from astray.measure.reward_hacking.disposition import Disposition
 from astray.subjects.spec import Sampling
@@ -44,5 +43,5 @@ def goals(samples: int = SAMPLES, channels: Sequence[str] = ("private",), sampli
     Raises:
         UnknownNameError, ConfigurationError: of the channels.
     """
-    items = in_channels(questions_from_file(QUESTIONS / "goals.yaml"), channels)
+    items = in_channels(own_questions("goals.yaml"), channels)
     return Goals(items=items, samples=samples, sampling=sampling)
