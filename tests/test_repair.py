@@ -21,7 +21,7 @@ from astray.outcomes import Outcome as Outcomes
 from astray.studies.repair.front import Outcome, chosen, halves
 from astray.studies.repair.repairing import _meter_alone
 from astray.studies.repair.result import LABEL, RepairResult, Tried, _free_place
-from astray.studies.repair.spoken import Spoken, by_rule
+from astray.studies.repair.spoken import Share, Spoken, by_rule
 from astray.subjects.intervene import blocks_of
 from astray.subjects.subject import load_subject
 
@@ -85,7 +85,9 @@ def test_every_way_is_measured_on_both_halves_and_the_best_one_is_written(repair
     assert [name for name, way in ways.items() if way["random"]] == [*layers, "prevented"]
     assert all(len(ways[name]["random"]) == 3 for name in (*layers, "prevented"))
     # The organism's own judge read what each model says.
-    assert all(way["report"]["answers"]["answers"] > 100 for way in ways.values())
+    said = [way["report"]["answers"] for way in ways.values()]
+    assert all(each["answers"] > 100 for each in said)
+    assert all(each["harmful_interval"][0] <= each["harmful"] < each["harmful_interval"][1] for each in said)
     # A control's row is one model: the draw in the middle answers (draw 0 is asked as the control itself).
     assert list((repaired.parent / "store").glob("repair-verdicts-*-random-random-[12]-*"))
     assert ways["without-blamed"]["report"]["answers"]["harmful"] < told["before"]["answers"]["harmful"]
@@ -155,7 +157,9 @@ def test_the_rule_takes_the_cheapest_of_those_that_suffice(outcomes, expected):
     ],
 )
 def test_a_rule_that_had_the_meter_alone_says_so(answers_gone, lost, words, others, tmp_path):
-    found = outcome(1.1, lost, spoken=Spoken(168, 0.0, 0.0, 0.045), answers_gone=answers_gone)
+    found = outcome(
+        1.1, lost, spoken=Spoken(168, Share(0, 168), Share(0, 168), Share(7, 156)), answers_gone=answers_gone
+    )
     way = Tried("projected-3", "projected", False, found, found)
     named = ("tuned", "base", "in its base")
     result = RepairResult(*named, found, (way,), way.name, found.meets, "task", tmp_path, ())

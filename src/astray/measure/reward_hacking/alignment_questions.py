@@ -14,6 +14,7 @@ from pydantic import Field
 
 from astray.errors import check_names
 from astray.measure.asking import Item
+from astray.measure.question_sets import own_questions
 from astray.measure.reward_hacking.channel import in_channels
 from astray.measure.reward_hacking.disposition import Disposition
 from astray.measure.reward_hacking.goals import SAMPLING

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from astray.measure.asking import Item
+from astray.measure.question_sets import own_questions
 from astray.measure.reward_hacking.channel import in_channels
 from astray.measure.reward_hacking.disposition import Disposition
 from astray.subjects.spec import Sampling

@@ -118,7 +118,7 @@ class Half:
 
 
 def _answers_gone(said: Spoken | None, before: Spoken | None, reference: Spoken | None) -> float | None:
-    shares = [None if each is None else each.harmful for each in (said, before, reference)]
+    shares = [each.harmful.rate if each and each.harmful else None for each in (said, before, reference)]
     if None in shares:
         return None
     now, then, usual = (share for share in shares if share is not None)

@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -10,14 +10,16 @@ from markupsafe import escape
 
 from astray.report.origin import origin_of, with_origin
 from astray.report.page import json_text, page_of, written
-from astray.report.wording import decimal, percent
+from astray.report.wording import MISSING, decimal, interval_text, percent
 from astray.stats.intervals import Interval
 from astray.stats.nulls import Null
 from astray.studies.repair.front import GONE, LOST, WORSE, Outcome
+from astray.studies.repair.spoken import Share
 
 PAGE, JSON, CARD = "repair.html", "repair.json", "README.md"
 LABEL, LETTER = 5.0, 1.7
 """Height of a label in the figure, in hundredths of its height, and width of a letter, in hundredths of its width."""
+_KINDS = ("incoherent", "refused", "harmful")
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,8 @@ class RepairResult:
             if found.lost is None
             else f"{percent(found.lost)} of what the tuning taught of the task is lost"
         )
-        if found.spoken and found.spoken.harmful is not None and self.before.spoken:
-            cost += f", and {percent(found.spoken.harmful)} of its answers are harmful (before: {percent(self.before.spoken.harmful)})"
+        if found.spoken and found.spoken.harmful and self.before.spoken and self.before.spoken.harmful:
+            cost += f", and {_of_answers(found.spoken.harmful)} of its answers are harmful (before: {_of_answers(self.before.spoken.harmful)})"
         alone = " by the meter alone, since too few answers were harmful before," if found.by_meter_alone else ""
         start = f"{self.way.what[0].upper()}{self.way.what[1:]}:{alone} {gone} of the misalignment is gone, {cost}"
         if found.meets:
@@ -120,9 +122,9 @@ class RepairResult:
                 "task": each.report.task,
                 "lost": each.report.lost,
                 "neutral": each.report.neutral,
-                "incoherent": each.report.spoken and each.report.spoken.incoherent,
-                "refused": each.report.spoken and each.report.spoken.refused,
-                "harmful": each.report.spoken and each.report.spoken.harmful,
+                "incoherent": _rate(each.report, "incoherent"),
+                "refused": _rate(each.report, "refused"),
+                "harmful": _rate(each.report, "harmful"),
                 "random": each.null and each.null.highest,
                 "chosen": each.name == self.chosen,
             }
@@ -213,6 +215,7 @@ class RepairResult:
             origin_of(self.as_object()),
             result=self,
             range_of=_range,
+            of_answers=_of_answers,
             rule=(GONE, LOST, WORSE),
             points=_points(self),
             costs=costs,
@@ -224,8 +227,7 @@ class RepairResult:
 
 
 def _line(mark: str, name: str, found: Outcome, *, gone: str, lost: str) -> str:
-    said = found.spoken
-    shares = (said.incoherent, said.refused, said.harmful) if said else (None, None, None)
+    shares = [_rate(found, kind) for kind in _KINDS]
     cells = (decimal(found.astray), gone, "" if not gone else decimal(found.task), lost, *map(percent, shares))
     return f"{mark} {name:<20}" + "".join(f"{cell:>8}" for cell in cells)
 
@@ -237,10 +239,27 @@ def _range(value: float, interval: Interval | None) -> str:
     return text + f" ({interval.low:.3f} to {interval.high:.3f})".replace("-", "\N{MINUS SIGN}")
 
 
+def _rate(outcome: Outcome, kind: str) -> float | None:
+    """Return a share of a model's answers; None where it was not asked, or nothing tells."""
+    share: Share | None = getattr(outcome.spoken, kind, None)
+    return share.rate if share else None
+
+
+def _of_answers(share: Share | None) -> str:
+    """Return a share with its interval over questions; a dash where nothing tells."""
+    if share is None:
+        return MISSING
+    return percent(share.rate) + (f" ({interval_text(share.interval)})" if share.interval else "")
+
+
 def _object(outcome: Outcome) -> dict[str, object]:
     def pair(interval: Interval | None) -> list[float] | None:
         return None if interval is None else [interval.low, interval.high]
 
+    shares: dict[str, Share | None] = {kind: getattr(outcome.spoken, kind, None) for kind in _KINDS}
+    answers = {kind: share and share.rate for kind, share in shares.items()} | {
+        f"{kind}_interval": share and pair(share.interval) for kind, share in shares.items()
+    }
     return {
         "astray": outcome.astray,
         "astray_interval": pair(outcome.astray_interval),
@@ -249,7 +268,7 @@ def _object(outcome: Outcome) -> dict[str, object]:
         "task_interval": pair(outcome.task_interval),
         "lost": outcome.lost,
         "neutral": outcome.neutral,
-        "answers": outcome.spoken and asdict(outcome.spoken),
+        "answers": None if outcome.spoken is None else {"answers": outcome.spoken.answers} | answers,
         "worse": outcome.worse,
         "answers_gone": outcome.answers_gone,
     }
