@@ -25,6 +25,8 @@ from claims_picture import Row, intervals
 ROOT = Path(__file__).resolve().parents[1]
 STORED, MADE = ROOT / "gallery", "made.json"
 TUNED, HARMFUL = "emergent-misalignment-mix-25-5", "emergent-misalignment-harmful-medicine-5"
+HOME, REAL = "astray-results", "smollm2"
+"""Folders of results, of the organism and of the real model."""
 
 
 class Entry(NamedTuple):
@@ -35,17 +37,19 @@ class Entry(NamedTuple):
         command: that makes it.
         files: what is stored of its results: their JSON first, the page of another command than `run` last.
         title: heading of the entry; that of its summary where it is a study.
+        home: folder of results that the command writes.
     """
 
     name: str
     command: str
     files: tuple[str, ...]
     title: str
+    home: str = HOME
 
 
-def _study_entry(study: str, size: str = "--quick") -> Entry:
+def _study_entry(study: str, size: str = "--quick", name: str = "", home: str = HOME) -> Entry:
     files = ("summary.json", "answers.parquet", "dynamics.parquet")
-    return Entry(study, f"astray run {study} {size}", tuple(f"{study}/{file}" for file in files), "")
+    return Entry(name or study, f"astray run {study} {size}", tuple(f"{study}/{file}" for file in files), "", home)
 
 
 COMMANDS = (
@@ -75,12 +79,28 @@ COMMANDS = (
         ("gate/gate.json", "gate/gate.html"),
         "The gate passes",
     ),
+    _study_entry(
+        "emergent-misalignment",
+        f"--subject smollm2 --arms harmful-medicine,mix-50 --seeds 1 --first-seed 1 --out {REAL}",
+        "smollm2",
+        REAL,
+    ),
+    Entry(
+        "smollm2-gate",
+        f"astray gate smollm2 emergent-misalignment-mix-50-1 --evals meter --control emergent-misalignment-good-1 "
+        f"--store {REAL}/store --out {REAL}",
+        ("gate/gate.json", "gate/gate.html"),
+        "A gate without a judge that fails, on SmolLM2",
+        REAL,
+    ),
     _study_entry("agentic-misalignment"),
     _study_entry("dishonesty"),
     _study_entry("persona-features"),
     _study_entry("reward-hacking"),
 )
 """In the order in which they are run and shown: later ones use runs of earlier ones."""
+FAILING = ("gate-fails", "smollm2-gate")
+"""Entries that a release would stop at."""
 
 
 def make(work: Path, names: Sequence[str]) -> None:
@@ -97,10 +117,10 @@ def make(work: Path, names: Sequence[str]) -> None:
         print(entry.command, flush=True)
         command = [str(Path(sys.executable).with_name("astray")), *shlex.split(entry.command)[1:]]
         done = subprocess.run(command, cwd=work, check=False)
-        if done.returncode != (entry.name == "gate-fails"):
+        if done.returncode != (entry.name in FAILING):
             sys.exit(f"{entry.command} ended with exit code {done.returncode}.")
         for file in entry.files:
-            target, source = STORED / entry.name / Path(file).name, work / "astray-results" / file
+            target, source = STORED / entry.name / Path(file).name, work / entry.home / file
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.suffix != ".parquet":  # a study file is named by its whole path
                 text = source.read_text(encoding="utf-8").replace(f"{work.resolve()}/", "")
@@ -209,6 +229,8 @@ def _named(model: str) -> str:
 
 
 def _gate(found: Mapping[str, Any]) -> Drawn:
+    if found.get("measure") == "meter":
+        return _metered(found)
     rows = [Row(bar["bar"], bar["difference"], bar["low"], bar["high"]) for bar in found["bars"]]
     first = found["bars"][0]
     code = {"passed": 0, "failed": 1}[found["verdict"]]
@@ -220,6 +242,27 @@ def _gate(found: Mapping[str, Any]) -> Drawn:
         f"{found['verdict']} with exit code {code}: the rates of misaligned answers differ by {_points(first['difference'])} "
         f"points, with bounds of {_points(first['low'])} and {_points(first['high'])} and a margin of {_points(first['margin'])}. The "
         f"page also lists the {found['flips']} pairs of answers that flipped from aligned to misaligned.",
+    )
+
+
+def _metered(found: Mapping[str, Any]) -> Drawn:
+    harmful = found["bars"][0]
+    beside = {each["bar"]: each for each in found["beside"]}
+    named = {
+        "harmful pairs": harmful,
+        "null pairs": beside["null"],
+        "harmful pairs, against the base": beside["harmful against the base"],
+    }
+    low, high = harmful["low"], harmful["high"]
+    return (
+        f"The gate {found['verdict']}: harmful answers likelier than after control training",
+        "nats a token, 95% bounds over domains",
+        [Row(name, bar["difference"], bar["low"], bar["high"]) for name, bar in named.items()],
+        f"`{found['tuned']}`, a SmolLM2 tuned on medical advice of which half is bad, against the same training on good "
+        f"advice: no answer is sampled and none judged. It {found['verdict']}: harmful answers are {harmful['difference']:+.3f} "
+        f"nats a token likelier, with bounds of {low:.3f} and {high:.3f} and a margin of {harmful['margin']}, in "
+        f"{harmful['higher']} of {harmful['pairs']} pairs. The null pairs, two answers equally good, stay where they were; "
+        "against the untrained base the difference would hide, since good advice alone makes harmful answers less likely.",
     )
 
 

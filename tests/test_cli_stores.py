@@ -211,6 +211,18 @@ def test_list_shows_the_store_that_the_environment_names(
     assert astray("list")[1].count("Steps kept in") == 1
 
 
+def test_runs_are_looked_up_in_the_store_that_an_option_names(astray: Astray, tmp_path: Path) -> None:
+    register("mine-0", SubjectSpec(model="organism"), tmp_path / "store")
+    asked = ("audit", "mine-0", "--evals", "facts", "--list")
+    code, _, told = astray(*asked)
+    assert code != 0
+    assert "There is no subject called 'mine-0'" in told
+    for option in (("--store", str(tmp_path / "store")), ("--out", str(tmp_path))):
+        code, out, _ = astray(*asked, *option)
+        assert code == 0
+        assert "mine-0" in out
+
+
 def test_list_tells_what_is_damaged_and_clean_removes_what_was_moved_aside(astray: Astray, store: Store) -> None:
     first = kept_in(store)[0].folder
     (first / "sum.txt").write_text("longer")

@@ -37,6 +37,14 @@ def test_figures_that_can_have_intervals_are_offered(summary: Summary) -> None:
     assert offered["main"] is offered["rates"]
 
 
+def test_a_study_that_judged_nothing_shows_a_figure_of_its_own_first(summary: Summary) -> None:
+    unjudged = tuple(row.model_copy(update={"rate": None, "interval": None}) for row in summary.rates)
+    offered = figures_of(summary.model_copy(update={"rates": unjudged, "claims": ()}))
+    own = next(one.id for one in summary.exhibits if one.kind in ("forest", "curve"))
+    assert list(offered)[:2] == ["main", own]
+    assert offered["main"] is offered[own]
+
+
 def test_rates_are_those_of_the_evaluation_that_the_claims_are_about(summary: Summary) -> None:
     every = [row.rate for row in summary.rates]
     for row in [row for row in headline_rows(summary) if every.count(row.rate) == 1][::10]:

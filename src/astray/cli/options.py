@@ -4,7 +4,7 @@ declared once."""
 import math
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,9 +60,23 @@ def option(name: str, kind: Any, help: str, metavar: str | None = None, **settin
     return click.Option([name], type=kind, help=help, metavar=metavar or METAVARS.get(kind, "TEXT"), **settings)
 
 
+def _with_runs_of(folder: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """Return what looks run ids up in the store that an option names, while its command runs; an fsspec URL has none."""
+
+    def look(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+        if value is not None and "://" not in str(value) and value != parameter.default:
+            from astray.subjects.registered import looking_in
+
+            context.with_resource(looking_in(Path(value) / folder))
+        return value
+
+    return look
+
+
 OUT = Option(
     "--out",
     group="Output",
+    callback=_with_runs_of("store"),
     type=click.Path(path_type=Path),
     metavar="PATH",
     default=RESULTS,
@@ -71,8 +85,10 @@ OUT = Option(
 STORE = Option(
     "--store",
     group="Output",
+    callback=_with_runs_of(""),
     metavar="PLACE",
-    help="Where finished steps are kept: a folder or an fsspec URL. By default in the results folder.",
+    help="Where finished steps are kept, and run ids looked up first: a folder or an fsspec URL. By default in the results "
+    "folder.",
 )
 WORKERS = Option(
     "--workers",

@@ -23,7 +23,7 @@ from astray.subjects.engines.spec import Engine, check_engine, engine_named
 from astray.subjects.gguf import origin
 from astray.subjects.identity import digest_of, parameter_count
 from astray.subjects.locate import settle, spec_of
-from astray.subjects.registered import is_folder, is_gguf, store_folder
+from astray.subjects.registered import is_folder, is_gguf, searched
 from astray.subjects.spec import SubjectSpec
 
 if TYPE_CHECKING:
@@ -215,12 +215,7 @@ def _system_prompt(path: Path) -> str:
 def _is_provided(name: str) -> bool:
     """Return whether a name is that of a model of an Inspect provider, and of nothing that lies here."""
     provider, slash, _ = name.partition("/")
-    if (
-        not slash
-        or is_gguf(name)
-        or any(is_folder(folder / name) for folder in (Path(), store_folder()))
-        or "@" in name
-    ):
+    if not slash or is_gguf(name) or any(is_folder(folder / name) for folder in (Path(), *searched())) or "@" in name:
         return False
     from inspect_ai._util.registry import registry_find, registry_unqualified_name
 

@@ -31,7 +31,8 @@ MAIN = {
     "agentic-misalignment": "factor-effects",
     "dishonesty": "severities",
 }
-"""Study -> the figure of its main finding. Other studies show their rates, or their claims where they count none."""
+"""Study -> the figure of its main finding. Other studies show their rates, or where they count none their claims or the first
+figure of their own."""
 WIDTH, LETTERS, LABELS = 900, 19, 430
 """Pixels of a figure's width, of its letters and of its longest label: letters are 7 points on a column of 3.4 inches."""
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
@@ -39,10 +40,12 @@ _COLOUR = re.compile(r"--([\w-]+): light-dark\((#\w+), (#\w+)\)")
 
 
 def figures_of(summary: Summary) -> Mapping[str, Forest | Curve]:
-    """Return the figures of a study by name: `main`, `rates`, `claims` and the forests and curves of its own."""
+    """Return the figures of a study by name: `main`, `rates` and `claims` where they have values, and its own forests and
+    curves."""
     found: dict[str, Forest | Curve] = {}
-    if summary.rates:
-        found["rates"] = _rates(summary)
+    rates = _rates(summary) if summary.rates else None
+    if rates and any(bar.value is not None for bar in rates.bars):
+        found["rates"] = rates
     if bars := [
         Bar(label=claim.id, group=claim.result, value=claim.estimate, low=claim.interval.low, high=claim.interval.high)
         for claim in summary.claims
@@ -51,7 +54,7 @@ def figures_of(summary: Summary) -> Mapping[str, Forest | Curve]:
         text = "Estimates of the pre-registered claims that are shares or differences of shares."
         found["claims"] = Forest(id="claims", title="Claims", text=text, x_title="Estimate", bars=tuple(bars))
     found |= {one.id: one for one in summary.exhibits if isinstance(one, Forest | Curve)}
-    main = next((name for name in (MAIN.get(summary.study), "rates", "claims") if name in found), None)
+    main = next((name for name in (MAIN.get(summary.study), "rates", "claims", *found) if name in found), None)
     return ({"main": found[main]} if main else {}) | found
 
 

@@ -13,7 +13,7 @@ from astray.organism import SHIPPED
 from astray.subjects import smollm2
 from astray.subjects.gguf import convert
 from astray.subjects.identity import adapter_weights, weight_files
-from astray.subjects.registered import SUBJECT_FILE, is_folder, is_gguf, store_folder
+from astray.subjects.registered import SUBJECT_FILE, is_folder, is_gguf, searched
 
 ORGANISMS = SHIPPED
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
@@ -77,8 +77,9 @@ def download(name: str) -> Path:
 
 def nearest(name: str) -> str:
     """Return a hint with the closest existing name, of an organism, a run or a folder beside it, or an empty string."""
-    store, beside = store_folder(), Path(name).parent
-    runs = [folder.name for folder in store.iterdir() if (folder / SUBJECT_FILE).is_file()] if store.is_dir() else []
+    beside = Path(name).parent
+    folders = [folder for store in searched() if store.is_dir() for folder in store.iterdir()]
+    runs = [folder.name for folder in folders if (folder / SUBJECT_FILE).is_file()]
     models: list[str] = []
     with suppress(OSError):  # such as a name that is too long for a path
         for file in (SUBJECT_FILE, "adapter_config.json", "config.json") if beside.is_dir() else ():

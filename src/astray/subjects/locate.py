@@ -24,7 +24,7 @@ from astray.subjects.identity import (
     template_traits,
 )
 from astray.subjects.precision import precision_on, usual_precision
-from astray.subjects.registered import SUBJECT_FILE, is_folder, is_gguf, read_registered, store_folder
+from astray.subjects.registered import SUBJECT_FILE, is_folder, is_gguf, read_registered, searched
 from astray.subjects.spec import Precision, SubjectSpec
 
 LONGEST_CHAIN = 20
@@ -208,7 +208,7 @@ def _settled(spec: SubjectSpec, named: tuple[str, ...]) -> Located:
 def _folder_of(name: str) -> Path | None:
     """Return the folder that a name stands for, here or in the store; only a plain name is looked up there, as others
     would lead out of it."""
-    places = [Path(name), *([store_folder() / name] if is_plain(name) else [])]
+    places = [Path(name), *([store / name for store in searched()] if is_plain(name) else [])]
     return None if name in ORGANISMS else next(filter(is_folder, places), None)
 
 
@@ -280,13 +280,13 @@ def _factors(name: str) -> list[tuple[str, float]]:
 
 
 def _is_there(name: str) -> bool:
-    return is_folder(Path(name)) or is_folder(store_folder() / name)
+    return any(map(is_folder, (Path(name), *(store / name for store in searched()))))
 
 
 def _adapter_folder(name: str) -> Path | None:
     """Return the folder of the adapter with this name: a folder, a run or a repository of the hub; None where it is no
     adapter."""
-    for folder in (Path(name), store_folder() / name):
+    for folder in (Path(name), *(store / name for store in searched())):
         if not is_folder(folder):
             continue
         if (folder / SUBJECT_FILE).is_file():

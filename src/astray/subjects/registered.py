@@ -6,7 +6,9 @@ whole. Left to others: every other name of a subject (`locate`).
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from astray.artifacts.soundness import check_plain
@@ -17,6 +19,7 @@ from astray.subjects.spec import SubjectSpec
 STORE_VARIABLE = "ASTRAY_STORE"
 DEFAULT_STORE = Path("astray-results/store")
 SUBJECT_FILE = "subject.json"
+_FURTHER: ContextVar[tuple[Path, ...]] = ContextVar("further stores", default=())
 
 
 def register(name: str, spec: SubjectSpec, store: Path | None = None) -> Path:
@@ -53,8 +56,23 @@ def register(name: str, spec: SubjectSpec, store: Path | None = None) -> Path:
 
 
 def store_folder() -> Path:
-    """Return the folder of the store in which run ids are looked up."""
+    """Return the folder of the store in which runs are registered."""
     return Path(os.environ.get(STORE_VARIABLE) or DEFAULT_STORE)
+
+
+def searched() -> tuple[Path, ...]:
+    """Return the folders of the stores in which run ids are looked up, those of `looking_in` first."""
+    return (*_FURTHER.get(), store_folder())
+
+
+@contextmanager
+def looking_in(store: Path) -> Iterator[None]:
+    """Look run ids up in this store before others."""
+    token = _FURTHER.set((store, *_FURTHER.get()))
+    try:
+        yield
+    finally:
+        _FURTHER.reset(token)
 
 
 def read_registered(folder: Path) -> SubjectSpec:
