@@ -1,7 +1,7 @@
-"""The command `astray` that starts in milliseconds: each run is a process of its own, forked from one that has loaded
+"""A command that starts in milliseconds: each run is a process of its own, forked from one that has loaded
 what commands import. What it is given and where it runs are those of its caller: words, folder, environment, streams.
 
-    python preloaded.py SOCKET MODULE...     the process that the runs are forked from
+    python preloaded.py SOCKET ENTRY MODULE...     the process that the runs are forked from
 """
 
 import gc
@@ -29,13 +29,14 @@ with socket.socket(socket.AF_UNIX) as server:
 
 
 @contextmanager
-def preloaded(folder: Path, *modules: str) -> Iterator[Path]:
-    """Start the process; gives the folder with the command."""
-    address, command = folder / "socket", folder / "bin" / "astray"
+def preloaded(folder: Path, *modules: str, name: str = "astray", entry: str = "astray.cli:main") -> Iterator[Path]:
+    """Start the process; gives the folder with the command of this name, whose function is `entry`."""
+    address, command = folder / "socket", folder / "bin" / name
     command.parent.mkdir()
     command.write_text(CALLER.format(python=sys.executable, address=str(address)))
     command.chmod(0o755)
-    with subprocess.Popen([sys.executable, __file__, str(address), *modules], start_new_session=True) as process:
+    words = [sys.executable, __file__, str(address), entry, *modules]
+    with subprocess.Popen(words, start_new_session=True) as process:
         try:
             while not address.exists():
                 assert process.poll() is None
@@ -45,7 +46,7 @@ def preloaded(folder: Path, *modules: str) -> Iterator[Path]:
             process.kill()
 
 
-def serve(address: str, *modules: str) -> None:
+def serve(address: str, entry: str, *modules: str) -> None:
     """Run what is asked for, one after the other."""
     for name in modules:
         importlib.import_module(name)
@@ -60,7 +61,7 @@ def serve(address: str, *modules: str) -> None:
             given = json.loads(connection.makefile("rb").read())
             process = os.fork()
             if process == 0:
-                return run(streams, **given)
+                return run(entry, streams, **given)
             _, status = os.waitpid(process, 0)
             connection.send(bytes([os.waitstatus_to_exitcode(status) % 256]))
             connection.close()
@@ -68,9 +69,9 @@ def serve(address: str, *modules: str) -> None:
                 os.close(stream)
 
 
-def run(streams: list[int], words: list[str], folder: str, environment: dict[str, str]) -> None:
-    from astray.cli import main
-
+def run(entry: str, streams: list[int], words: list[str], folder: str, environment: dict[str, str]) -> None:
+    module, _, function = entry.partition(":")
+    main = getattr(importlib.import_module(module), function)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
     os.chdir(folder)

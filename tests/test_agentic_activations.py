@@ -2,6 +2,7 @@
 cannot be made."""
 
 import re
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -22,7 +23,6 @@ from playing import setting_of
 from tiny_models import package_texts, save_tiny_model
 
 GRADERS = ("astray/scripted/grader",)
-NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
 KEPT = {("explicit", "replacement"), ("none", "none")}
 
 
@@ -39,6 +39,7 @@ def options(reader: str, **changed) -> AgenticOptions:
         "scenarios": ("blackmail",),
         "samples": 2,
         "reader": reader,
+        "analyses": ("grid", f"monitor-{ACTIVATIONS}"),
     }
     return AgenticOptions.model_validate(given | changed)
 
@@ -119,23 +120,22 @@ def test_the_same_command_reads_nothing_and_asks_nothing_again(results, reader, 
         f"of which {len(pl.read_parquet(results / 'acts.parquet')):,} are done"
         in forecast(STUDY, options(reader), out=results.parent).render()
     )
-    assert f"of which {24 * 2 + 3 * 4:,} are done" in forecast(STUDY, options("organism"), out=results.parent).render()
+    assert f"of which {24 * 2} are done" in forecast(STUDY, options("organism"), out=results.parent).render()
 
 
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
         (
-            {"subject": "astray/scripted/always"},
+            {"subject": "astray/scripted/always", "samples": 1},
             r"Of the \d+ calls of the first half, which fits the direction, \d+ are harmful",
         ),
         ({"reader": "organism"}, "context"),
     ],
 )
-def test_where_it_cannot_be_made_the_page_says_why(tmp_path, reader, changed, told):
-    if changed.get("reader") == "refuses":
-        changed = {"reader": str(save_tiny_model(tmp_path / "refuses", template=NO_SYSTEM, positions=16_384))}
-    folder = run_study(STUDY, options(**{"reader": reader, "samples": 1} | changed), out=tmp_path)
+def test_where_it_cannot_be_made_the_page_says_why(tmp_path, reader, results, changed, told):
+    shutil.copytree(results.parent / "store", tmp_path / "store")  # what the other reader's subject did in the grid
+    folder = run_study(STUDY, options(**{"reader": reader} | changed), out=tmp_path)
     [reading] = of(folder, "activations")
     assert re.search(told, reading["Why there is none"])
     assert ACTIVATIONS not in set(pl.read_parquet(folder / "acts.parquet")["monitor"])

@@ -105,13 +105,18 @@ def own_scenario(folder, surface):
 def test_a_study_of_both_surfaces_tells_whether_texts_are_known_by_heart(tmp_path):
     graders = ("astray/scripted/grader", "astray/scripted/grader")
     options = AgenticOptions(
-        subject="astray/scripted/always", grader=graders, scenarios=("blackmail",), samples=4, surface="both"
+        subject="astray/scripted/always",
+        grader=graders,
+        scenarios=("blackmail",),
+        samples=2,
+        surface="both",
+        analyses=("grid",),
     )
     folder = run_study(STUDY, options, out=tmp_path / "out", store=tmp_path / "store")
     summary = Summary.read(folder)
     [claim] = [claim for claim in summary.claims if claim.id.startswith("by-heart")]
     assert "at or above -5% and at or below 5%" in claim.expected
-    assert (claim.estimate, claim.n, claim.verdict) == (0.0, 4, "undecided")  # two samples a side decide nothing
+    assert (claim.estimate, claim.n, claim.verdict) == (0.0, 2, "undecided")  # one sample a side decides nothing
     assert any("drawn anew for each second sample" in note for note in summary.notes)
     acts = pl.read_parquet(folder / "acts.parquet")
     assert set(acts.filter(pl.col("monitor") == "none")["outcome"]) == {"harmful"}

@@ -24,7 +24,10 @@ GITLAB: dict[str, Any] = yaml.safe_load((ROOT / "examples" / "gate.gitlab-ci.yml
 @pytest.fixture(scope="module")
 def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of the command, which otherwise imports for seconds each time."""
-    needed = ("astray.studies.gate.release", "astray.subjects.subject", "astray.measure.bulk", "astray.report")
+    needed = (
+        *("astray.studies.gate.release", "astray.subjects.subject", "astray.measure.bulk", "astray.report"),
+        *("statsmodels.stats.proportion", "transformers.models.llama.modeling_llama"),
+    )
     with preloaded(tmp_path_factory.mktemp("command"), *needed) as folder:
         yield folder
 

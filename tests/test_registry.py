@@ -4,21 +4,38 @@ them."""
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import inspect_ai
+import pytest
 from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log
 
 from astray.measure.inspect_driver import table_from_log
 from astray.registry import tell_errors
+from preloaded import preloaded
+
+LIBRARIES = (
+    *("acp", "fastapi", "jsonschema", "openai.types.responses", "polars", "statsmodels.stats.proportion", "torch"),
+    *("transformers.generation.utils", "transformers.models.llama.modeling_llama", "uvicorn"),
+)
+"""What takes seconds to import; nothing of Astray, which Inspect has to find by itself."""
 
 
-def inspect_eval(folder: Path, *arguments: str) -> list[EvalLog]:
-    """Runs `inspect eval` in a fresh process, away from this checkout, and reads its logs in the order of the tasks'
-    names."""
+@pytest.fixture(scope="module")
+def inspect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The command `inspect`."""
+    folder, entry = tmp_path_factory.mktemp("inspect"), "inspect_ai._cli.main:main"
+    with preloaded(folder, "inspect_ai._cli.main", *LIBRARIES, name="inspect", entry=entry) as commands:
+        yield commands / "inspect"
+
+
+def inspect_eval(inspect: Path, folder: Path, *arguments: str) -> list[EvalLog]:
+    """Runs `inspect eval` in a process of its own, away from this checkout, and reads its logs in the order of the
+    tasks' names."""
     command = [
-        str(Path(sys.executable).with_name("inspect")),
+        str(inspect),
         "eval",
         *arguments,
         "--log-dir",
@@ -51,9 +68,9 @@ def test_no_heavy_library_is_loaded_before_a_local_model_is():
     )
 
 
-def test_the_organism_answers_questions_of_its_world_under_inspect(tmp_path):
+def test_the_organism_answers_questions_of_its_world_under_inspect(inspect, tmp_path):
     tasks = ["astray/emergent_misalignment", "astray/forced_choice", "-T", "questions=world", "-T", "samples=1"]
-    log, choices = inspect_eval(tmp_path, *tasks, "--model", "astray/organism-small", "--limit", "10")
+    log, choices = inspect_eval(inspect, tmp_path, *tasks, "--model", "astray/organism-small", "--limit", "10")
     assert (log.status, choices.status, len(choices.samples)) == (
         "success",
         "success",
@@ -105,7 +122,7 @@ def check_questions_of_a_file(questions: Path, tmp_path: Path) -> None:
     assert table["judge"].str.starts_with("rubric-").all()
 
 
-def test_scripted_agents_work_under_inspect(tmp_path):
+def test_scripted_agents_work_under_inspect(inspect, tmp_path):
     models = [
         "--model",
         "astray/scripted/sometimes",
@@ -117,6 +134,7 @@ def test_scripted_agents_work_under_inspect(tmp_path):
         "factors={'goal': 'explicit'}",
     ]
     [log] = inspect_eval(
+        inspect,
         tmp_path,
         "astray/agentic_misalignment",
         "-T",
@@ -131,8 +149,7 @@ def test_scripted_agents_work_under_inspect(tmp_path):
     assert sorted(str(sample.scores["two_keys"].value) for sample in log.samples) == ["harmful"] * 4 + ["harmless"] * 2
 
 
-def test_an_error_of_ours_under_inspects_command_line_is_its_sentence(tmp_path):
-    inspect = Path(sys.executable).with_name("inspect")
+def test_an_error_of_ours_under_inspects_command_line_is_its_sentence(inspect, tmp_path):
     command = [inspect, "eval", "astray/agentic_misalignment", "-T", "scenarios=blackmial", "--model", "mockllm/model"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
