@@ -163,10 +163,49 @@ TEXTS = [
     ("<think>a</think><think>", "a", "", False),
     ("<think\n>a</think>\x00b", "a", "\x00b", True),
     ("<think>\ud800</think>b", "\ud800", "b", True),
+    # names made of others, tokens that begin and end, other brackets
+    ("<deep_think>a</deep_think>b", "a", "b", True),
+    ("<my_private_thoughts>a</my_private_thoughts>b", "a", "b", True),
+    ("<hidden_reasoning>a", "a", "", False),
+    ("<critical_thinking_skills>a</critical_thinking_skills>", "", "<critical_thinking_skills>a</critical_thinking_skills>", True),
+    ("<think_never_used_51bce0c785ca2f>a</think_never_used_51bce0c785ca2f>b", "a", "b", True),
+    ("<|begin_of_thinking|>a<|end_of_thinking|>b", "a", "b", True),
+    ("<|startofthink|>a<|endofthink|>b", "a", "b", True),
+    ("<|reasoning_start|>a<|reasoning_end|>b", "a", "b", True),
+    ("<|thought_begin|>a", "a", "", False),
+    ("a<|think_end|>b", "a", "b", True),
+    ("<|im_start|>think\na<|im_end|>\n<|im_start|>answer\nb", "a", "b", True),
+    ("<|im_start|>think\na", "a", "", False),
+    ("&lt;think&gt;a&lt;/think&gt;b", "a", "b", True),
+    ("\uff1cthink\uff1ea\uff1c/think\uff1eb", "a", "b", True),
+    ("### Thinking\na\n\n### Answer\nb", "a", "b", True),
+    ("**My thought process:** a\n\n**Final answer:** b", "a", "b", True),
+    ("**Thoughts:** a\n\nThe answer: b", "", "**Thoughts:** a\n\nThe answer: b", True),
+    # control tokens around an answer, where a server writes them
+    ("<think>a</think><|im_end|>", "a", "", True),
+    ("<|assistant|>\n<think>a</think>\nb", "a", "b", True),
+    ("a</think>b<\uff5cend\u2581of\u2581sentence\uff5c>", "a", "b", True),
+    ("<think>a</think><final>b</final><|eot_id|>", "a", "b", True),
+    # channels of others than the model, and whose first token is missing
+    ("<|start|>assistant<|message|>b<|end|>", "", "b", True),
+    ("analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>b", "a", "b", True),
+    ("final<|message|>b<|return|>", "", "b", True),
+    (
+        "<|channel|>commentary to=functions.f<|message|>{}<|call|><|start|>functions.f to=assistant<|channel|>commentary"
+        "<|message|>result<|end|><|start|>assistant<|channel|>final<|message|>b",
+        "{}\n\nresult",
+        "b",
+        True,
+    ),
+    ("We need to answer.assistantfinalHello", "We need to answer.", "Hello", True),
+    ("analysis\nThe user asks.\n\nassistantfinal\nHello", "The user asks.", "Hello", True),
+    ("analysiswe need to answer briefly", "we need to answer briefly", "", False),
+    ("The mode assistantfinal is one", "", "The mode assistantfinal is one", True),
 ]
 
 REPEATED = ["<think>", "</think>", "<think>a</think>", "`<think>`", "<think ", "< / ", "<analysis>", "<analysis>a</analysis>", "```a\n",
-            "<|channel|>analysis<|message|>", "assistantanalysis"]  # fmt: skip
+            "<|channel|>analysis<|message|>", "assistantanalysis",
+            "analysis.\n", "<|start|>", "**Thinking\n", "&lt;", "<my_", "<|im_end|>\n"]  # fmt: skip
 """Marks that a model may repeat to the end of its tokens."""
 
 
@@ -207,6 +246,9 @@ def test_a_mark_that_is_repeated_without_end_takes_no_longer_than_its_text(mark)
         ("x", ""),
         ("◁think▷", "\n◁/think▷\n\n"),
         ("<思考>\n", "\n</思考>\n\n"),
+        ("<|startofthink|>", "\n<|endofthink|>\n\n"),
+        ("<|reasoning_start|>\n", "\n<|reasoning_end|>\n\n"),
+        ("<|im_start|>think\n", "\n<|im_end|>\n<|im_start|>answer\n\n"),
     ],
 )
 def test_a_thought_that_a_prompt_opens_can_be_ended(text, end):

@@ -7,7 +7,7 @@ they take and cost (`front`), page and files (`result`).
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from astray.artifacts.uses import in_use
 from astray.cause.fine_tuning import FineTuning
 from astray.data.chat import ChatDataset
 from astray.engine.asking import all_keys, forget_subject, step_of
-from astray.engine.judging import ANSWERS_FILE
+from astray.engine.judging import ANSWERS_FILE, told_failed
 from astray.engine.models import NamedModel
 from astray.engine.options import training_settings
 from astray.engine.readings import readings
@@ -118,6 +118,7 @@ def repair(
     name, meets = chosen({each.name: each.search for each in trial.tried if not each.control})
     _write_model(trial.ways[name], trial.made, folder / MODEL)
     notes = (*_notes(given, shared, judge), *_meter_alone(trial.chose, trial.before), *left_out(trial.given, kinds))
+    notes += tuple(told_failed(work.judged.values()))
     named = (model, tuned.base_name, tuned.reference_name)
     result = RepairResult(*named, trial.before, trial.tried, name, meets, str(task), folder / MODEL, notes, control)
     result.save(folder)
@@ -147,6 +148,7 @@ class _Work:
     store: Store
     workers: int
     progress: Callable[[Progress], None] | None
+    judged: dict[str, pl.DataFrame] = field(default_factory=dict)  # answers that were judged, by their step
 
     def trial(self, kinds: Sequence[str]) -> "_Trial":
         """Try the ways of these kinds.
@@ -248,7 +250,10 @@ class _Work:
             made = self._executed(list({step.key: step for step in steps.values()}.values()))
         finally:
             forget_subject()
-        return {name: read_answers(made[step.key].path / ANSWERS_FILE) for name, step in steps.items()}
+        said = {key: read_answers(artifact.path / ANSWERS_FILE) for key, artifact in made.items()}
+        if self.judge:
+            self.judged.update(said)
+        return {name: said[step.key] for name, step in steps.items()}
 
     def _measured(self, models: dict[str, SubjectSpec]) -> dict[str, Measured]:
         """Return what each model does, by name; equal models are measured once."""
