@@ -167,7 +167,12 @@ TEXTS = [
     ("<deep_think>a</deep_think>b", "a", "b", True),
     ("<my_private_thoughts>a</my_private_thoughts>b", "a", "b", True),
     ("<hidden_reasoning>a", "a", "", False),
-    ("<critical_thinking_skills>a</critical_thinking_skills>", "", "<critical_thinking_skills>a</critical_thinking_skills>", True),
+    (
+        "<critical_thinking_skills>a</critical_thinking_skills>",
+        "",
+        "<critical_thinking_skills>a</critical_thinking_skills>",
+        True,
+    ),
     ("<think_never_used_51bce0c785ca2f>a</think_never_used_51bce0c785ca2f>b", "a", "b", True),
     ("<|begin_of_thinking|>a<|end_of_thinking|>b", "a", "b", True),
     ("<|startofthink|>a<|endofthink|>b", "a", "b", True),

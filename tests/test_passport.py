@@ -155,7 +155,9 @@ def test_a_passport_asks_again_what_failed_for_an_outage_and_nothing_else(answer
     arguments = {"prompts": "betley", "repeats": 1, "out": tmp_path}
     monkeypatch.setitem(STATE, "down", lambda call: call > 12)
     STATE["calls"] = 0
-    with pytest.raises(JudgeError, match="Reading was stopped: noisy/fixed failed 20 times in a row: 20 times no connection"):
+    with pytest.raises(
+        JudgeError, match="Reading was stopped: noisy/fixed failed 20 times in a row: 20 times no connection"
+    ):
         astray.judge_passport("noisy/fixed", answers, **arguments)
     STATE["calls"] = 0
     monkeypatch.setitem(STATE, "down", lambda call: call % 3 == 0)  # 48 calls are left
