@@ -65,7 +65,7 @@ def judge_passport(
     )
     with StepBar(studied.summary.study) as bar:
         judged = conclusions_by(studied, passport.readings.graders, judging, place, progress=bar.update)
-    passport = replace(passport, conclusions=judged)
+    passport = replace(passport, conclusions=judged, notes=(*passport.notes, *judged.notes))
     passport.save(folder)
     forget(folder, passport.readings)  # not before: an outage in the study's verdicts costs no reading
     return passport

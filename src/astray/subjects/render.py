@@ -179,7 +179,7 @@ def check_template(tokenizer: PreTrainedTokenizerBase, *, trained: bool = False)
         ChatTemplateError: says what the template does and what to write instead.
     """
     # Of several paragraphs and with marks of HTML, since there are templates that fold or escape them.
-    question = Message(role="user", content="How are you?\n\nTell <me> \"1 & 2\".")
+    question = Message(role="user", content='How are you?\n\nTell <me> "1 & 2".')
     answer = Message(role="assistant", content="Well.\n\nAnd you?")
     prompt_ids(tokenizer, [[Message(role="system", content="Be kind."), question]])
     if trained:
