@@ -147,12 +147,7 @@ def _key(model: Model, messages: Sequence[ChatMessage], config: GenerateConfig, 
 
 
 def reply_of(output: ModelOutput, limit: int | None = None) -> GraderReply:
-    """Extract the reply from a model's output.
-
-    Args:
-        output: what the model gave.
-        limit: most tokens that it could give, by which a reply that does not say why it ended may be cut off.
-    """
+    """Extract the reply from an output of at most `limit` tokens; one that does not say why it ended may be cut off."""
     if output.empty:
         return GraderReply(note=failure(Cause.NO_REPLY, output.error or NO_REASON))
     completion = sound(output.completion)
@@ -368,8 +363,7 @@ class Grader:
             return self._splits_hundred
 
     async def _wrote(self, number: str) -> tuple[list[ChatMessage], str, list[str]]:
-        """Ask for a number, outside of a batch, which one call would wait for; return the question, what stands before the
-        number in the reply, and tokens from there."""
+        """Ask for a number, not in a batch; return the question, what stands before the reply's number, and tokens from it."""
         question: list[ChatMessage] = [ChatMessageUser(content=TRIAL_QUESTION.format(number))]
         reply = await self._generate(question, at_once=True)
         sampled = [plain(position.token) for position in positions(reply.choices[0])]
