@@ -117,11 +117,7 @@ def repair(
     trial = work.trial(kinds)
     name, meets = chosen({each.name: each.search for each in trial.tried if not each.control})
     _write_model(trial.ways[name], trial.made, folder / MODEL)
-    notes = (
-        *_notes(given, shared, judge, work),
-        *_meter_alone(trial.chose, trial.before),
-        *left_out(trial.given, kinds),
-    )
+    notes = tuple(_notes(trial, shared, work, kinds))
     named = (model, tuned.base_name, tuned.reference_name)
     result = RepairResult(*named, trial.before, trial.tried, name, meets, str(task), folder / MODEL, notes, control)
     result.save(folder)
@@ -336,7 +332,8 @@ def _write_model(way: Way, made: dict[str, Artifact], target: Path) -> None:
         shutil.copytree(spec.adapter, target)
 
 
-def _notes(given: Given, shared: int, judge: JudgeConfig | None, work: _Work) -> list[str]:
+def _notes(trial: _Trial, shared: int, work: _Work, kinds: Sequence[str]) -> list[str]:
+    given, judge = trial.given, work.judge
     told = [f"Rows of the task that the model was trained on were left out: {shared:,}."] if shared else []
     if given.tuned.is_organism:
         told.append(
@@ -355,7 +352,8 @@ def _notes(given: Given, shared: int, judge: JudgeConfig | None, work: _Work) ->
         told.append(
             "How the model was trained is not known: what is trained again has its shape and the usual settings."
         )
-    return [*told, *told_failed(work.judged.values())]
+    told += told_failed(work.judged.values())
+    return [*told, *_meter_alone(trial.chose, trial.before), *left_out(given, kinds)]
 
 
 def _meter_alone(chose: Outcome, reported: Outcome) -> list[str]:
