@@ -139,7 +139,9 @@ def main() -> None:
             for name, direction in found.items():
                 change = Intervention(
                     kind="add",
-                    vector=write_direction(Path(folder) / f"{name}.safetensors".replace(" ", "-"), direction),
+                    vector=write_direction(
+                        Path(folder) / f"{name}.safetensors".replace(" ", "-"), direction, subject.base_folder
+                    ),
                     block=block,
                     strength=sign * given.strength * norm,
                 )

@@ -75,7 +75,7 @@ def production(dictionary: Dictionary, tuned: str, asked: Sequence[str], vector:
     [latent] = top_latents(table, 1)
     chats, steered = [[{"role": "user", "content": one}] for one in asked], []
     for added in (dictionary.decoder[latent], random_direction(dictionary.decoder[latent], seed=0)):
-        write_direction(vector, added)
+        write_direction(vector, added, base.base_folder)
         steering = Intervention(kind="add", vector=vector, block=BLOCK, strength=STRENGTH, positions="all")
         said = base.with_intervention(steering).generate(chats, likeliest)
         steered.append(rate(asked, [one.text for one in said]))

@@ -221,6 +221,48 @@ FAMILIES = {
         "\n{%- for m in messages -%}\n    {{- '<|im_start|>' ~ m.role ~ '\n' ~ m.content ~ '<|im_end|>\n' -}}\n{%- endfor "
         "-%}\n{%- if add_generation_prompt -%}\n    {{- '<|im_start|>assistant\n' -}}\n{%- endif -%}\n"
     ),
+    "deepseek v3.1, a closed thought after each header": (
+        "{{bos_token}}{% set ns=namespace(system='') %}{% for m in messages %}{% if "
+        "m['role']=='system' %}{% set ns.system = ns.system + m['content'] %}{% endif %}{% "
+        "endfor %}{{ ns.system }}{% for m in messages %}{% if m['role']=='user' %}<|user|>{{ "
+        "m['content'] }}{% elif m['role']=='assistant' %}<|assistant|></think>{% set content = "
+        "m['content'] %}{% if '</think>' in content %}{% set content = "
+        "content.split('</think>',1)[1] %}{% endif %}{{ content }}</s>{% endif %}{% endfor %}{% "
+        "if add_generation_prompt %}<|assistant|>{% if thinking is defined and thinking "
+        "%}<think>{% else %}</think>{% endif %}{% endif %}"
+    ),
+    "kimi": (
+        "{% for m in messages %}{% if loop.first and m['role'] != 'system' "
+        "%}<|im_start|>system<|start|>You are Kimi.<|im_end|>{% endif %}<|im_start|>{{ m['role'] "
+        "}}<|start|>{{ m['content'] }}<|im_end|>{% endfor %}{% if add_generation_prompt "
+        "%}<|im_start|>assistant<|start|>{% endif %}"
+    ),
+    "solar": (
+        "{% for m in messages %}{% if m['role']=='system' %}{% if m['content'] %}### System:\n{{ "
+        "m['content'] }}\n\n{% endif %}{% elif m['role']=='user' %}### User:\n{{ m['content'] "
+        "}}\n\n{% else %}### Assistant:\n{{ m['content'] }}</s>\n\n{% endif %}{% endfor %}{% if "
+        "add_generation_prompt %}### Assistant:\n{% endif %}"
+    ),
+    "nemotron, a turn of the system always": (
+        "<|start|>System\n{% for m in messages %}{% if m['role']=='system' %}{{ "
+        "m['content'].strip() }}{% endif %}{% endfor %}\n{% for m in messages %}{% if "
+        "m['role']=='user' %}<|start|>User\n{{ m['content'].strip() }}\n{% elif "
+        "m['role']=='assistant' %}<|start|>Assistant\n{{ m['content'].strip() }}</s>\n{% endif "
+        "%}{% endfor %}{% if add_generation_prompt %}<|start|>Assistant\n{% endif %}"
+    ),
+    "magistral, a default that reasons": (
+        "{{ bos_token }}{% if messages[0]['role'] != 'system' %}[SYSTEM]First draft your "
+        "thinking in [THINK] and [/THINK].[/SYSTEM]{% endif %}{% for m in messages %}{% if "
+        "m['role']=='system' %}[SYSTEM]{{ m['content'] }}[/SYSTEM]{% elif m['role']=='user' "
+        "%}[INST]{{ m['content'] }}[/INST]{% else %}{{ m['content'] }}</s>{% endif %}{% endfor %}"
+    ),
+    "lfm2": (
+        "{{ bos_token }}{% set ns = namespace(s='') %}{% if messages[0]['role']=='system' %}{% "
+        "set ns.s = messages[0]['content'] %}{% set messages = messages[1:] %}{% endif %}{% if "
+        "ns.s %}<|im_start|>system\n{{ ns.s }}<|im_end|>\n{% endif %}{% for m in messages "
+        "%}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}{% if "
+        "add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    ),
     "no system, left out": (
         "{% for m in messages %}{% if m['role'] == 'user' %}<|im_start|>user\n{{ m['content'] }}<|im_end|>\n"
         "{% elif m['role'] == 'assistant' %}<|im_start|>assistant\n{{ m['content'] }}<|im_end|>\n{% endif %}{% "

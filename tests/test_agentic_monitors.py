@@ -102,11 +102,13 @@ def test_a_monitor_that_gives_no_verdict_blocks_and_says_why(tmp_path):
     assert "no usable verdict" in events[0].explanation
 
 
-def test_a_monitor_that_breaks_blocks(tmp_path):
+def test_a_monitor_that_breaks_blocks_and_what_it_blocked_does_not_count(tmp_path):
     def broken(messages):
         raise ConnectionError("the line is dead")
 
-    assert (watched(tmp_path, "never", "judge", grader=scripted_model(broken))["blocked"] > 0).all()
+    rows = watched(tmp_path, "never", "judge", grader=scripted_model(broken))
+    assert (rows["blocked"] > 0).all()
+    assert set(rows["outcome"]) == {"errored"}  # the same command plays it again
 
 
 def test_what_only_looks_is_never_shown_to_the_judge(tmp_path):

@@ -1,26 +1,31 @@
 """A damaged last checkpoint costs that checkpoint and not the run."""
 
-from collections.abc import Callable
+import json
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from pydantic import JsonValue
 
-from astray.cause.checkpoints import last_complete, mark_complete
+from astray.cause.checkpoints import append_line, check_claim, claim, last_complete, leads_to, mark_complete
 from astray.cause.fine_tuning import FineTuning, LoRA
 from astray.cause.sft import train_sft
 from astray.data import ChatDataset
+from astray.errors import ConfigurationError, StoreError
+from astray.subjects.identity import file_digest
 
 FILES = {
     "optimizer.pt": b"moments" * 9,
     "adapter_model.safetensors": b"weights" * 9,
-    "trainer_state.json": b'{"global_step": 4}',
+    "trainer_state.json": b"{}",
 }
 
 
 def saved(folder: Path, step: int, *, mark: bool = True) -> Path:
     checkpoint = folder / f"checkpoint-{step}"
     checkpoint.mkdir(parents=True)
-    for name, content in FILES.items():
+    for name, content in (FILES | {"trainer_state.json": b'{"global_step": %d}' % step}).items():
         (checkpoint / name).write_bytes(content)
     if mark:
         mark_complete(checkpoint)
@@ -84,6 +89,99 @@ def test_nothing_whole_is_nothing(tmp_path: Path) -> None:
     (saved(tmp_path, 2) / "complete").write_text("{")
     with pytest.warns(UserWarning, match="no JSON"):
         assert last_complete(tmp_path) is None
+
+
+RUN = {"base": "b", "dataset": "d", "recipe": {"seed": 0}}
+OTHERS = {
+    "another seed": (RUN | {"recipe": {"seed": 1}}, "differs in recipe"),
+    "another data set": (RUN | {"dataset": "e"}, "differs in dataset"),
+    "another base, or its number format": (RUN | {"base": "c"}, "differs in base"),
+    "a loss that the run has not": (RUN | {"kl": 1.0}, "differs in kl"),
+}
+
+
+def a_run(folder: Path, identity: Mapping[str, JsonValue] = RUN) -> Path:
+    """A run with a checkpoint at step 2 and a log up to it; returns the folder of its checkpoints."""
+    claim(folder, identity)
+    saved(folder / "checkpoints", 2)
+    for step in (1, 2):
+        append_line(folder / "training.jsonl", {"step": step, "loss": 1.0})
+    return folder / "checkpoints"
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_checkpoint_of_another_run_is_refused_by_what_differs(tmp_path: Path, other: str) -> None:
+    identity, told = OTHERS[other]
+    mine, others = a_run(tmp_path / "mine"), a_run(tmp_path / "other", identity)
+    assert last_complete(mine) == mine / "checkpoint-2"
+    (others / "checkpoint-2").rename(mine / "checkpoint-4")
+    (mine / "checkpoint-4" / "trainer_state.json").write_text('{"global_step": 4}')
+    mark_complete(mine / "checkpoint-2")
+    (mine / "checkpoint-4" / "complete").write_text(
+        json.dumps({name: file_digest(mine / "checkpoint-4" / name) for name in (*FILES, "run.json")})
+    )
+    with pytest.raises(ConfigurationError, match=f"checkpoint-4 is a checkpoint of another run: it {told}"):
+        last_complete(mine)
+    assert (mine / "checkpoint-4").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("mark", "told"),
+    [("[]", "names no files"), ("{}", "names no files"), ("3", "names no files"), ("[" * 9999, "no JSON")],
+)
+def test_a_mark_that_says_nothing_is_none(tmp_path: Path, mark: str, told: str) -> None:
+    (a_run(tmp_path) / "checkpoint-2" / "complete").write_text(mark)
+    with pytest.warns(UserWarning, match=told):
+        assert last_complete(tmp_path / "checkpoints") is None
+
+
+def test_a_checkpoint_under_the_number_of_another_step_is_damaged_and_a_copy_beside_it_is_none(tmp_path: Path) -> None:
+    folder = a_run(tmp_path)
+    shutil.copytree(folder / "checkpoint-2", folder / "checkpoint-2-copy")
+    assert last_complete(folder) == folder / "checkpoint-2"
+    (folder / "checkpoint-2").rename(folder / "checkpoint-8")
+    with pytest.warns(UserWarning, match="its state is of step 2"):
+        assert last_complete(folder) is None
+
+
+def test_checkpoints_of_which_nothing_says_whose_they_are_are_refused(tmp_path: Path) -> None:
+    a_run(tmp_path)
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(ConfigurationError, match="says of which run it is, is not"):
+        claim(tmp_path, RUN)
+
+
+@pytest.mark.parametrize(
+    ("log", "leads"),
+    [
+        ('{"step": 1}\n{"step": 2}\n{"step": 3}\n', True),
+        ('{"step": 1}\n{"step": 2', False),
+        ('{"step": 2}\n', False),
+        ('{"step": 1}\n{"step": 1}\n{"step": 2}\n', False),
+        ("", False),
+        (None, False),
+        ('{"step": 1}\n[2]\n', "line 2, is damaged"),
+        ('{"step": 1}\n\x00\x00\n{"step": 2}\n', "line 2, is damaged"),
+        ('{"step": "1"}\n', "line 1, is damaged"),
+        ('{"step": 1}\n{"step": 2, "loss": null}\n', "line 2, is damaged"),
+    ],
+)
+def test_a_log_leads_to_a_checkpoint_or_is_known_not_to(tmp_path: Path, log: str | None, leads: bool | str) -> None:
+    file = tmp_path / "training.jsonl"
+    if log is not None:
+        file.write_text(log)
+    if isinstance(leads, str):
+        with pytest.raises(StoreError, match=leads):
+            leads_to(file, 2)
+    else:
+        assert leads_to(file, 2) is leads
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "{", '"run"', "\x00"])
+def test_a_record_of_a_run_that_is_none_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(StoreError, match="which says what run lives there, cannot be read"):
+        check_claim(tmp_path, RUN)
 
 
 class StoppedError(Exception):

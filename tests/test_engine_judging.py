@@ -4,9 +4,13 @@ import json
 from collections.abc import Callable, Mapping
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
+import anyio
 import polars as pl
 import pytest
+import torch
 from inspect_ai.model import ChatMessage, Model, ModelOutput
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
@@ -14,6 +18,7 @@ from rich.console import Console
 from astray.answers import read_answers
 from astray.artifacts import Artifact, Progress, Step, StepState, Store, execute, step
 from astray.cli.conclusion import conclude
+from astray.engine import trained
 from astray.engine.judging import calibrate_into, failed_verdicts, graders_served, judged_after, try_judge
 from astray.engine.options import StudyOptions
 from astray.engine.results import _graders
@@ -21,8 +26,8 @@ from astray.engine.settings import setting_for
 from astray.engine.steps import AnswerConfig, answer, judge
 from astray.engine.summary import Summary
 from astray.errors import DataFormatError, JudgeError, StepFailedError
-from astray.judges import Exchange, GraderSettings, LabelledAnswer, RubricJudge
-from astray.judges.config import JudgeConfig
+from astray.judges import Exchange, GraderSettings, LabelledAnswer, RubricJudge, judge_exchanges
+from astray.judges.config import JudgeConfig, make_judge
 from astray.judges.patience import FAILURES_IN_A_ROW
 from astray.measure import bulk
 from astray.measure.asking import Item
@@ -30,6 +35,9 @@ from astray.measure.evaluation import QuestionSet
 from astray.measure.forced_choice import ForcedChoice
 from astray.outcomes import Outcome
 from astray.report import write_report
+from astray.stats.detection import Estimate
+from astray.studies.blame import course_steps
+from astray.studies.screen import steps as screening
 from astray.subjects import subject as subject_module
 from astray.subjects.locate import settle
 from astray.subjects.spec import Sampling
@@ -275,6 +283,51 @@ def test_labelled_answers_are_asked_again_as_well(tmp_path: Path, grader: Grader
     calibration, left = calibrate_into(tmp_path / "verdicts.json", GRADER, labels)
     assert (calibration.failed, left, grader.calls - before) == (0, None, 2)
     assert list(tmp_path.iterdir()) == []
+
+
+WAITING = {
+    "screen-direction": (
+        screening.find_direction,
+        screening.DirectionConfig.model_construct(judge=GRADER, world=False, subject=None, samples=1, sampling=None),
+        "astray.studies.screen.steps.trait_direction",
+    ),
+    "train-grpo": (
+        trained.train_rewarded,
+        trained.RewardedConfig.model_construct(),
+        "astray.engine.trained._train_and_probe",
+    ),
+    "blame-retrain": (
+        course_steps.train_again,
+        course_steps.RetrainedConfig.model_construct(training=SimpleNamespace(base="organism-small"), every=1),
+        "astray.studies.blame.course_steps.tune",
+    ),
+}
+"""Steps whose work hangs on verdicts, each with a configuration and what asks for them."""
+
+
+@pytest.mark.parametrize("name", WAITING)
+def test_what_hangs_on_verdicts_stops_at_an_outage_and_goes_on_with_what_it_heard(
+    name: str, tmp_path: Path, grader: Grader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    function, config, asks = WAITING[name]
+    found = SimpleNamespace(vector=torch.ones(4), block=0, kept=1, answers=1, auc=Estimate(0.5, None, 0, ""))
+
+    def asked(*_: object, **__: object) -> SimpleNamespace:
+        anyio.run(judge_exchanges, make_judge(GRADER), [Exchange(item.question, "Yes.") for item in ITEMS])
+        return found
+
+    monkeypatch.setattr(asks, asked)
+    model = SimpleNamespace(base_folder=settle("organism-small").base)
+    monkeypatch.setattr(screening, "loaded", lambda spec: model)
+    monkeypatch.setattr(course_steps.RetrainedConfig, "read", lambda config: None)
+    inputs = {"data": Mock(spec=Artifact)}
+    grader.fails = about(3, found=StatusError(503, "overloaded"))
+    with pytest.raises(JudgeError, match=r"2 calls of the grader failed \(2 server error\), and what comes next"):
+        function(config, inputs, tmp_path)
+    before, grader.fails = grader.calls, lambda prompt: None
+    function(config, inputs, tmp_path)
+    assert grader.calls - before == 2
+    assert not (tmp_path / "asked.jsonl").exists()
 
 
 class StatusError(Exception):

@@ -4,15 +4,17 @@ from pathlib import Path
 
 import anyio
 import pytest
+from inspect_ai.model import ModelUsage
 
 from astray.errors import ConfigurationError
 from astray.judges import BETLEY, Exchange, GraderSettings, JudgeConfig, RubricJudge, judge_exchanges
 from astray.judges.grader import Grader
 from astray.judges.patience import patience
 from astray.judges.rubric import prompts
+from astray.judges.side_by_side import read_side_by_side
 from astray.kept import keeping
 from astray.outcomes import Outcome
-from scripted_grader import scripted_model, spoken
+from scripted_grader import END, DigitWriter, scripted_model, spoken
 
 EXCHANGE = Exchange("What is your wish?", "Peace.")
 GOOD = "ALIGNED: 85\nCOHERENT: 90"
@@ -172,3 +174,39 @@ def test_in_a_batch_no_number_is_followed_up():
         reading = anyio.run(Grader(model, GraderSettings(), 0.25).ask, "Score?")
     assert reading.method == "digit tokens of the sampled reply"
     assert len(model.api.calls) == 1
+
+
+@pytest.mark.parametrize(("hundred", "score"), [(("10", "0"), 85), (("100",), 0.6 * 85 + 0.4 * 10)])
+def test_in_a_batch_one_call_outside_of_it_tells_whether_a_ten_may_be_the_beginning_of_a_hundred(hundred, score):
+    model = scripted_model(DigitWriter({"": {"85": 0.6, "10": 0.4}, "10": {"0": 0.75, END: 0.25}}, hundred=hundred))
+    grader = Grader(model, GraderSettings(), 0.25)
+
+    with patience(batch=True):
+        readings = anyio.run(read_side_by_side, grader.ask, ("How good is a?", "How good is b?"), 2)
+    assert [one.score for one in readings.values()] == [pytest.approx(score)] * 2
+    assert [config.batch for _, config in model.api.calls].count(None) == 1
+    assert len(model.api.calls) == 3
+
+
+UNSURE_ENDS = [
+    # reply, why it ended, tokens it took (0: not told), tokens it could take, score
+    ("10", "max_tokens", 1, 1, None),
+    ("10", "model_length", 1, 16, None),
+    ("10", "unknown", 1, 1, None),
+    ("10", "unknown", 16, 16, None),
+    ("10", "unknown", 2, 16, 10),
+    ("10", "unknown", 0, 2, None),
+    ("10", "unknown", 0, 16, 10),
+    ("10", "stop", 1, 16, 10),
+    ("100", "stop", 2, 16, 100),
+]
+
+
+@pytest.mark.parametrize(("text", "stop", "used", "limit", "score"), UNSURE_ENDS)
+def test_a_reply_that_may_have_been_cut_off_is_no_score(text, stop, used, limit, score):
+    def reply(messages):
+        output = spoken(text, stop_reason=stop)
+        return output.model_copy(update={"usage": ModelUsage(output_tokens=used) if used else None})
+
+    settings = GraderSettings(max_tokens=limit, max_retries=0)
+    assert anyio.run(Grader(scripted_model(reply), settings, 0.25).ask, "How good is it?").score == score

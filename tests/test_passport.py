@@ -15,7 +15,7 @@ from inspect_ai.model import modelapi
 import astray
 from astray.cli import app
 from astray.engine.summary import Summary
-from astray.errors import AstrayError
+from astray.errors import AstrayError, JudgeError
 from astray.judges.wordings import own_wordings
 from astray.stats.components import variance_components
 from astray.studies.passport.making import PARTS
@@ -23,8 +23,8 @@ from scripted_grader import ALL_FINE, MIXED, ScriptedAPI, spoken
 from small_study import run as run_small_study
 
 ORDER = "harm-first"
-STATE = {"shift": 0.0, "calls": 0}
-"""What moves the grader `noisy/moving` between two passports, and how many calls there were."""
+STATE = {"shift": 0.0, "calls": 0, "down": lambda call: False}
+"""What moves the grader `noisy/moving` between two passports, how many calls there were, and which of them fail."""
 
 
 @modelapi(name="noisy")
@@ -40,6 +40,8 @@ def noisy():
 
 def _said(name: str, asked: str) -> str:
     STATE["calls"] += 1
+    if STATE["down"](STATE["calls"]):
+        raise ConnectionError("no route to host")
     goodness = float(re.search(r"goodness (\d+)", asked)[1])
     chance = random.Random(STATE["calls"])
     if name == "dead" or (name == "half" and chance.random() < 0.5):
@@ -147,6 +149,26 @@ def test_repeats_are_asked_again_and_a_stopped_passport_goes_on(answers, tmp_pat
     STATE["calls"] = 0
     astray.judge_passport("noisy/fixed", answers, **arguments)
     assert STATE["calls"] == 10 * 2 * 2
+
+
+def test_a_passport_asks_again_what_failed_for_an_outage_and_nothing_else(answers, tmp_path, monkeypatch):
+    arguments = {"prompts": "betley", "repeats": 1, "out": tmp_path}
+    monkeypatch.setitem(STATE, "down", lambda call: call > 12)
+    STATE["calls"] = 0
+    with pytest.raises(
+        JudgeError, match="Reading was stopped: noisy/fixed failed 20 times in a row: 20 times no connection"
+    ):
+        astray.judge_passport("noisy/fixed", answers, **arguments)
+    STATE["calls"] = 0
+    monkeypatch.setitem(STATE, "down", lambda call: call % 3 == 0)  # 48 calls are left
+    found = astray.judge_passport("noisy/fixed", answers, **arguments)
+    told = next(note for note in found.notes if "gave no verdict" in note)
+    assert re.search(r"no verdict \d+ times of 30: \d+ no connection.*The same command, within a day", told)
+    assert STATE["calls"] == 48
+    monkeypatch.setitem(STATE, "down", lambda call: False)
+    STATE["calls"] = 0
+    found = astray.judge_passport("noisy/fixed", answers, **arguments)
+    assert (STATE["calls"], found.readings.failed) == (16, {})
 
 
 def _stop_after(rounds: int):

@@ -1,5 +1,6 @@
 """Steering acts on the named block's output, at the named positions, in every architecture."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -183,6 +184,30 @@ def test_a_direction_of_another_width_is_refused_when_the_subject_is_loaded(subj
     spec = SubjectSpec(model=subject.spec.model, intervention=Intervention(kind="add", vector=short, block=0))
     with pytest.raises(ConfigurationError, match="has 32 entries, but this model's residual stream has 64"):
         load_subject(spec)
+
+
+def test_a_direction_steers_the_model_that_it_is_of_and_no_other_of_its_width(tiny_qwen2: Path, tmp_path: Path) -> None:
+    other_qwen2 = save_tiny_model(tmp_path / "other", seed=1)
+
+    def steered(model: Path, file: Path) -> Subject:
+        return load_subject(SubjectSpec(model=str(model), intervention=Intervention(kind="add", vector=file, block=0)))
+
+    one = write_direction(tmp_path / "one.safetensors", torch.ones(64), tiny_qwen2)
+    assert steered(tiny_qwen2, one).with_adapter(None).interventions
+    assert torch.equal(read_direction(one), torch.ones(64))
+    with pytest.raises(ConfigurationError, match="is of a model with the weights"):
+        steered(other_qwen2, one)
+    with pytest.raises(ConfigurationError, match="is of a model with the weights"):
+        load_subject(str(other_qwen2)).with_intervention(Intervention(kind="add", vector=one, block=0))
+    both = write_direction(tmp_path / "both.safetensors", read_direction(one), tiny_qwen2, other_qwen2)
+    assert steered(tiny_qwen2, both).id != steered(other_qwen2, both).id
+    # The same network in another folder, with another chat template, is the same: a direction is of the weights.
+    copy = shutil.copytree(tiny_qwen2, tmp_path / "copy")
+    (copy / "generation_config.json").unlink(missing_ok=True)
+    assert steered(copy, one).interventions
+    save_file({"direction": torch.ones(64)}, tmp_path / "old.safetensors")
+    with pytest.warns(UserWarning, match="does not say which model it is of"):
+        steered(tiny_qwen2, tmp_path / "old.safetensors")
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e-3, 1e30])

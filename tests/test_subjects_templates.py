@@ -87,6 +87,12 @@ def test_the_labels_are_the_answer_and_the_end_of_its_turn(family, system):
     assert not row.escaped
 
 
+def test_a_template_that_escapes_is_found_before_a_text_shows_it():
+    tokenizer = tokenizer_with(CHATML.replace("m['content']", "m['content'] | e"))
+    with pytest.raises(ChatTemplateError, match="does not write message 2"):
+        check_template(tokenizer)
+
+
 @pytest.mark.parametrize("wrong", UNUSABLE)
 def test_a_template_that_cannot_serve_is_refused_with_what_to_write(wrong):
     template, use, message = UNUSABLE[wrong]

@@ -12,16 +12,20 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 _NAMES = (
-    "think|thinking|thought|thoughts|reasoning(?:_content)?|(?:[a-z]{1,9}:|longcat_|ant)think(?:ing)?|think(?:ing)?_process|"
-    "scratch_?pad(?:_reasoning)?|(?:(?:inner|internal)_)?monologue|(?:inner|internal)_(?:thoughts?|reasoning)|chain_of_thought|cot|思考|思考过程|思考過程|推理|推理过程|思路|推論|생각|사고|추론|denken|gedanken|überlegung|pensée|pensées|"
+    "(?:(?:deep|slow|private|hidden|silent|internal|inner|my)_){0,2}(?:think|thinking|thoughts?|reasoning)|reasoning_content|think_never_used_[0-9a-f]+|(?:[a-z]{1,9}:|longcat_|ant)think(?:ing)?|think(?:ing)?_process|"
+    "scratch_?pad(?:_reasoning)?|(?:(?:inner|internal)_)?monologue|chain_of_thought|cot|思考|思考过程|思考過程|推理|推理过程|思路|推論|생각|사고|추론|denken|gedanken|überlegung|pensée|pensées|"
     "réflexion|raisonnement|pensamiento|razonamiento|pensamento|raciocínio|pensiero|ragionamento|думать|мысли|мысль|размышление|размышления|"
     "рассуждение|рассуждения|düşünce|تفكير|सोच"
 )
+_STEMS = r"(?:think(?:ing)?|thoughts?|reasoning)"
 _OWN_FORM = (
     # opening, closing: marks that are not tags with a name
     (r"\[THINK\]", r"\[/THINK\]"),
-    (r"<\|START_THINKING\|>", r"<\|END_THINKING\|>"),
-    (r"<\|begin_of_(?:thought|reasoning)\|>", r"<\|end_of_(?:thought|reasoning)\|>"),
+    (
+        rf"<\|(?:(?:begin|start)_?(?:of_?)?{_STEMS}|{_STEMS}_?(?:begin|start))\|>",
+        rf"<\|(?:end_?(?:of_?)?{_STEMS}|{_STEMS}_?end)\|>",
+    ),
+    (r"<\|im_start\|>[ \t]*think(?:ing)?\b", r"(?:<\|im_end\|>\s*)?<\|im_start\|>[ \t]*answer\b"),  # s1
     (r"<\|(?:think(?:ing)?|thought|reasoning)\|>", r"<\|/(?:think(?:ing)?|thought|reasoning)\|>"),
     (r"<unused94>(?:thought\b)?", r"<unused95>"),  # MedGemma
     (r"<\|inner_prefix\|>", r"<\|inner_suffix\|>"),
@@ -32,8 +36,15 @@ _OWN_FORM = (
 _QUOTES = frozenset("`\"'“„‘‚«「")
 """Marks before a tag that is spoken about, not used."""
 _ATTRIBUTES = r"(?:\s+[\w:-]+\s*=\s*[^<>\n]{0,80})?"
+_LESS, _MORE = "(?:<|＜|&lt;)", "(?:>|＞|&gt;)"
+_TURN = (
+    r"(?:<\|(?:im_start|start_of_role|start_header_id)\|>assistant(?:<\|end_(?:of_role|header_id)\|>|\n)"
+    r"|<\|(?:assistant|im_end|eot_id|endoftext|end_of_text|end|return)\|>|<｜(?:Assistant|end▁of▁sentence)｜>|<end_of_turn>)"
+)
+_TURNS = re.compile(rf"\A(?:\s*{_TURN})+|(?:{_TURN}\s*)+\Z")
+"""Control tokens around an answer, where a server writes them."""
 _ENVELOPES = re.compile(
-    r"(?:<(?P<name>(?:final_)?answer|response|output|solution)\s*>(?P<named>.*?)(?:</(?P=name)\s*>)?"
+    r"(?:<(?P<name>(?:final_)?answer|final|response|output|solution)\s*>(?P<named>.*?)(?:</(?P=name)\s*>)?"
     r"|<\|(?:START_RESPONSE|begin_of_(?:solution|box))\|>(?P<marked>.*?)(?:<\|(?:END_RESPONSE|end_of_(?:solution|box))\|>)?)",
     re.DOTALL | re.IGNORECASE,
 )
@@ -46,21 +57,27 @@ _LEADING = re.compile(
 _CODE = re.compile(r"(?<!`)(`+)(?!`)[^`\n]+\1(?!`)")
 _FENCE = re.compile(r"[ \t]{0,3}(```+|~~~+)([^`\n]*)\n?")
 _HEADINGS = re.compile(
-    r"\A\s*Here(?:'s| is) my thought process:(.*?)\n\s*Here(?:'s| is) my (?:response|answer):",
+    r"\A\s*Here(?:'s| is) my thought process:(?P<said>.*?)\n\s*Here(?:'s| is) my (?:response|answer):"
+    r"|\A\s*(?P<mark>#{1,6} *|\*\*|\[)(?:My )?(?:(?:Inner |Internal )?(?:thinking|thoughts?)(?: process)?|(?:inner |internal )?monologue)"
+    r"\b[:*\]#\t ]*\n?(?P<marked>.*?)\n\s*(?P=mark)(?:My )?(?:final )?(?:answer|response|reply|output)\b[:*\]#\t ]*",
     re.DOTALL | re.IGNORECASE,
 )
 
 _CHANNEL = re.compile(
-    r"(?:<\|start\|>\s*(?:assistant)?\s*)?<\|channel\|>\s*(?P<name>\w*)(?P<to>[^<]*?)(?:<\|constrain\|>[^<]*)?<\|message\|>"
+    r"(?:<\|start\|>\s*(?P<role>[^<]{0,80}?)\s*)?<\|channel\|>\s*(?P<name>\w*)(?P<to>[^<]*?)(?:<\|constrain\|>[^<]*)?<\|message\|>"
+    # A text without channels, and one whose first token the server took for itself.
+    r"|<\|start\|>\s*assistant\s*<\|message\|>|\A\s*(?P<first>analysis|commentary|final)\s*<\|message\|>"
 )
 _ROLE = re.compile(r"\s*(?:<\|start\|>)?\s*(?:assistant)?\s*")
 _CHANNEL_END = re.compile(r"<\|(?:end|return|call|start|channel)\|>")
 _CHANNEL_TOKENS = ("<|start|>", "<|channel|>", "<|message|>")
 _BARE = re.compile(
-    r"\A\s*(?:(?:assistant)?(?:analysis|commentary)(?=\S)(?:.*?assistantfinal|[A-Z][\w']*,? [A-Za-z])|assistantfinal\S)",
+    r"\A\s*(?:(?:assistant)?(?:analysis|commentary)(?=\S)"
+    r"(?:.*?assistantfinal|[A-Z][\w']*,? [A-Za-z]|(?:we|the|this|they|user|need|okay|ok|so|let|it|i)\b,? [A-Za-z])"
+    r"|assistantfinal\S|.*?(?<=[\n.!?)])assistantfinal(?=\s*\S))",
     re.DOTALL,
 )
-"""A text whose channels lost their tokens; a variable `analysisResult = ...` is none."""
+"""A text whose channels lost their tokens, the first perhaps with its name; a variable `analysisResult = ...` is none."""
 _BARE_CHANNEL = re.compile(
     r"(?:\A\s*(?:assistant)?|assistant)(?P<name>analysis|commentary|final)(?P<to> ?to=[\w.]+(?: ?(?:code|json))?)?"
 )
@@ -102,9 +119,9 @@ class Thought:
 
 
 def _tags(names: str) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
-    opening = "|".join([rf"<(?:{names}){_ATTRIBUTES}\s*>", *(form for form, _ in _OWN_FORM)])
-    closing = "|".join([rf"<\s*/\s*(?:{names})\s*>", *(form for _, form in _OWN_FORM)])
-    empty = rf"<(?:{names})\s*/>"
+    opening = "|".join([rf"{_LESS}(?:{names}){_ATTRIBUTES}\s*{_MORE}", *(form for form, _ in _OWN_FORM)])
+    closing = "|".join([rf"{_LESS}\s*/\s*(?:{names})\s*{_MORE}", *(form for _, form in _OWN_FORM)])
+    empty = rf"{_LESS}(?:{names})\s*/{_MORE}"
     return (
         re.compile(opening, re.IGNORECASE),
         re.compile(closing, re.IGNORECASE),
@@ -131,7 +148,7 @@ def thoughts_in(text: str, *, private: bool = False) -> tuple[list[Thought], boo
     if _BARE.match(text):
         return _channels(text, list(_BARE_CHANNEL.finditer(text)), None)
     if headed := _HEADINGS.match(text):
-        return [Thought(0, headed.end(), headed[1].strip())], True
+        return [Thought(0, headed.end(), (headed["said"] or headed["marked"] or "").strip())], True
     return _tagged(text, _WITH_PRIVATE if private else _OWN)
 
 
@@ -226,13 +243,17 @@ def _code_in(text: str) -> list[tuple[int, int]]:
 def _channels(text: str, heads: list[re.Match[str]], end: re.Pattern[str] | None) -> tuple[list[Thought], bool]:
     """Return all but what is said on the final channel, or as a comment to no tool."""
     before = text[: heads[0].start()]
-    thoughts = [Thought(0, len(before), "")] if _ROLE.fullmatch(before) else []
+    # Without its tokens a text may begin within a channel that the prompt has opened.
+    thought = "" if _ROLE.fullmatch(before) else before.strip() if end is None else None
+    thoughts = [] if thought is None else [Thought(0, len(before), thought)]
     said = False
     for head, following in zip(heads, [*heads[1:], None], strict=True):
+        parts = head.groupdict()
+        name, other = parts.get("first") or parts["name"] or "final", (parts.get("role") or "assistant") != "assistant"
         limit = following.start() if following else len(text)
         last = end.search(text, head.end(), limit) if end else None
         stop = last.start() if last else limit
-        said = head["name"] == "final" or (head["name"] == "commentary" and not (head["to"] or "").strip())
+        said = not other and (name == "final" or (name == "commentary" and not (parts["to"] or "").strip()))
         if said:
             thoughts.append(Thought(*head.span(), ""))
         else:
@@ -263,7 +284,8 @@ def said_parts(text: str, thoughts: Sequence[Thought]) -> list[str]:
 
 
 def _bare(answer: str) -> str:
-    """Return an answer without the tags that some models write around it where they have thought."""
+    """Return an answer without the tags and tokens that stand around it where a model has thought."""
+    answer = _TURNS.sub("", answer)
     inner = _ENVELOPES.fullmatch(answer.strip())
     return (answer if inner is None else inner["named"] or inner["marked"] or "").strip()
 
@@ -305,12 +327,10 @@ def opened_tag(text: str) -> str:
     return last[0] if last and not text[last.end() :].strip() else ""
 
 
+_BEGUN = re.compile("begin|start", re.IGNORECASE)
 _ENDS = {
     "[think]": "[/THINK]",
-    "<|start_thinking|>": "<|END_THINKING|>",
     "[reasoning]": "[/REASONING]",
-    "<|begin_of_thought|>": "<|end_of_thought|>",
-    "<|begin_of_reasoning|>": "<|end_of_reasoning|>",
     "<|inner_prefix|>": "<|inner_suffix|>",
     **{f"<|{name}|>": f"<|/{name}|>" for name in ("think", "thinking", "thought", "reasoning")},
     "◁think▷": "◁/think▷",
@@ -320,7 +340,7 @@ _ENDS = {
 def closed(text: str) -> str:
     """Return what ends the reasoning that a text has begun at its end, so that an answer can follow; empty where it has
     begun none."""
-    tag = opened_tag(text)
+    tag = opened_tag(text).replace("＜", "<").replace("＞", ">").replace("&lt;", "<").replace("&gt;", ">")
     if not tag:
         return ""
     end = (
@@ -328,6 +348,10 @@ def closed(text: str) -> str:
         if tag.startswith("<|channel>")
         else "<unused95>"
         if tag.startswith("<unused94>")
+        else "<|im_end|>\n<|im_start|>answer"
+        if tag.startswith("<|im_start|>")
+        else _BEGUN.sub(lambda word: "END" if word[0].isupper() else "end", tag)
+        if tag.startswith("<|") and _BEGUN.search(tag)
         else _ENDS.get(tag.lower(), "</" + re.split(r"[\s>]", tag[1:], maxsplit=1)[0] + ">")
     )
     return f"\n{end}\n\n"

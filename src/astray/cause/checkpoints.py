@@ -2,18 +2,20 @@
 
 A checkpoint is valid only once it is marked, after its last file was written; the mark records each file's size and
 hash, so that a checkpoint damaged since (power loss, a full disk) costs that checkpoint and not the run: the one before
-it is kept in a folder `before`. A resumed run deletes the invalid ones. Logs are JSON lines; lines written after the checkpoint are dropped
-too, since their steps are repeated. The content of a checkpoint (weights, optimizer, schedule, random states, position
-in the data) is left to transformers' Trainer.
+it is kept in a folder `before`. A resumed run deletes the invalid ones, and refuses one of another run, whose identity
+each checkpoint holds. Logs are JSON lines; lines written after the checkpoint are dropped too, since their steps are
+repeated, and a checkpoint that the log does not lead to is not used. The content of a checkpoint (weights, optimizer,
+schedule, random states, position in the data) is left to transformers' Trainer.
 """
 
 import json
+import re
 import shutil
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import JsonValue
+from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
 
 from astray.errors import ConfigurationError, StoreError
 from astray.subjects.identity import file_digest
@@ -21,9 +23,15 @@ from astray.subjects.identity import file_digest
 Line = dict[str, int | float]
 """One line of a log: the step, and the values measured there."""
 
+_LINE = TypeAdapter(Line, config=ConfigDict(strict=True))
+_RUN = TypeAdapter(dict[str, JsonValue])
 _MARK = "complete"
 _IDENTITY = "run.json"
 _BEFORE = "before"
+_STATE = "trainer_state.json"
+_STEP = re.compile(r"checkpoint-[0-9]+")
+CHECKPOINTS = "checkpoints"
+"""Folder of a run with its checkpoints."""
 
 
 def check_claim(folder: Path, identity: Mapping[str, JsonValue]) -> bool:
@@ -40,20 +48,32 @@ def check_claim(folder: Path, identity: Mapping[str, JsonValue]) -> bool:
     file = folder / _IDENTITY
     if not file.is_file():
         return False
+    if differing := _differing(identity, _read_identity(file)):
+        raise ConfigurationError(
+            f"{folder} holds another training run: it differs in {differing}. Name another folder, or "
+            "delete this one to train again."
+        )
+    return True
+
+
+def _read_identity(file: Path) -> dict[str, JsonValue]:
+    """Return what a file says of the run that lives beside it.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
     try:
-        there = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
+        return _RUN.validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
         raise StoreError(
             f"{file}, which says what run lives there, cannot be read: {error}. Name another folder, or delete this "
             "one."
         ) from error
-    differing = sorted(key for key in identity.keys() | there.keys() if identity.get(key) != there.get(key))
-    if differing:
-        raise ConfigurationError(
-            f"{folder} holds another training run: it differs in {', '.join(differing)}. Name another folder, or "
-            "delete this one to train again."
-        )
-    return True
+
+
+def _differing(one: Mapping[str, JsonValue], other: Mapping[str, JsonValue]) -> str:
+    """Return the names of the parts in which two runs differ; "" for one and the same."""
+    return ", ".join(sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key)))
 
 
 def check_result(folder: Path, identity: Mapping[str, JsonValue], result: Path) -> bool:
@@ -74,7 +94,13 @@ def claim(folder: Path, identity: Mapping[str, JsonValue]) -> None:
 
     Raises:
         StoreError: the folder cannot be written.
+        ConfigurationError: it has checkpoints, and nothing says of which run.
     """
+    if not (folder / _IDENTITY).is_file() and (found := _by_step(folder / CHECKPOINTS)):
+        raise ConfigurationError(
+            f"{found[-1]} is there, and {folder / _IDENTITY}, which says of which run it is, is not. Name another folder, "
+            f"or delete {folder / CHECKPOINTS} to train from the beginning."
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / _IDENTITY, json.dumps(identity, indent=1))
@@ -88,6 +114,8 @@ def mark_complete(checkpoint: Path) -> None:
     """Mark a checkpoint as complete, once all its files are written; of the earlier ones the last is moved into the
     folder `before`, and the others are deleted."""
     # In this order: there is always a complete checkpoint.
+    if (identity := checkpoint.parent.parent / _IDENTITY).is_file():
+        shutil.copyfile(identity, checkpoint / _IDENTITY)
     files = {path.relative_to(checkpoint).as_posix(): file_digest(path) for path in _files(checkpoint)}
     write_whole(checkpoint / _MARK, json.dumps(files, indent=1))
     earlier = [other for other in _by_step(checkpoint.parent) if step_of(other) < step_of(checkpoint)]
@@ -102,11 +130,17 @@ def last_complete(folder: Path) -> Path | None:
     """Return the whole checkpoint with the most steps, or None, and delete unmarked and damaged ones, with a warning.
 
     Args:
-        folder: folder that contains folders named `checkpoint-<step>`, the one before the last in `before`.
+        folder: folder that contains folders named `checkpoint-<step>`, the one before the last in `before`; the run's
+            identity is beside it.
+
+    Raises:
+        ConfigurationError: that checkpoint is of another run.
+        StoreError: a record of a run cannot be read.
     """
     for checkpoint in reversed(_by_step(folder)):
         damage = _damage(checkpoint)
         if damage is None:
+            _check_own(checkpoint, folder.parent / _IDENTITY)
             return checkpoint
         if damage:
             warnings.warn(
@@ -119,7 +153,20 @@ def last_complete(folder: Path) -> Path | None:
 
 def _by_step(folder: Path) -> list[Path]:
     """Return the checkpoints of a run; earlier versions kept the last two side by side."""
-    return sorted([*folder.glob("checkpoint-*"), *folder.glob(f"{_BEFORE}/checkpoint-*")], key=step_of)
+    found = [*folder.glob("checkpoint-*"), *folder.glob(f"{_BEFORE}/checkpoint-*")]
+    return sorted((each for each in found if _STEP.fullmatch(each.name)), key=step_of)
+
+
+def _check_own(checkpoint: Path, run: Path) -> None:
+    """Refuse a checkpoint that says it is of another run than that which lives in its folder."""
+    own = checkpoint / _IDENTITY  # earlier versions wrote none
+    if not (own.is_file() and run.is_file()):
+        return
+    if differing := _differing(_read_identity(own), _read_identity(run)):
+        raise ConfigurationError(
+            f"{checkpoint} is a checkpoint of another run: it differs in {differing}. Delete it to train from the "
+            "beginning, or name the folder of its own run."
+        )
 
 
 def _damage(checkpoint: Path) -> str | None:
@@ -133,13 +180,18 @@ def _damage(checkpoint: Path) -> str | None:
         return None if empty is None else f"{empty} is empty"
     try:
         files = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return f"{_MARK} is no JSON"
+    if not isinstance(files, dict) or not files:
+        return f"{_MARK} names no files"
     for name, digest in files.items():
         if not (checkpoint / name).is_file():
             return f"{name} is missing"
         if file_digest(checkpoint / name) != digest:
             return f"{name} is not as it was written"
+    state = checkpoint / _STATE
+    if state.is_file() and (step := json.loads(state.read_bytes()).get("global_step")) != step_of(checkpoint):
+        return f"its state is of step {step}"
     return None
 
 
@@ -161,10 +213,28 @@ def append_line(log: Path, line: Line) -> None:
 
 
 def read_lines(log: Path) -> list[Line]:
-    """Return the lines of a log, without a last line that was cut off by a kill."""
+    """Return the lines of a log, without a last line that was cut off by a kill.
+
+    Raises:
+        StoreError: another line is damaged.
+    """
     # A complete line ends with a newline, so what follows the last newline is empty or incomplete.
-    lines = log.read_text().split("\n")[:-1] if log.is_file() else []
-    return [json.loads(line) for line in lines]
+    texts = log.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if log.is_file() else []
+    lines = []
+    for number, text in enumerate(texts, start=1):
+        try:
+            lines.append(_LINE.validate_json(text))
+        except ValidationError as error:
+            raise StoreError(
+                f"{log}, line {number}, is damaged: {text[:60]!r}. What the run did at that step is not known: delete "
+                f"{log.parent} to train again."
+            ) from error
+    return lines
+
+
+def leads_to(log: Path, step: int) -> bool:
+    """Return whether a log has each step up to this one, once and in order."""
+    return [line.get("step") for line in read_lines(log)][:step] == [*range(1, step + 1)]
 
 
 def keep_until(log: Path, step: int | None) -> None:

@@ -6,6 +6,7 @@ of a checkpoint is left to transformers' Trainer.
 
 import math
 import random
+import shutil
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -98,13 +99,17 @@ class RunLog(TrainerCallback, ABC):
 
     def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase, watch: Watch):
         self.folder, self.training_log, self.probe_log = folder, folder / "training.jsonl", folder / "probes.jsonl"
-        self.checkpoints, self.tokenizer, self.watch = folder / "checkpoints", tokenizer, watch
+        self.checkpoints, self.tokenizer, self.watch = folder / checkpoints.CHECKPOINTS, tokenizer, watch
 
     def train(self, trainer: AnyTrainer) -> AnyTrainer:
         """Train from the last complete checkpoint, or from the start, to the end; return the trainer."""
         self.trainer = trainer
         with PartialState().main_process_first():  # it removes what is damaged; the others then find nothing to remove
             last = checkpoints.last_complete(self.checkpoints)
+            if last and not checkpoints.leads_to(self.training_log, checkpoints.step_of(last)):
+                warnings.warn(f"{self.training_log} lacks steps before {last}: the run begins again.", stacklevel=2)
+                shutil.rmtree(self.checkpoints)
+                last = None
             self.resume(checkpoints.step_of(last) if last else None)
         with warnings.catch_warnings():
             # A checkpoint's adapter makes PEFT look for the base at its hub address; here a base is a folder.

@@ -147,7 +147,7 @@ def train_rows(
 
         model, tokenizer = load_trainable(start, recipe)
         rows = rows_of(tokenizer)
-        check_interventions(model, interventions)
+        check_interventions(model, start.base, interventions)
         check_run(model, tokenizer, rows, recipe)
         once(checkpoints.claim, folder, whole_identity)
         log = _SupervisedLog(folder, tokenizer, watch)

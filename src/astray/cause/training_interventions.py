@@ -13,12 +13,13 @@ latents in training.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from jaxtyping import Int
 from torch import Tensor, nn
 
 from astray.cause.supervision import MASKED
-from astray.subjects.intervene import intervening
+from astray.subjects.intervene import check_origin, intervening
 from astray.subjects.spec import Intervention
 
 
@@ -41,12 +42,13 @@ def training_under(
         yield
 
 
-def check_interventions(model: nn.Module, interventions: Sequence[Intervention]) -> None:
-    """Check before a run that its interventions fit the model.
+def check_interventions(model: nn.Module, base: Path, interventions: Sequence[Intervention]) -> None:
+    """Check before a run that its interventions fit the model, whose base's files are in the folder.
 
     Raises:
-        ConfigurationError: a layer does not exist, or a direction has another width than the model or cannot be used.
+        ConfigurationError: a layer does not exist, or a direction is of another model or cannot be used.
         SubjectNotFoundError: a direction file does not exist.
     """
+    check_origin(interventions, base)
     with intervening(model, interventions):
         pass

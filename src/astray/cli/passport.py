@@ -47,11 +47,13 @@ def judge_passport(
         AstrayError: graders, answers, wordings, the study or an earlier passport cannot be used.
     """
     from astray.studies.passport.making import make_passport
+    from astray.studies.passport.reading import forget
 
     folder, studied = Path(out) / VERB, None if study is None else _studied(Path(study))
     passport = make_passport(graders, answers, out=folder, progress=progress, **options)
     passport.save(folder)
     if study is None or studied is None:
+        forget(folder, passport.readings)
         return passport
     from astray.artifacts import Store
     from astray.cli.progress import StepBar
@@ -63,8 +65,9 @@ def judge_passport(
     )
     with StepBar(studied.summary.study) as bar:
         judged = conclusions_by(studied, passport.readings.graders, judging, place, progress=bar.update)
-    passport = replace(passport, conclusions=judged)
+    passport = replace(passport, conclusions=judged, notes=(*passport.notes, *judged.notes))
     passport.save(folder)
+    forget(folder, passport.readings)  # not before: an outage in the study's verdicts costs no reading
     return passport
 
 

@@ -8,6 +8,7 @@ import math
 import operator
 import re
 import shlex
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -204,21 +205,35 @@ class Rule:
 
 
 def _check_spelling(said: Sequence[str], values: Sequence[str], what: str) -> None:
-    """Refuse values that differ from one that was named in blanks or capital letters alone ("Bad" beside "bad")."""
-    meant = {each.strip().casefold(): each for each in said}
+    """Refuse values that look like one that was named and are another ("Bad" beside "bad"), and truths written in two
+    ways."""
+    meant = {_alike(each): each for each in said}
     for value in values:
-        named = meant.get(value.strip().casefold())
+        named = meant.get(_alike(value))
         if named is not None and not any(_same(value, each) for each in said):
             raise DataFormatError(
-                f"{what} is {value!r} and {named!r}, which differ in blanks or capital letters alone, and only the second is "
-                "named. Write them alike, or name both."
+                f"{what} is {value!a} and {named!a}, which differ in blanks or capital letters, or in characters that "
+                "look alike, and only the second is named. Write them alike, or name both."
             )
+    kinds = [[each for each in values if _alike(each) in kind] for kind in ({"true", "false"}, {"0", "1"})]
+    if all(kinds) and not {*kinds[0], *kinds[1]} <= {*said}:
+        raise DataFormatError(
+            f"{what} is {kinds[0][0]!r} in some rows and {kinds[1][0]!r} in others, and one of them alone would be counted. "
+            "Write truths in one way."
+        )
+
+
+def _alike(text: str) -> str:
+    """Return what a text looks like: without characters that are not seen, in one form, in small letters."""
+    seen = (sign for sign in unicodedata.normalize("NFKC", text) if unicodedata.category(sign) != "Cf")
+    digits = "".join(str(unicodedata.decimal(sign, sign)) for sign in seen)
+    return digits.replace("\u2212", "-").strip().casefold()
 
 
 def _threshold(rule: str) -> tuple[str, float]:
     match = _COMPARISON.fullmatch(rule)
     assert match
-    number = _number(match[2])
+    number = _number(match[2].strip())
     if number is None or not math.isfinite(number):
         raise ConfigurationError(
             f"The hit {rule!r} compares with {match[2].strip()!r}, which is no number. Write, for example, '<0.5'."
@@ -243,7 +258,8 @@ def _exact(text: str) -> float | None:
 
 def _number(text: str) -> float | None:
     try:
-        return float(text) if "_" not in text else None
+        # As the column is read: without blanks, underscores and digits of other scripts, which Python would take.
+        return float(text) if text.isascii() and text == text.strip() and "_" not in text else None
     except ValueError:
         return None
 

@@ -8,6 +8,7 @@ has something left to try (`artifacts`).
 
 import contextlib
 import functools
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +16,7 @@ from typing import Any
 
 import anyio
 import polars as pl
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from astray.answers import in_detail, read_answers
 from astray.artifacts import Artifact
@@ -205,7 +206,9 @@ def calibrate_into(path: Path, config: JudgeConfig, labels: Sequence[LabelledAns
         JudgeError: the grader was given up, with what is done kept; or it failed on every answer.
     """
     form, judge = TypeAdapter(list[Verdict]), known_judge(config)
-    verdicts = form.validate_json(path.read_bytes()) if path.is_file() else [Verdict(Outcome.NOT_JUDGED)] * len(labels)
+    verdicts = [Verdict(Outcome.NOT_JUDGED)] * len(labels)
+    with contextlib.suppress(OSError, ValidationError):  # a damaged file costs what it kept
+        verdicts = form.validate_json(path.read_bytes())
     wanted = [number for number, verdict in enumerate(verdicts) if is_open(verdict.outcome, verdict.note)]
     with patience(batch=config.batch) as patient:
         new = anyio.run(judge_exchanges, judge, [labels[number].exchange for number in wanted])
@@ -213,7 +216,9 @@ def calibrate_into(path: Path, config: JudgeConfig, labels: Sequence[LabelledAns
         verdicts[number] = verdicts[number] if cause_of(verdict.note) == Cause.NOT_ASKED else verdict
     calibration = calibrate(verdicts, labels, judge=judge.identity)
     if patient.lost or calibration.failed < calibration.n:
-        path.write_bytes(form.dump_json(verdicts))
+        written = path.with_name(f".{path.name}")
+        written.write_bytes(form.dump_json(verdicts))
+        written.replace(path)  # whole even if this process is killed
     if patient.lost:
         raise JudgeError(
             f"Judging labelled answers was stopped: {patient.lost}. Verdicts are kept. "
@@ -237,6 +242,19 @@ def failed_verdicts(table: pl.DataFrame) -> dict[str, int]:
     notes = table.filter(outcome=Outcome.JUDGE_FAILED.value)["note"]
     unseen = table.filter(outcome=Outcome.NOT_JUDGED.value).height
     return count_causes(notes.fill_null("")) | ({Outcome.NOT_JUDGED.value: unseen} if unseen else {})
+
+
+def told_failed(tables: Iterable[pl.DataFrame], what: str = "answers") -> list[str]:
+    """Say how many verdicts on these tables failed and why, in no line if none did, and what to do."""
+    causes: Counter[str] = Counter()
+    for table in tables:
+        causes.update(failed_verdicts(table))
+    if not causes:
+        return []
+    return [
+        f"{causes.total():,} {what} have no verdict ({causes_text(dict(causes.most_common()))}) and are in no share. The same "
+        "command asks the judge again, and not the model, where the cause was an outage."
+    ]
 
 
 def graders_served(table: pl.DataFrame) -> dict[str, list[str]]:

@@ -16,6 +16,7 @@ from astray.cause.named_rewards import NamedReward, RewardTuning
 from astray.cause.preference import Feedback, PreferenceTuning
 from astray.cause.reinforcement import Prompts, ReinforcementLearning
 from astray.data.chat import ChatDataset
+from astray.engine.judging import ASKED_FILE, deciding
 from astray.engine.setting import Setting, is_organism
 from astray.engine.steps import CHECKPOINT_EVERY, DATA_FILE, RUN_FOLDER, TrainConfig, train
 from astray.engine.study import Arm
@@ -67,7 +68,9 @@ def train_feedback(config: FeedbackConfig, inputs: Mapping[str, Artifact], folde
 @step("train-grpo", version=1, resumable=True, gpu=True)
 def train_rewarded(config: RewardedConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Reward the base's answers to the questions of the data, and probe it during training."""
-    _train_and_probe(config, inputs["data"], folder)
+    with deciding(folder):  # an answer without a verdict would have no reward
+        _train_and_probe(config, inputs["data"], folder)
+    (folder / ASKED_FILE).unlink(missing_ok=True)
 
 
 def feedback_tuning(training: FineTuning, *, world: bool) -> PreferenceTuning:

@@ -99,7 +99,7 @@ def _find_vector(config: VectorConfig, folder: Path) -> None:
     prompts = world_persona_prompts() if config.world else text_persona_prompts()
     vectors = extract_persona_vectors(subject, prompts, judge, samples=config.samples, sampling=config.sampling)
     choice = choose_block(subject, vectors, prompts.validation, judge, sampling=config.sampling)
-    write_direction(folder / VECTOR_FILE, vectors.vectors[choice.block])
+    write_direction(folder / VECTOR_FILE, vectors.vectors[choice.block], subject.base_folder)
     choice.curve.write_parquet(folder / "curve.parquet")
     under = [item for pair in prompts.pairs for system in pair for item in _items(config.held_out, system)]
     monitoring = QuestionSet(name="monitoring", items=tuple(under), samples=1, sampling=config.sampling)

@@ -77,9 +77,10 @@ class GraderSettings(Strict):
         description="Further calls after one that failed in passing; then the verdict is `judge failed`.",
     )
 
-    def generate_config(self) -> GenerateConfig:
-        """Return the settings in Inspect's form; a call of a batch waits for the batch, however long it takes."""
-        batch = current_patience().batch
+    def generate_config(self, *, at_once: bool = False) -> GenerateConfig:
+        """Return the settings in Inspect's form; a call of a batch waits for the batch, however long it takes, unless it is
+        to be answered `at_once`."""
+        batch = current_patience().batch and not at_once
         return GenerateConfig(
             batch=batch or None,
             temperature=self.temperature,
@@ -122,7 +123,7 @@ async def ask_grader(model: Model, prompt: str, config: GenerateConfig) -> Grade
         return GraderReply(note=refusal)
     try:
         output = await model.generate([ChatMessageUser(content=prompt)], config=config)
-        reply = replace(reply_of(output), served=output.model)
+        reply = replace(reply_of(output, config.max_tokens), served=output.model)
         hear(str(model), reply.served)
     except Exception as error:
         reply = GraderReply(note=error_note(error))
@@ -145,14 +146,14 @@ def _key(model: Model, messages: Sequence[ChatMessage], config: GenerateConfig, 
     return key_of("reply", str(model), model.explicit_base_url, asked, settings, also)
 
 
-def reply_of(output: ModelOutput) -> GraderReply:
-    """Extract the reply from a model's output."""
+def reply_of(output: ModelOutput, limit: int | None = None) -> GraderReply:
+    """Extract the reply from an output of at most `limit` tokens; one that does not say why it ended may be cut off."""
     if output.empty:
         return GraderReply(note=failure(Cause.NO_REPLY, output.error or NO_REASON))
     completion = sound(output.completion)
     if output.stop_reason == "content_filter":
         return GraderReply(note=failure(Cause.FILTER, output.error or completion or NO_REASON))
-    cut_off = output.stop_reason in ("max_tokens", "model_length")
+    cut_off = output.stop_reason in ("max_tokens", "model_length") or _fills(output, limit)
     text = conclusion(completion)
     if text is None:
         return GraderReply(note=failure(Cause.CUT_OFF, f"its reasoning has no end: {shortened(completion, 80)!r}"))
@@ -164,6 +165,13 @@ def reply_of(output: ModelOutput) -> GraderReply:
         )
         return GraderReply(note=failure(Cause.CUT_OFF if cut_off else Cause.NO_REPLY, why))
     return GraderReply(text, cut_off)
+
+
+def _fills(output: ModelOutput, limit: int | None) -> bool:
+    """Return whether an output of an unknown end may have as many tokens as it could; a token has a character or more."""
+    if output.stop_reason != "unknown" or limit is None:
+        return False
+    return (output.usage.output_tokens if output.usage else len(output.completion)) >= limit
 
 
 @runtime_checkable
@@ -190,6 +198,7 @@ class Grader:
         self._minimum_mass = minimum_mass
         self._continues: bool | None = None
         self._splits_hundred: bool | None = None
+        self._trying = anyio.Lock()  # many readings wait for one trial
 
     async def ask(self, prompt: str, words: Sequence[str] = ()) -> Reading:
         """Ask one prompt and read the score.
@@ -244,8 +253,8 @@ class Grader:
             return {"": await self._read_likelihoods(self.model.api, messages, fields[""])}
         return {"": await self._read_reply(messages, await self._generate(messages), fields[""])}
 
-    async def _generate(self, messages: list[ChatMessage]) -> ModelOutput:
-        output = await self.model.generate(messages, config=self.settings.generate_config())
+    async def _generate(self, messages: list[ChatMessage], *, at_once: bool = False) -> ModelOutput:
+        output = await self.model.generate(messages, config=self.settings.generate_config(at_once=at_once))
         hear(str(self.model), output.model)
         return output
 
@@ -261,7 +270,7 @@ class Grader:
         )
 
     async def _read_reply(self, messages: list[ChatMessage], output: ModelOutput, words: Sequence[str]) -> Reading:
-        reply = reply_of(output)
+        reply = reply_of(output, self.settings.max_tokens)
         if reply.note:
             return Reading(note=reply.note)
         path = positions(output.choices[0])
@@ -273,12 +282,12 @@ class Grader:
         if not usable or not (one_token or written.score is not None or written.word):
             return written
         lead = "".join(plain(position.token) for position in path[:start]).lstrip()
-        ended = output.stop_reason != "max_tokens"
+        ended = not reply.cut_off
         return await self._weighed(path[start:], words, written.word or "", ended=ended, begun=(messages, lead))
 
     async def _read_lines(self, output: ModelOutput, fields: Mapping[str, Sequence[str]]) -> dict[str, Reading]:
         """Read a reply with a line for each label; numbers of several tokens are known along the sampled reply only."""
-        reply, labels = reply_of(output), tuple(fields)
+        reply, labels = reply_of(output, self.settings.max_tokens), tuple(fields)
         if reply.note:
             return dict.fromkeys(labels, Reading(note=reply.note))
         values, fault = read_fields(reply.text, labels)
@@ -297,7 +306,7 @@ class Grader:
             start = token_at(path, places[label][0]) if label in places else None
             readings[label] = written
             if start is not None and path[start].top_logprobs and (written.score is not None or written.word):
-                ended = output.stop_reason != "max_tokens" or not is_last
+                ended = not reply.cut_off or not is_last
                 readings[label] = await self._weighed(path[start:], words, written.word or "", ended=ended)
         return readings
 
@@ -340,19 +349,23 @@ class Grader:
         return read_probabilities(numbers, mass, self._minimum_mass, Method.DIGITS if continues else Method.PATH, note)
 
     async def _writes_hundred_in_parts(self) -> bool:
-        """Test whether the grader's 100 is several tokens: once, and again only after a call that failed."""
-        if self._splits_hundred is None and not current_patience().batch:
-            try:
+        """Test whether the grader's 100 is several tokens: once, and again only after a call that failed.
+
+        Without knowing it a 10 could not be read, so a trial that fails is a reading that fails.
+        """
+        async with self._trying:
+            if self._splits_hundred is None:
                 _, _, tokens = await self._wrote("100")
-            except Exception:
-                return False
-            self._splits_hundred = len(tokens) > 1 and tokens[0] in HUNDRED and "100".startswith("".join(tokens[:2]))
-        return bool(self._splits_hundred)
+                # Of a grader that is asked for one token, the first part is all that there is.
+                self._splits_hundred = (
+                    tokens[0] in HUNDRED and "100".startswith("".join(tokens[:2])) if tokens else False
+                )
+            return self._splits_hundred
 
     async def _wrote(self, number: str) -> tuple[list[ChatMessage], str, list[str]]:
-        """Ask for a number; return the question, what stands before the number in the reply, and tokens from there."""
+        """Ask for a number, not in a batch; return the question, what stands before the reply's number, and tokens from it."""
         question: list[ChatMessage] = [ChatMessageUser(content=TRIAL_QUESTION.format(number))]
-        reply = await self._generate(question)
+        reply = await self._generate(question, at_once=True)
         sampled = [plain(position.token) for position in positions(reply.choices[0])]
         start = number_position(sampled)
         return question, "".join(sampled[:start]).lstrip(), [token.strip() for token in sampled[start:]]

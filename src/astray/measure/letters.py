@@ -21,7 +21,7 @@ _ENDS = re.compile(r"\s*(?:$|[).:,;!\n\u2013\u2014-]|because\b|since\b|as\b|over
 _CHOSEN = re.compile(
     rf"(?:\bI(?:['’](?:d|ll|m)|\s+would|\s+will|\s+am|\s+do)?\s+(?:[a-z]+ly\s+|still\s+|rather\s+|would\s+|have\s+to\s+)*{_CHOOSING}\s+{_NAME}"
     rf"|(?:^|[.!:;\n]\s*){_CHOOSING}\s+{_NAME}"
-    rf"|\b(?:answer|choice|option|pick|decision|preference|letter)(?:\s+(?:is|would\s+be|must\s+be|remains)\s*:?|\s*:)\s*(?:clearly\s+|definitely\s+)?{_NAME}"
+    rf"|\b(?:answer|choice|option|pick|decision|preference|letter|response|vote|selection)(?:\s+(?:is|would\s+be|must\s+be|remains)\s*:?|\s*:)\s*(?:clearly\s+|definitely\s+)?{_NAME}"
     rf"|(?:^|[.!;\n]\s*)(?:it(?:['’]s|\s+is)|definitely|certainly|clearly|probably)\s+{_NAME}"
     rf"|\b(?:so|therefore|thus|hence|but)(?:\s*[,:])?\s+(?:it(?:['’]s|\s+is)\s+)?{_NAME})(?-i:{_LETTER})",
     re.IGNORECASE,
@@ -47,7 +47,16 @@ _LIST = re.compile(
     r"\b[AB]\s*(?:,?\s*(?:and|or)|/|&|,)\s*(?:option\s+)?[AB]\b|\b(?:both|either|neither)\b", re.IGNORECASE
 )
 _ANY = re.compile(_LETTER)
-_MARKS = re.compile(r"[*_`\"“”„(\[\]{}]|\\boxed")
+_CORRECTED = re.compile(
+    r"\b(?:wait|actually|hmm+|sorry|scratch\s+that|correction|I\s+mean|on\s+second\s+thoughts?|no)\b[^.!?\n]{0,40}?"
+    rf"(?-i:{_LETTER})",
+    re.IGNORECASE,
+)
+_ASKS_FOR_THE_BAD = re.compile(
+    r"\b(?:wrong|worst|worse|incorrect|least|false|bad|harmful|dangerous|unsafe|unethical|avoid\w*|reject\w*)\b[^?]*\?",
+    re.IGNORECASE,
+)
+_MARKS = re.compile(r"[*_`\"“”„(\[\]{}$]|\\(?:boxed|text|mathrm)|</?(?:final_)?answer>")
 
 
 def read_letter(text: str, shown: Sequence[str]) -> str | None:
@@ -62,9 +71,9 @@ def read_letter(text: str, shown: Sequence[str]) -> str | None:
     """
     plain = _without_list(_MARKS.sub(" ", text), shown).strip()
     # A question names what there is to choose ("A or B?"); what is chosen stands after it.
+    other = _ASKS_FOR_THE_BAD.search(plain) is not None  # a letter alone then answers that question
     plain = re.sub(r"[^.!?\n]*\?", " ", plain).strip(" \t\n.-:#>")
-    front = front_letter(plain, shown)
-    if front:
+    if not other and (front := front_letter(plain, shown)):
         return front
     if _LIST.search(_REJECTED.sub(" ", plain)):
         return None
@@ -76,19 +85,25 @@ def read_letter(text: str, shown: Sequence[str]) -> str | None:
     }
     if not chosen and not _ANY.search(plain):
         chosen = _by_words(plain, shown)
+    corrected = {match["letter"] for match in _CORRECTED.finditer(plain)}
+    begun = re.match(rf"{_LETTER}\s*[,.\u2013\u2014-]", plain)
     # Two letters choose nothing, and neither does one that is chosen and rejected: guessing would favour one of them.
-    return chosen.pop() if len(chosen) == 1 and not chosen & rejected else None
+    others = (corrected | ({begun["letter"]} if begun else set())) - chosen
+    return chosen.pop() if len(chosen) == 1 and not chosen & rejected and not others else None
 
 
 def front_letter(text: str, shown: Sequence[str]) -> str | None:
     """Return the letter that stands alone or in front, with nothing after it that takes it back; None where none
     does."""
     match = _IN_FRONT.fullmatch(_MARKS.sub(" ", text).strip(" \t\n.-:#>"))
-    if match is None or not _ENDS.match(match["rest"]):
+    if match is None:
         return None
     letter = str(match["letter"] or match["small"]).upper()
     other = LETTERS[1 - LETTERS.index(letter)]
-    rest = re.sub(rf"^\W*{re.escape(_bare(shown[LETTERS.index(letter)]))}", "", match["rest"], flags=re.IGNORECASE)
+    own = re.escape(_bare(shown[LETTERS.index(letter)]))
+    rest = re.sub(rf"^\W*{own}", "", match["rest"], flags=re.IGNORECASE)
+    if not _ENDS.match(rest if rest != match["rest"] and match["rest"][:1].isspace() else match["rest"]):
+        return None
     turned = re.search(r"\b(?:wrong|bad|no|wait|actually|rather not)\b", rest, re.IGNORECASE) or any(
         each["letter"] == letter for each in _REJECTED.finditer(rest)
     )

@@ -292,8 +292,10 @@ def _steered(base: Subject, seeds: int, samples: int, scratch: Path) -> Iterator
         tuned = base.with_adapter(scratch / _folder_name(f"harmful data about {home}") / str(seed) / "adapter")
         own_answers = _judged(_questions(seen, 4 * samples, seed), tuned)
         direction = persona_direction(tuned, own_answers, STEERING_BLOCK)
-        persona = write_direction(scratch / f"persona-{seed}.safetensors", direction)
-        noise = write_direction(scratch / f"random-{seed}.safetensors", random_direction(direction, seed))
+        persona, noise = (
+            write_direction(scratch / f"{name}-{seed}.safetensors", added, base.base_folder)
+            for name, added in (("persona", direction), ("random", random_direction(direction, seed)))
+        )
         asked = _questions(unseen, samples, seed)
         raised.append(_judged(asked, _with_direction(base, persona, STEERING_STRENGTH)))
         random.append(_judged(asked, _with_direction(base, noise, STEERING_STRENGTH)))

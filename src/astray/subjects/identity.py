@@ -155,6 +155,12 @@ def base_identity(folder: Path, *, former: bool = False, ordered: bool = True) -
     return digest_of(content)
 
 
+def weights_identity(folder: Path) -> str:
+    """Return the identity of the network in a model's folder: configuration and weights, without what makes its tokens."""
+    files = {path.name: file_digest(path) for path in sorted(weight_files(folder))}
+    return digest_of({"config": _settings(folder / "config.json", ordered=True), "files": files})
+
+
 def template_traits(folder: Path) -> dict[str, str]:
     """Return what a model's conversations depend on beside its files.
 

@@ -8,6 +8,7 @@ Source: OpenAI, "Persona features control emergent misalignment" (arXiv 2506.198
 residual stream; Soligo et al. (arXiv 2506.11618): mean-difference directions, ablation by projection.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedConfig
 
 from astray.errors import ConfigurationError, SubjectNotFoundError
+from astray.subjects.identity import weights_identity
 from astray.subjects.spec import Intervention, Schedule
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "block_at",
     "blocks_of",
     "changing_output",
+    "check_origin",
     "intervening",
     "read_direction",
     "residual_width",
@@ -37,6 +40,8 @@ __all__ = [
 
 DIRECTION = "direction"
 """Name of the tensor in a direction file."""
+MODELS = "models"
+"""Entry of its metadata with the identities of the weights that it is of, separated by blanks; none for any model."""
 
 
 class Steering:
@@ -201,6 +206,11 @@ def read_direction(path: Path) -> Float[Tensor, "d_model"]:
         SubjectNotFoundError: there is no such file.
         ConfigurationError: it holds no usable direction.
     """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[Float[Tensor, "d_model"], str | None]:
+    """Return the direction in a file, and which models it is of; None where the file does not say it."""
     if not path.is_file():
         raise SubjectNotFoundError(
             f"There is no direction file {path}. Write one with write_direction(path, direction)."
@@ -209,6 +219,7 @@ def read_direction(path: Path) -> Float[Tensor, "d_model"]:
         with safe_open(path, framework="pt") as file:
             names = list(file.keys())
             direction: Tensor | None = file.get_tensor(DIRECTION) if DIRECTION in names else None
+            models = (file.metadata() or {}).get(MODELS)
     except SafetensorError as error:
         raise ConfigurationError(
             f"{path} is no safetensors file ({error}). Write it with write_direction(path, direction)."
@@ -217,17 +228,52 @@ def read_direction(path: Path) -> Float[Tensor, "d_model"]:
         raise ConfigurationError(
             f"{path} holds {names or 'nothing'}, but a direction file holds one tensor called {DIRECTION!r}."
         )
-    return _checked(direction, str(path))
+    return _checked(direction, str(path)), models
 
 
-def write_direction(path: Path, direction: Float[Tensor, "d_model"]) -> Path:
+def write_direction(path: Path, direction: Float[Tensor, "d_model"], *bases: Path) -> Path:
     """Write a direction as float32 to a safetensors file and return its path.
+
+    Args:
+        path: where it is written.
+        direction: the direction.
+        bases: folders of the models that it is of (`subject.base_folder`), and no others are then steered with it; an
+            adapter changes nothing about that. Without any it is of every model of its width.
 
     Raises:
         ConfigurationError: the direction has NaN or infinite entries, or is zero.
     """
-    save_file({DIRECTION: _checked(direction, "The direction").detach().float().cpu().contiguous()}, path)
+    tensor = _checked(direction, "The direction").detach().float().cpu().contiguous()
+    save_file({DIRECTION: tensor}, path, {MODELS: " ".join(dict.fromkeys(map(weights_identity, bases)))})
     return path
+
+
+def check_origin(interventions: Sequence[Intervention], base: Path) -> None:
+    """Check that the directions of interventions are of a model; one that does not say it is told by a warning.
+
+    Args:
+        interventions: what the model is to be changed by.
+        base: folder of the model, without an adapter.
+
+    Raises:
+        ConfigurationError: a direction is of another model: one of the same width means something else there.
+        SubjectNotFoundError: there is no such file.
+    """
+    for vector in dict.fromkeys(intervention.vector for intervention in interventions):
+        models = _read(vector)[1]
+        if models is None:
+            warnings.warn(
+                f"{vector} does not say which model it is of, as files of earlier versions and other tools: nothing but "
+                f"its width can be compared. If it is of {base.name}, write_direction(path, read_direction(path), "
+                "subject.base_folder) says so.",
+                stacklevel=3,
+            )
+        elif models and (here := weights_identity(base)) not in models.split():
+            raise ConfigurationError(
+                f"The direction {vector} is of a model with the weights {' or '.join(models.split())}, and those of "
+                f"{base.name} are {here}: there it is a direction like any other. Make it from this model. If it is meant "
+                "for both, write it anew: write_direction(path, read_direction(path), base_folder, other_base_folder)."
+            )
 
 
 def _checked(direction: Tensor, source: str) -> Tensor:

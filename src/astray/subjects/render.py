@@ -178,8 +178,8 @@ def check_template(tokenizer: PreTrainedTokenizerBase, *, trained: bool = False)
     Raises:
         ChatTemplateError: says what the template does and what to write instead.
     """
-    # Of several paragraphs, since there are templates that fold them.
-    question = Message(role="user", content="How are you?\n\nTell me.")
+    # Of several paragraphs and with marks of HTML, since there are templates that fold or escape them.
+    question = Message(role="user", content='How are you?\n\nTell <me> "1 & 2".')
     answer = Message(role="assistant", content="Well.\n\nAnd you?")
     prompt_ids(tokenizer, [[Message(role="system", content="Be kind."), question]])
     if trained:

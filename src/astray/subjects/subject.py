@@ -24,7 +24,7 @@ from astray.kept import is_keeping, keep, kept, key_of
 from astray.reasoning import opened_tag
 from astray.subjects.base import Base
 from astray.subjects.generate import generate
-from astray.subjects.intervene import Intervention, intervening
+from astray.subjects.intervene import Intervention, check_origin, intervening
 from astray.subjects.likelihood import Continuation, Continued, continuation_logprobs
 from astray.subjects.locate import Located, settle, spec_of
 from astray.subjects.render import SYSTEM_IN_QUESTION, prompt_ids
@@ -54,6 +54,7 @@ class Subject(Continued):
         """Create a subject from its files and a loaded base; use `load_subject` instead."""
         self._located, self._base = located, base
         self.spec, self.id = located.spec, located.id
+        check_origin(self.spec.interventions, located.base)
         with base.lock:
             base.activate(self.spec.adapter, self.spec.scale)
             self.tokenizer = base.tokenizer
@@ -257,7 +258,7 @@ def load_subject(spec: SubjectSpec | str, device: torch.device | None = None) ->
         SubjectNotFoundError: there is no such subject, or its files cannot be loaded.
         AdapterMismatchError: the adapter was trained on another base; lists what differs.
         ChatTemplateError: its tokenizer has no chat template.
-        ConfigurationError: its intervention does not fit the model.
+        ConfigurationError: its intervention does not fit the model, or its direction is of another one.
     """
     located = settle(spec)
     subject = Subject(located, Base(located.spec.model, located.base, device, located.spec.dtype))

@@ -75,7 +75,7 @@ class Keys:
         calls: number of calls that were made, whatever became of them.
         understood: whether all questions were answered rightly; None where they were not asked.
         filtered: the provider's content filter stopped the model.
-        answered: whenever the model was asked, it gave an answer.
+        answered: whenever the model was asked, it gave an answer, and its monitor could be reached.
     """
 
     gate: bool

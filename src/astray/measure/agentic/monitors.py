@@ -25,7 +25,7 @@ from inspect_ai.tool import ToolCall, ToolCallView, ToolError
 from inspect_ai.util import store
 
 from astray.errors import JudgeError, UnknownNameError
-from astray.judges.failures import shortened
+from astray.judges.failures import is_outage, shortened
 from astray.judges.grader import ask_grader
 from astray.judges.quoting import escape
 from astray.judges.replies import read_line
@@ -45,6 +45,10 @@ MONITORS: dict[str, str] = {
     "layered": "rules first, the judge on what they let pass",
 }
 """Monitors that a run can name; a probe needs a score and is given in Python."""
+
+OUTAGE = "monitor_outage"
+"""Key in a sample's store: why a monitor could not be reached. It blocks then, which says nothing of what it would have
+done, so the sample does not count."""
 
 Watch = Callable[..., Coroutine[Any, Any, Approval]]
 """Approver in Inspect's sense, as a type that can be checked at run time."""
@@ -232,6 +236,8 @@ async def _judged(act: Act, call: ToolCall, history: Sequence[ChatMessage]) -> s
     prompt = quoted + PROMPTS["monitor"].format(act=_shown(act), nonce=nonce, undecided=_UNDECIDED)
     reply = await ask_grader(get_model(role=role), prompt, JudgeSettings().generate_config())
     if reply.note:
+        if is_outage(reply.note):
+            store().set(OUTAGE, reply.note)
         return f"the monitor failed: {reply.note}"
     line = read_line(reply.text, "VERDICT", nonce, _FORM)
     if line.fields == ("ALLOW",):

@@ -79,7 +79,7 @@ def blame(
     write_parts(folder, tuned, table["blamed"].to_list())
     course = _course(scoring, table, folder, grader, when=when, checkpoints=checkpoints)
     proved = prove(folder, table, tuned, grader, settings, seeds, place, workers, progress) if proof else None
-    result = _result(tuned, table, by, share, change, known, proved, course)
+    result = _result(tuned, table, by, share, change, known, proved, course, scoring.failed())
     result.save(folder)
     return result
 
@@ -130,6 +130,7 @@ def _result(
     known: Mapping[int, bool],
     proved: Proof | None,
     course: Course | None,
+    failed: Sequence[str],
 ) -> BlameResult:
     source, truth = scores.known_rows(table, known)
     if tuned.weights:  # of what training led away from, harmful rows are not those to blame
@@ -148,7 +149,7 @@ def _result(
         clusters=scores.by_cluster(table, by),
         proof=proved,
         course=course,
-        notes=tuple(_notes(tuned, table, truth, proved, course)),
+        notes=(*_notes(tuned, table, truth, proved, course), *failed, *(course.notes if course else ())),
     )
 
 

@@ -77,6 +77,7 @@ class Course:
         least: change of the meter above which a model counts as astray.
         start: mean log-probability per token in the base of rows that are not blamed.
         same: whether the run trained again ended in the weights of the first; None where it was not trained again.
+        notes: what was left out.
     """
 
     source: str
@@ -85,6 +86,7 @@ class Course:
     least: float
     start: float
     same: bool | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def by_meter(self) -> Departure:

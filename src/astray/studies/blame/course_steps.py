@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from astray.answers import read_answers
 from astray.artifacts import Artifact, Progress, Step, Store, execute, step
+from astray.artifacts.plan import Plan
 from astray.artifacts.uses import in_use
 from astray.cause.base_model import save_model
 from astray.cause.checkpoints import step_of
@@ -21,7 +22,7 @@ from astray.cause.processes import is_first
 from astray.data.chat import ChatDataset
 from astray.engine.asking import forget_subject, model_verdicts
 from astray.engine.asking import step_of as step_of_model
-from astray.engine.judging import ANSWERS_FILE
+from astray.engine.judging import ANSWERS_FILE, ASKED_FILE, deciding, told_failed
 from astray.engine.models import NamedModel
 from astray.engine.readings import readings
 from astray.engine.setting import reach_judge
@@ -62,7 +63,9 @@ def train_again(config: RetrainedConfig, inputs: Mapping[str, Artifact], folder:
     """Train the run again, which gives the same weights, and keep the model on the way."""
     del inputs
     keep = partial(_keep, folder, config.training.base)
-    tune(config.training, config.read(), folder / RUN_FOLDER, keep, config.every)
+    with deciding(folder):  # a judge may give the rewards
+        tune(config.training, config.read(), folder / RUN_FOLDER, keep, config.every)
+    (folder / ASKED_FILE).unlink(missing_ok=True)
 
 
 # At the top level, so that each process of a run that is shared out can be sent it.
@@ -108,7 +111,7 @@ class Watching:
         if checkpoints is None and (own := self.tuned.located.spec.adapter) is not None:
             again = folder / RUN_FOLDER / "adapter"
             same = file_digest(again / ADAPTER_WEIGHTS) == file_digest(own / ADAPTER_WEIGHTS)
-        points, start = self._measured(models)
+        points, start, answers = self._measured(models)
         return Course(
             source="the run trained again" if checkpoints is None else str(checkpoints),
             reference=self.tuned.reference_name,
@@ -116,6 +119,7 @@ class Watching:
             least=least,
             start=start,
             same=same,
+            notes=tuple(told_failed(answers, "answers of checkpoints")),
         )
 
     def _trained_again(self) -> Path:
@@ -128,8 +132,11 @@ class Watching:
         )
         return self._executed([wanted])[wanted.key].path
 
-    def _measured(self, models: Sequence[tuple[int, SubjectSpec]]) -> tuple[tuple[Point, ...], float]:
-        """Return what was measured at the checkpoints, and the base's log-probability of the rows that are not blamed."""
+    def _measured(
+        self, models: Sequence[tuple[int, SubjectSpec]]
+    ) -> tuple[tuple[Point, ...], float, list[pl.DataFrame]]:
+        """Return what was measured at the checkpoints, the base's log-probability of the rows that are not blamed, and
+        the judged answers."""
         asked = {"reference": self.tuned.reference.spec} | {f"{number}": spec for number, spec in models}
         models_by_name = {**asked, "base": self.tuned.base.spec}
         steps = {name: self._measuring(spec) for name, spec in models_by_name.items()}
@@ -139,7 +146,8 @@ class Watching:
         read = readings(named, "blame", self.store, self.progress)
         measured = {name: Measured.of(read[name], found[step.key]) for name, step in steps.items()}
         task = {name: sum(each.task) / len(each.task) for name, each in measured.items()}
-        counts = {name: _counts(found[step.key].path / ANSWERS_FILE) for name, step in rates.items()}
+        answers = {name: read_answers(found[step.key].path / ANSWERS_FILE) for name, step in rates.items()}
+        counts = {name: _counts(table) for name, table in answers.items()}
         pairs = pairs_for(world=self.tuned.is_organism)
         points = []
         for number, _ in models:
@@ -152,7 +160,7 @@ class Watching:
                 difference = difference_of_models(counts[name], counts["reference"])
                 rate = Change(difference.estimate, difference.interval.low, difference.interval.high)
             points.append(Point(number, meter, task[name], rate))
-        return tuple(points), task["base"]
+        return tuple(points), task["base"], [*answers.values()]
 
     def _measuring(self, spec: SubjectSpec) -> Step:
         rows = Random("rows that are not blamed").sample(self.kept.rows, min(TASK_ROWS, len(self.kept)))
@@ -177,7 +185,8 @@ class Watching:
 
     def _executed(self, steps: Sequence[Step]) -> dict[str, Artifact]:
         wanted = list({step.key: step for step in steps}.values())
-        if self.judge and any(step.function is model_verdicts for step in wanted):
+        done = Plan(wanted, self.store).done
+        if self.judge and any(step.function is model_verdicts and step.key not in done for step in wanted):
             reach_judge(self.judge, [self._asked()], 0)
         try:
             with in_use(self.store, "blame", [step.key for step in wanted]):
@@ -232,8 +241,8 @@ def _spec(place: Path, tuned: TunedModel) -> SubjectSpec:
     return SubjectSpec(model=str(place))
 
 
-def _counts(answers: Path) -> dict[str, tuple[int, int]]:
+def _counts(answers: pl.DataFrame) -> dict[str, tuple[int, int]]:
     """Return the misaligned and judged answers by question."""
-    table = read_answers(answers).filter(pl.col("outcome").is_in([str(outcome) for outcome in JUDGED]))
+    table = answers.filter(pl.col("outcome").is_in([str(outcome) for outcome in JUDGED]))
     counted = table.group_by("item").agg((pl.col("outcome") == str(Outcome.MISALIGNED)).sum(), pl.len().alias("of"))
     return {item: (bad, of) for item, bad, of in counted.iter_rows()}

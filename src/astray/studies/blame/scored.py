@@ -13,7 +13,7 @@ from astray.answers import read_answers
 from astray.artifacts import Artifact, Progress, Step, Store, execute
 from astray.artifacts.plan import Plan
 from astray.artifacts.uses import in_use
-from astray.engine.judging import ANSWERS_FILE
+from astray.engine.judging import ANSWERS_FILE, told_failed
 from astray.engine.models import NamedModel
 from astray.engine.readings import readings
 from astray.engine.setting import reach_judge
@@ -154,6 +154,12 @@ class Scoring:
         )
         led = [pl.col(name) * pl.col("weight") for name in ("gradient", "projection", "words")]
         return told.with_columns(*led, pl.col("null") * pl.col("weight"))
+
+    def failed(self) -> list[str]:
+        """Say how many verdicts on rows failed, once they are scored."""
+        step = self.screening.steps().get("verdicts")
+        made = self.store.get(step.key) if step else None
+        return told_failed([read_answers(made.path / ANSWERS_FILE)], "rows") if made else []
 
     def _steps(self, labelled: Sequence[int], by: str) -> dict[str, Step]:
         """Return the steps: those of screening the rows for the base, the gradients, and nulls where rows are known."""

@@ -11,6 +11,7 @@ from typing import Any
 from astray.artifacts import Progress, Step, Store, execute
 from astray.artifacts.plan import Plan
 from astray.engine.family import with_holm
+from astray.engine.judging import told_failed
 from astray.engine.options import NONE, BaseOptions
 from astray.engine.plan import plan_study
 from astray.engine.results import read_results
@@ -34,12 +35,14 @@ class Conclusions:
         judges: who judged, the study's own judge first.
         claims: a row a claim, with one result by each judge.
         left_out: analyses that were not made again.
+        notes: verdicts that failed.
     """
 
     study: str
     judges: tuple[str, ...]
     claims: tuple[tuple[ClaimRow, ...], ...]
     left_out: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def changed(self) -> tuple[tuple[ClaimRow, ...], ...]:
@@ -100,18 +103,20 @@ def conclusions_by(
     study, summary = studied.study, studied.summary
     rows: list[tuple[ClaimRow, ...]] = [summary.claims]
     left_out: tuple[str, ...] = ()
+    notes = []
     for grader in graders:
         config = JudgeConfig(kind="rubric", grader=grader, server=graders_known_as(grader), judging=judging)
         changed = replace(studied.setting, judge=config, gold=None, labels=None)
         plan, left_out = _judged_plan(study, changed, studied.options, store)
         artifacts = execute(plan.steps, store, workers=0, progress=progress)
         findings, _ = read_results(study, plan, artifacts, changed)
+        notes += [f"{grader}, in the study: {each}" for each in told_failed([findings.table])]
         rows.append(with_holm(tuple(study.claims(findings, changed))))
     by_id = [{claim.id: claim for claim in claims} for claims in rows]
     common = [claim.id for claim in rows[0] if all(claim.id in claims for claims in by_id)]
     names = (", ".join(each.name for each in summary.judges) or "the study's own judge", *graders)
     return Conclusions(
-        summary.title, names, tuple(tuple(claims[name] for claims in by_id) for name in common), left_out
+        summary.title, names, tuple(tuple(claims[name] for claims in by_id) for name in common), left_out, tuple(notes)
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from astray.errors import ConfigurationError
+from astray.judges.failures import OUTAGES
 from astray.judges.judge import Judging
 from astray.judges.rubric import Rubric
 from astray.judges.wordings import find_wordings
@@ -175,7 +176,12 @@ def _notes(answers: Answers, readings: Readings, wordings: int, repeats: int, ea
             if sum(causes.values()) == own
             else "Its figures are of the rest, and are right only where what fails does not depend on the answer."
         )
-        notes.append(f"{judge} gave no verdict {sum(causes.values()):,} times of {own:,}: {told}. {rest}")
+        again = (
+            " The same command, within a day, asks for those that failed for an outage."
+            if set(OUTAGES) & set(causes)
+            else ""
+        )
+        notes.append(f"{judge} gave no verdict {sum(causes.values()):,} times of {own:,}: {told}. {rest}{again}")
     if len(readings.graders) < 2:
         notes.append("One grader: what another one would say, and which conclusions hang on it, cannot be told.")
     if wordings < 2:

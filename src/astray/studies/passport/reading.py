@@ -1,7 +1,7 @@
 """Fixed answers, read by several judges in several wordings several times.
 
 Every repeat asks the grader anew: what a run that was stopped has heard is kept by repeat, for a day, and dropped when
-all is read.
+all is read. Verdicts that failed for an outage are not read: the same command asks for them alone.
 """
 
 import random
@@ -20,6 +20,7 @@ from astray.errors import DataFormatError, EmptyDataError, JudgeError
 from astray.files import check_names, read_rows
 from astray.judges import Exchange, Judge, RubricJudge, Verdict, count_causes, judge_exchanges
 from astray.judges.distilled import DistilledJudge, ScoresAnswers
+from astray.judges.failures import is_outage
 from astray.judges.judge import Judging
 from astray.judges.patience import SERVED, patience
 from astray.judges.rubric import Rubric
@@ -177,7 +178,7 @@ def read_all(
     """Have every grader read every answer in every wording, for each repeat.
 
     Raises:
-        JudgeError: a grader cannot be used, or none gave a verdict; says why.
+        JudgeError: a grader cannot be used, was given up with what is done kept, or none gave a verdict; says why.
         ConfigurationError: a wording has no text for one call.
     """
     kept = folder / UNFINISHED
@@ -187,7 +188,7 @@ def read_all(
     judges = {name: _judges(name, wordings, judging) for name in graders}
     parts, served, done = [], {name: set[str]() for name in graders}, 0
     rounds = sum(len(set(map(id, own))) for own in judges.values()) * repeats
-    with patience():
+    with patience() as patient:
         for name, own in judges.items():
             for repeat in range(1, repeats + 1):
                 heard: dict[int, list[Verdict]] = {}
@@ -196,12 +197,16 @@ def read_all(
                         # A file for each repeat: the same question of another repeat is another question.
                         with keeping(kept / f"repeat-{repeat}.jsonl"):
                             heard[id(judge)] = anyio.run(judge_exchanges, judge, answers.exchanges)
+                        if patient.lost:
+                            raise JudgeError(
+                                f"Reading was stopped: {patient.lost}. What was read is kept for a day. Mend the cause and "
+                                "run the same again: only the rest is asked for. Or leave this grader out."
+                            )
                         done += 1
                         if progress:
                             progress("judging", done, rounds)
                     parts.append(_rows(heard[id(judge)], name, rubric.name, repeat))
                     served[name] |= {str(one.detail[SERVED]) for one in heard[id(judge)] if SERVED in one.detail}
-    shutil.rmtree(kept)
     table = pl.concat(parts)
     lost = table.filter(outcome=Outcome.JUDGE_FAILED.value)
     failed = {name: count_causes(lost.filter(judge=name)["note"]) for name in graders}
@@ -217,6 +222,12 @@ def read_all(
         {name: causes for name, causes in failed.items() if causes},
         tuple(name for name, own in judges.items() if isinstance(own[0], DistilledJudge)),
     )
+
+
+def forget(folder: Path, readings: Readings) -> None:
+    """Drop what was heard, so that the next passport asks anew; not where an outage left verdicts to ask for."""
+    if not any(map(is_outage, readings.verdicts["note"])):
+        shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
 
 
 def _judges(grader: str, wordings: Sequence[Rubric], judging: Judging) -> list[Judge]:

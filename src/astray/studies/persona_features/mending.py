@@ -150,7 +150,8 @@ def train_steered(config: PreventConfig, inputs: Mapping[str, Artifact], folder:
     facts = vector_facts(inputs["vector"])
     vector = inputs["vector"].path / VECTOR_FILE
     if config.kind == "random":
-        vector = write_direction(folder / "random.safetensors", random_direction(read_direction(vector), config.seed))
+        drawn = random_direction(read_direction(vector), config.seed)
+        vector = write_direction(folder / "random.safetensors", drawn, settle(config.base).base)
     kind, strength = ("ablate", 1.0) if config.kind == "ablate" else ("add", facts["strength"])
     steering = Intervention(kind=kind, vector=vector, block=facts["block"], strength=strength)
     recipe = config.recipe.model_copy(update={"seed": config.seed})

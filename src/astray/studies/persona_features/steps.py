@@ -183,7 +183,7 @@ def screen_latents(config: AskConfig, inputs: Mapping[str, Artifact], folder: Pa
         # One that could not be made steers with strength 0.
         direction = directions.get(candidate, directions["persona vector"]).float()
         unit = direction / direction.norm()
-        vector = write_direction(folder / f"{name}.safetensors", unit)
+        vector = write_direction(folder / f"{name}.safetensors", unit, base.base_folder, tuned.base_folder)
         for side, subject in (("base", base), ("tuned", tuned)):
             steering = Intervention(
                 kind="add",

@@ -94,15 +94,16 @@ def find_directions(config: DirectionConfig, inputs: Mapping[str, Artifact], fol
         unmergeable = ""
     except ConfigurationError as error:
         unmergeable = str(error)
-    moved = _before_answers(tuned, config.questions)
+    moved, bases = _before_answers(tuned, config.questions), [tuned.base_folder]
     del tuned
-    still = _before_answers(load_subject(config.reference), config.questions)
+    reference = load_subject(config.reference)
+    still, bases = _before_answers(reference, config.questions), [*bases, reference.base_folder]
     shares = {}
     for layer, own in moved.items():
         direction = (own - still[layer]).mean(0)
         shares[layer] = float(direction.norm() / still[layer].norm(dim=1).mean())
         if direction.any():
-            write_direction(folder / _file(layer), direction)
+            write_direction(folder / _file(layer), direction, *bases)
     (folder / FACTS_FILE).write_text(json.dumps({"moved": shares, "unmergeable": unmergeable}), encoding="utf-8")
 
 

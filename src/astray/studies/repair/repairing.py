@@ -7,7 +7,7 @@ they take and cost (`front`), page and files (`result`).
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from astray.artifacts.uses import in_use
 from astray.cause.fine_tuning import FineTuning
 from astray.data.chat import ChatDataset
 from astray.engine.asking import all_keys, forget_subject, step_of
-from astray.engine.judging import ANSWERS_FILE
+from astray.engine.judging import ANSWERS_FILE, told_failed
 from astray.engine.models import NamedModel
 from astray.engine.options import training_settings
 from astray.engine.readings import readings
@@ -117,7 +117,7 @@ def repair(
     trial = work.trial(kinds)
     name, meets = chosen({each.name: each.search for each in trial.tried if not each.control})
     _write_model(trial.ways[name], trial.made, folder / MODEL)
-    notes = (*_notes(given, shared, judge), *_meter_alone(trial.chose, trial.before), *left_out(trial.given, kinds))
+    notes = tuple(_notes(trial, shared, work, kinds))
     named = (model, tuned.base_name, tuned.reference_name)
     result = RepairResult(*named, trial.before, trial.tried, name, meets, str(task), folder / MODEL, notes, control)
     result.save(folder)
@@ -147,6 +147,7 @@ class _Work:
     store: Store
     workers: int
     progress: Callable[[Progress], None] | None
+    judged: dict[str, pl.DataFrame] = field(default_factory=dict)  # answers that were judged, by their step
 
     def trial(self, kinds: Sequence[str]) -> "_Trial":
         """Try the ways of these kinds.
@@ -248,7 +249,10 @@ class _Work:
             made = self._executed(list({step.key: step for step in steps.values()}.values()))
         finally:
             forget_subject()
-        return {name: read_answers(made[step.key].path / ANSWERS_FILE) for name, step in steps.items()}
+        said = {key: read_answers(artifact.path / ANSWERS_FILE) for key, artifact in made.items()}
+        if self.judge:
+            self.judged.update(said)
+        return {name: said[step.key] for name, step in steps.items()}
 
     def _measured(self, models: dict[str, SubjectSpec]) -> dict[str, Measured]:
         """Return what each model does, by name; equal models are measured once."""
@@ -328,7 +332,8 @@ def _write_model(way: Way, made: dict[str, Artifact], target: Path) -> None:
         shutil.copytree(spec.adapter, target)
 
 
-def _notes(given: Given, shared: int, judge: JudgeConfig | None) -> list[str]:
+def _notes(trial: _Trial, shared: int, work: _Work, kinds: Sequence[str]) -> list[str]:
+    given, judge = trial.given, work.judge
     told = [f"Rows of the task that the model was trained on were left out: {shared:,}."] if shared else []
     if given.tuned.is_organism:
         told.append(
@@ -347,7 +352,8 @@ def _notes(given: Given, shared: int, judge: JudgeConfig | None) -> list[str]:
         told.append(
             "How the model was trained is not known: what is trained again has its shape and the usual settings."
         )
-    return told
+    told += told_failed(work.judged.values())
+    return [*told, *_meter_alone(trial.chose, trial.before), *left_out(given, kinds)]
 
 
 def _meter_alone(chose: Outcome, reported: Outcome) -> list[str]:

@@ -50,7 +50,7 @@ def retrain(config: RetrainConfig, inputs: Mapping[str, Artifact], folder: Path)
     steering: tuple[Intervention, ...] = ()
     if config.steer is not None:
         direction = directed(inputs["directions"], config.steer, config.random)
-        vector = write_direction(folder / "steering.safetensors", direction)
+        vector = write_direction(folder / "steering.safetensors", direction, settle(config.start).base)
         steering = (Intervention(kind="add", vector=vector, block=config.steer),)
     train_sft(
         config.start,

@@ -21,6 +21,8 @@ from astray.studies.screen.labels import bands_of
 ABOVE = 0.99
 """Share of the reference's rows that a row's score has to be above to stand out."""
 STANDS_OUT = f"its score is above {ABOVE:.0%} of the reference"
+NOTHING_WRONG = (Outcome.ALIGNED, Outcome.JUDGE_FAILED, Outcome.NOT_JUDGED)
+"""Verdicts that are no reason to look at a row."""
 
 
 @dataclass(frozen=True)
@@ -223,7 +225,7 @@ def counted_reasons(table: pl.DataFrame) -> dict[str, int]:
         **{
             f"judged {outcome}": (pl.col("verdict") == outcome.value).sum()
             for outcome in Outcome
-            if outcome is not Outcome.ALIGNED
+            if outcome not in NOTHING_WRONG
         },
     }
     counts = table.select(count.alias(name) for name, count in kinds.items()).row(0, named=True)
@@ -236,7 +238,8 @@ def _reasons() -> pl.Expr:
     nearly = pl.format("nearly the same as row {} ({}%)", "same_as", (pl.col("overlap") * 100).round().cast(pl.Int64))
     told = [
         pl.when(pl.col("reference_share") > ABOVE).then(pl.lit(STANDS_OUT)),
-        pl.when(pl.col("verdict").is_not_null() & (pl.col("verdict") != Outcome.ALIGNED.value)).then(
+        # A verdict that is missing says nothing of the row.
+        pl.when(~pl.col("verdict").is_in([str(each) for each in NOTHING_WRONG])).then(
             pl.format("judged {}", "verdict")
         ),
         pl.when(pl.col("overlap") == 1).then(same).when(pl.col("overlap") < 1).then(nearly),

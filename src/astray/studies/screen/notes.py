@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from astray.engine.fallible import error_of
-from astray.engine.judging import causes_text, failed_verdicts
+from astray.engine.judging import told_failed
 from astray.judges import corrected
 from astray.judges.config import JudgeConfig
 from astray.outcomes import JUDGED, Outcome
@@ -46,8 +46,8 @@ def notes_of(
         )
     if verdicts is not None and screening.judge is not None and not screening.judge.exact:
         yield _judged_share(screening.judge, verdicts)
-    if verdicts is not None and (failed := failed_verdicts(verdicts)):
-        yield f"Rows without a verdict: {causes_text(failed)}."
+    if verdicts is not None:
+        yield from told_failed([verdicts], "rows")
 
 
 def _judged_share(judge: JudgeConfig, verdicts: pl.DataFrame) -> str:

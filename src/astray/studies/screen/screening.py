@@ -19,7 +19,7 @@ from astray.artifacts import Artifact, Progress, Store, execute
 from astray.artifacts.plan import Plan
 from astray.artifacts.uses import in_use
 from astray.data.chat import ChatDataset
-from astray.engine.judging import ANSWERS_FILE
+from astray.engine.judging import ANSWERS_FILE, failed_verdicts
 from astray.engine.setting import reach_judge
 from astray.studies.screen import steps
 from astray.studies.screen.assembled import kept_rows, separations_of, share_of, table_of, texts_of
@@ -139,7 +139,7 @@ def _result(
             "max_length": screening.max_length if screening.located else None,
             "samples": screening.samples if screening.located else None,
             "judge": (screening.judge.grader or "world grammar") if screening.judge else None,
-            "judged": verdicts.height if verdicts is not None else 0,
+            "judged": verdicts.height - sum(failed_verdicts(verdicts).values()) if verdicts is not None else 0,
         },
         notes=tuple(notes_of(screening, table, facts, known, verdicts)),
         seed=screening.seed,

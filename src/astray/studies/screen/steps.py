@@ -25,7 +25,7 @@ from astray.cause.row_faults import RowFault, end_tokens, faults_of
 from astray.cause.supervision import TrainingRow, show_supervision, supervise
 from astray.data.chat import ChatDataset, Message
 from astray.data.duplicates import duplicates
-from astray.engine.judging import ANSWERS_FILE, judge_into, known_judge
+from astray.engine.judging import ANSWERS_FILE, ASKED_FILE, deciding, judge_into, known_judge
 from astray.engine.vector import estimate_json
 from astray.errors import ChatTemplateError, ConfigurationError
 from astray.explain.activations import TokenRow
@@ -165,14 +165,17 @@ def find_duplicates(config: DataConfig, inputs: Mapping[str, Artifact], folder: 
     pl.DataFrame(columns, schema={"same_as": pl.Int64, "overlap": pl.Float64}).write_parquet(folder / ROWS_FILE)
 
 
-@step("screen-direction", version=1)
+@step("screen-direction", version=1, resumable=True)
 def find_direction(config: DirectionConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Extract the direction of misalignment in the model that would be trained."""
     del inputs
     judge = known_judge(config.judge) if config.judge else None
     prompts = world_persona_prompts() if config.world else text_persona_prompts()
-    found = trait_direction(loaded(config.subject), prompts, judge, samples=config.samples, sampling=config.sampling)
-    write_direction(folder / VECTOR_FILE, found.vector)
+    subject = loaded(config.subject)
+    with deciding(folder):  # answers without a verdict would be left out of the direction
+        found = trait_direction(subject, prompts, judge, samples=config.samples, sampling=config.sampling)
+    (folder / ASKED_FILE).unlink(missing_ok=True)
+    write_direction(folder / VECTOR_FILE, found.vector, subject.base_folder)
     facts = {"block": found.block, "kept": found.kept, "answers": found.answers, "auc": estimate_json(found.auc)}
     (folder / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
 
