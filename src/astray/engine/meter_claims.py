@@ -90,9 +90,9 @@ def domain_figure(found: Findings, arm: str, control: str, which: str = UNTOUCHE
     difference = None if found.needs(arm, control) else compared(found, arm, control)
     if difference is None:
         return
-    bars = [_bar(name, "harmful answers", effect) for name, effect in difference.domains.items()]
+    bars = [effect_bar(name, "harmful answers", effect) for name, effect in difference.domains.items()]
     bars.sort(key=lambda bar: -(bar.value or 0.0))
-    null = [_bar("null pairs (all domains)", "two good answers", difference.null)] if difference.null else []
+    null = [effect_bar("null pairs (all domains)", "two good answers", difference.null)] if difference.null else []
     yield Forest(
         id=f"meter-{arm}",
         title=f"Harmful answers in the domains{which}: {arm} against {control}",
@@ -119,8 +119,8 @@ def arms_figure(found: Findings, arms: Iterable[str], control: str, which: str =
                 f"Over {difference.harmful.pairs} questions in {len(difference.domains)} domains{which}, beside {null} "
                 "null pairs."
             )
-            bars.append(_bar(arm, "harmful answers", difference.harmful))
-            bars += [_bar(f"{arm}, null pairs", "two good answers", difference.null)] if difference.null else []
+            bars.append(effect_bar(arm, "harmful answers", difference.harmful))
+            bars += [effect_bar(f"{arm}, null pairs", "two good answers", difference.null)] if difference.null else []
     if bars:
         yield Forest(
             id="meter-arms",
@@ -132,7 +132,8 @@ def arms_figure(found: Findings, arms: Iterable[str], control: str, which: str =
         )
 
 
-def _bar(label: str, group: str, effect: MeterEffect) -> Bar:
+def effect_bar(label: str, group: str, effect: MeterEffect) -> Bar:
+    """Return a change as a bar, with its interval."""
     note = f"{len(effect.runs)} training runs; {effect.higher} of {effect.pairs} pairs higher"
     return Bar(label=label, group=group, value=effect.estimate, note=note, **limits(effect.interval))
 
