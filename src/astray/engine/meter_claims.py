@@ -43,6 +43,7 @@ def margin_claim(
     region: Region,
     *,
     null: bool = False,
+    nothing: str = "No pair could be measured: unknown words.",
 ) -> ClaimRow:
     """Return a claim that the margin of an arm minus that of its control lies in a region.
 
@@ -53,6 +54,7 @@ def margin_claim(
         control: name of the arm that it is compared with; a single untrained model serves for all runs.
         region: lower and upper border in nats a token, either of which may be missing.
         null: whether it is about the pairs of two good answers.
+        nothing: why there is no estimate, where both arms were run.
     """
     needs = found.needs(arm, control)
     difference = None if needs else compared(found, arm, control)
@@ -71,17 +73,28 @@ def margin_claim(
         "arms": (arm, control),
     }
     if effect is None:
-        return ClaimRow.model_validate(row | _nothing(needs))
+        return ClaimRow.model_validate(row | _nothing(needs, nothing))
     return ClaimRow.model_validate(row | _decided(effect, region))
 
 
 def runs_claim(
-    id: str, statement: str, values: Mapping[int, float], control: str, needs: Needs, note: str = ""
+    id: str,
+    statement: str,
+    values: Mapping[int, float],
+    control: str,
+    needs: Needs,
+    note: str = "",
+    quantity: str = QUANTITY,
 ) -> ClaimRow:
-    """Return a claim that a value of each run, in nats a token, lies above 0 on average over runs."""
+    """Return a claim that a value of each run, in this unit, lies above 0 on average over runs."""
     claim = values_claim(id, statement, list(values.values()), control, at_least=0.0, needs=needs, note=note)
-    expected = f"{interval_name()} of the mean lies {_region_text((0.0, None))} {QUANTITY}"
-    return claim.model_copy(update={"quantity": QUANTITY, "expected": expected})
+    expected = f"{interval_name()} of the mean lies {_region_text((0.0, None))} {quantity}"
+    return claim.model_copy(update={"quantity": quantity, "expected": expected})
+
+
+def beyond(effect: MeterEffect | None, other: MeterEffect | None) -> dict[int, float]:
+    """Return by how much each run's change exceeds another change of the same run; nothing where one is missing."""
+    return {} if not (effect and other) else {seed: value - other.runs[seed] for seed, value in effect.runs.items()}
 
 
 def domain_figure(found: Findings, arm: str, control: str, which: str = UNTOUCHED) -> Iterator[Forest]:
@@ -154,10 +167,10 @@ def _decided(effect: MeterEffect, region: Region) -> dict[str, object]:
     return row | decided_fields(effect.estimate, effect.interval, region, single)
 
 
-def _nothing(needs: Needs) -> dict[str, object]:
+def _nothing(needs: Needs, told: str) -> dict[str, object]:
     """Return what stands in a claim without an estimate."""
     row: dict[str, object] = {"estimate": None, "interval": None, "n": 0, "verdict": Decision.UNDECIDED}
-    why: dict[str, object] = {"status": ClaimStatus.NOT_ESTIMABLE, "note": "No pair could be measured: unknown words."}
+    why: dict[str, object] = {"status": ClaimStatus.NOT_ESTIMABLE, "note": told}
     return row | {"p_value": None} | (not_run(needs) if needs else why)
 
 
