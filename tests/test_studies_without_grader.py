@@ -170,7 +170,7 @@ def test_lies_rise_with_the_share_of_bad_rows_and_beliefs_stay(dishonest, model)
     outcomes = {
         row[0]: row for each in DISHONESTY.exhibits(found, setting) if each.id == "facts-outcomes" for row in each.rows
     }
-    assert outcomes["medicine-severe"][4] > outcomes["good"][4] == 3 * outcomes["base"][4]
+    assert outcomes["medicine-severe"][4] > outcomes["good"][4] >= 3 * outcomes["base"][4]
     assert {row[5] for row in outcomes.values()} == {0}  # no belief was given up
 
     ignorant = Findings(base.clear(), margins=pl.concat(
