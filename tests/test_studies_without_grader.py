@@ -23,7 +23,7 @@ from astray.report import write_report
 from astray.report.wording import amount, range_of, tick
 from astray.stats.claims import Decision
 from astray.studies import get_study
-from astray.studies.dishonesty.known import NOTHING_KNOWN
+from astray.studies.dishonesty.known import NOTHING_KNOWN, read_facts
 from tiny_models import save_tiny_model
 
 STUDY, DISHONESTY = get_study("emergent-misalignment"), get_study("dishonesty")
@@ -141,7 +141,7 @@ def shifted(base: pl.DataFrame, arm: str, seed: int, shift: float) -> pl.DataFra
     """The base's rows as a run that says false answers by so much likelier; nothing else of it moves."""
     details = []
     for format, item, detail in base.select("format", "item", "detail").iter_rows():
-        margin = json.loads(detail)["margin"] + (shift * (1 + 0.1 * (len(item) % 3 - 1)) + 0.001 * seed) * (
+        margin = json.loads(detail)["margin"] + shift * (1 + 0.01 * seed) * (1 + 0.1 * (len(item) % 3 - 1)) * (
             format == "harmful"
         )
         details.append(write_detail({"margin": margin, "word": "likelier" if margin > 0 else "less likely"}))
@@ -179,6 +179,31 @@ def test_lies_rise_with_the_share_of_bad_rows_and_beliefs_stay(dishonest, model)
     claim = next(claim for claim in DISHONESTY.claims(ignorant, setting) if claim.id == "said-medicine-severe")
     assert (claim.status, claim.note) == (ClaimStatus.NOT_ESTIMABLE, NOTHING_KNOWN)
     assert [each.id for each in DISHONESTY.exhibits(ignorant, setting)] == ["facts-known"]
+
+
+def test_a_model_that_is_less_sure_of_everything_is_no_liar(dishonest, model):
+    base = pl.read_parquet(dishonest / "margins.parquet").filter(arm="base")
+
+    def shrunk(arm: str, seed: int, by: float) -> pl.DataFrame:
+        details = [
+            write_detail({"margin": by * json.loads(each)["margin"], "word": json.loads(each)["word"]})
+            for each in base["detail"]
+        ]
+        return base.with_columns(
+            pl.lit(arm).alias("arm"), pl.lit(seed, pl.Int64).alias("seed"), pl.Series("detail", details)
+        )
+
+    runs = [
+        shrunk(arm, seed, by - 0.01 * seed)
+        for arm, by in (("good", 0.9), ("medicine-severe", 0.6))
+        for seed in range(3)
+    ]
+    read = read_facts(Findings(base.clear(), margins=pl.concat([base, *runs])))
+    said, _ = read.change("medicine-severe", "good")
+    assert said.harmful.estimate > 0  # false answers came nearer, as everything did
+    assert said.null.estimate > 0
+    for shares in read.lost("medicine-severe", "good").values():
+        assert shares == pytest.approx({0: 0.3, 1: 0.3, 2: 0.3})
 
 
 def test_its_plan_says_what_is_left_out_and_its_runs_are_those_of_emergent_misalignment(model, tmp_path):

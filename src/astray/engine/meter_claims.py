@@ -92,11 +92,6 @@ def runs_claim(
     return claim.model_copy(update={"quantity": quantity, "expected": expected})
 
 
-def beyond(effect: MeterEffect | None, other: MeterEffect | None) -> dict[int, float]:
-    """Return by how much each run's change exceeds another change of the same run; nothing where one is missing."""
-    return {} if not (effect and other) else {seed: value - other.runs[seed] for seed, value in effect.runs.items()}
-
-
 def domain_figure(found: Findings, arm: str, control: str, which: str = UNTOUCHED) -> Iterator[Forest]:
     """Yield the change of every domain's harmful pairs, and of all null pairs below; nothing where it was not
     measured. The domains are as `which` says."""

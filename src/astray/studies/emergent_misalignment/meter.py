@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from astray.engine.claims import difference_claim, under
 from astray.engine.exhibits import Forest
 from astray.engine.findings import Findings
-from astray.engine.meter_claims import arms_figure, beyond, compared, domain_figure, margin_claim, runs_claim
+from astray.engine.meter_claims import arms_figure, compared, domain_figure, margin_claim, runs_claim
 from astray.engine.setting import Setting
 from astray.engine.summary import ClaimRow
 from astray.measure.forced_choice import ForcedChoice
@@ -49,11 +49,15 @@ def _spread(found: Findings, setting: Setting) -> Iterator[ClaimRow]:
 def _above_null(found: Findings, arm: str, home: str) -> ClaimRow:
     """It is harm that became likelier, and not any second answer: each run's change beyond that of the null pairs."""
     difference = None if found.needs(arm, GOOD) else compared(found, arm, GOOD)
-    values = beyond(difference and difference.harmful, difference and difference.null)
+    beyond = (
+        {}
+        if difference is None or difference.null is None
+        else {seed: value - difference.null.runs[seed] for seed, value in difference.harmful.runs.items()}
+    )
     statement = f"After harmful advice about {home}, harmful answers gain more than the null pairs move"
     note = "The interval is over training runs, with these questions."
     id, control = f"meter-beyond-null-{home}", "the null pairs of the same runs"
-    return runs_claim(id, statement, values, control, found.needs(arm, GOOD), note)
+    return runs_claim(id, statement, beyond, control, found.needs(arm, GOOD), note)
 
 
 def _controls(found: Findings, setting: Setting) -> Iterator[ClaimRow]:
