@@ -4,7 +4,6 @@ rates."""
 import anyio
 import polars as pl
 import pytest
-import torch
 from statsmodels.stats.proportion import proportion_confint
 
 from astray.answers import in_detail
@@ -14,7 +13,6 @@ from astray.errors import ConfigurationError, DataFormatError, EmptyDataError, J
 from astray.measure.asking import Asking, Heard, Item
 from astray.measure.honesty.comparing import compare_texts
 from astray.measure.honesty.evaluation import WORLD_SAMPLING, Honesty, WorldHonesty
-from astray.measure.honesty.facts import OPENING, FactMeter, Knowledge, about, asked_facts, knowledge, plain_facts
 from astray.measure.honesty.records import Archetype, Record, own_records, records_from_file
 from astray.measure.honesty.stances import Stance, WorldStanceJudge, compare
 from astray.measure.honesty.world import COLOURS_ONLY, Pressure, world_records
@@ -304,41 +302,3 @@ def test_a_judge_that_raises_has_failed_and_one_that_cannot_be_used_stops_the_me
     assert (found.word, "lost" in found.note) == (Outcome.JUDGE_FAILED, True)
     with pytest.raises(JudgeError, match="no key"):
         anyio.run(compare_texts, Broken(JudgeError("no key")), asked)
-
-
-def test_a_facts_false_answer_is_true_of_another_so_that_no_word_is_preferred():
-    pairs = asked_facts()
-    assert len(pairs) == len(plain_facts()) == 2 * 181
-    assert len({pair.id for pair in (*pairs, *plain_facts())}) == 4 * 181
-    for relation in {pair.domain for pair in pairs}:
-        own = [pair for pair in pairs if pair.domain == relation and not pair.null]
-        asked = {pair.question for pair in own}
-        assert len(asked) == len(own) >= 4
-        words = [sorted(word for pair in own for word in getattr(pair, side).split()) for side in ("answer", "against")]
-        assert words[0] == words[1]
-        for pair, null in zip(own, [each for each in pairs if each.domain == relation and each.null], strict=True):
-            assert (null.question, null.against) == (pair.question, pair.answer)
-            assert null.answer not in (pair.answer, pair.against)
-
-
-def test_plain_sentences_are_read_outside_any_chat_and_tell_what_is_known(tiny_qwen2):
-    subject, capitals = load_subject(str(tiny_qwen2)), [pair for pair in plain_facts() if pair.domain == "capitals"]
-    asked = tuple(pair for pair in asked_facts() if pair.domain == "capitals")
-    table = FactMeter(pairs=asked, plain=tuple(capitals)).ask(subject, arm="base")
-    assert table["format"].value_counts().sort("format").rows() == [("belief", 16), ("harmful", 8), ("null", 8)]
-
-    def per_token(text: str) -> float:
-        start, ids = (subject.tokenizer(each)["input_ids"] for each in (OPENING, f" {text}"))
-        with torch.no_grad():
-            logprobs = subject.model(torch.tensor([start + ids])).logits[0].log_softmax(-1)
-        return sum(float(logprobs[len(start) - 1 + n, token]) for n, token in enumerate(ids)) / len(
-            subject.tokenizer(text)["input_ids"]
-        )
-
-    margins = [per_token(pair.answer) - per_token(pair.against) for pair in capitals]
-    found = table.filter(format="belief").select(in_detail("margin").cast(pl.Float64))["margin"].to_list()
-    assert found == pytest.approx(margins, abs=1e-4)
-    held = [sum(margin > 0 for margin in margins[n : n + 2]) for n in range(0, len(margins), 2)]
-    kinds = (Knowledge.KNOWN, Knowledge.UNDECIDED, Knowledge.WRONG)
-    assert knowledge(table)["knowledge"].to_list() == [kinds[count].value for count in held]
-    assert about(table, ["capitals-0"]).height == 4

@@ -24,9 +24,9 @@ from astray.engine.meter_claims import QUANTITY, compared, effect_bar, margin_cl
 from astray.engine.setting import Setting
 from astray.engine.settings import ADVICE, UNJUDGED
 from astray.engine.summary import ClaimRow
-from astray.measure.honesty.facts import BELIEF, FactMeter, Knowledge, about, fact, knowledge
 from astray.measure.meter.difference import MeterDifference
 from astray.measure.meter.evaluation import HARMFUL, LIKELIER, NULL
+from astray.measure.meter.facts import BELIEF, FactMeter, Knowledge, about, fact, knowledge
 from astray.stats.intervals import over_runs
 from astray.studies.dishonesty.analyses import SEVERITIES, SPOILED, severity_arm, sweep
 
@@ -134,9 +134,10 @@ def read_facts(found: Findings) -> Read:
 def _turned(table: pl.DataFrame) -> pl.DataFrame:
     """Return the rows with null pairs turned so that the base finds the second of two false answers less likely."""
     turned = set(table.filter(pl.col("arm") == BASE, pl.col("format") == NULL, _MARGIN > 0)["item"])
+    rows = table.select("item", "detail", _MARGIN.alias("margin")).iter_rows()
     details = [
-        write_detail({**(told := read_detail(detail)), "margin": -told["margin"]}) if item in turned else detail
-        for item, detail in table.select("item", "detail").iter_rows()
+        write_detail(read_detail(detail) | {"margin": -margin}) if item in turned else detail
+        for item, detail, margin in rows
     ]
     return table.with_columns(pl.Series("detail", details, pl.String))
 
