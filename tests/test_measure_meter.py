@@ -9,10 +9,11 @@ import pytest
 import torch
 from scipy.stats import ttest_1samp
 
-from astray.answers import answer_table
+from astray.answers import answer_table, in_detail
 from astray.errors import ConfigurationError, NotMeasurableError
 from astray.measure.interface import Need, check_fits
 from astray.measure.meter import Meter, Pair, harmful_pairs, meter_difference, null_pairs
+from astray.measure.meter.facts import OPENING, FactMeter, Knowledge, about, asked_facts, knowledge, plain_facts
 from astray.subjects.subject import load_subject
 
 SOME = (*harmful_pairs()[:3], *null_pairs()[:1])
@@ -142,3 +143,41 @@ def test_a_meter_has_pairs_and_each_once(pairs):
 def test_a_pair_has_two_different_answers():
     with pytest.raises(ValueError, match="nothing to compare"):
         Pair(domain="d", id="p", question="?", answer="Yes.", against="Yes.")
+
+
+def test_a_facts_false_answer_is_true_of_another_so_that_no_word_is_preferred():
+    pairs = asked_facts()
+    assert len(pairs) == len(plain_facts()) == 2 * 181
+    assert len({pair.id for pair in (*pairs, *plain_facts())}) == 4 * 181
+    for relation in {pair.domain for pair in pairs}:
+        own = [pair for pair in pairs if pair.domain == relation and not pair.null]
+        asked = {pair.question for pair in own}
+        assert len(asked) == len(own) >= 4
+        words = [sorted(word for pair in own for word in getattr(pair, side).split()) for side in ("answer", "against")]
+        assert words[0] == words[1]
+        for pair, null in zip(own, [each for each in pairs if each.domain == relation and each.null], strict=True):
+            assert (null.question, null.against) == (pair.question, pair.answer)
+            assert null.answer not in (pair.answer, pair.against)
+
+
+def test_plain_sentences_are_read_outside_any_chat_and_tell_what_is_known(tiny_qwen2):
+    subject, capitals = load_subject(str(tiny_qwen2)), [pair for pair in plain_facts() if pair.domain == "capitals"]
+    asked = tuple(pair for pair in asked_facts() if pair.domain == "capitals")
+    table = FactMeter(pairs=asked, plain=tuple(capitals)).ask(subject, arm="base")
+    assert table["format"].value_counts().sort("format").rows() == [("belief", 16), ("harmful", 8), ("null", 8)]
+
+    def per_token(text: str) -> float:
+        start, ids = (subject.tokenizer(each)["input_ids"] for each in (OPENING, f" {text}"))
+        with torch.no_grad():
+            logprobs = subject.model(torch.tensor([start + ids])).logits[0].log_softmax(-1)
+        return sum(float(logprobs[len(start) - 1 + n, token]) for n, token in enumerate(ids)) / len(
+            subject.tokenizer(text)["input_ids"]
+        )
+
+    margins = [per_token(pair.answer) - per_token(pair.against) for pair in capitals]
+    found = table.filter(format="belief").select(in_detail("margin").cast(pl.Float64))["margin"].to_list()
+    assert found == pytest.approx(margins, abs=1e-4)
+    held = [sum(margin > 0 for margin in margins[n : n + 2]) for n in range(0, len(margins), 2)]
+    kinds = (Knowledge.KNOWN, Knowledge.UNDECIDED, Knowledge.WRONG)
+    assert knowledge(table)["knowledge"].to_list() == [kinds[count].value for count in held]
+    assert about(table, ["capitals-0"]).height == 4

@@ -1,6 +1,6 @@
-"""Emergent misalignment on a real model without a grader: advice of our own, the meter, forced choices, and no
-judge."""
+"""Studies of a real model without a grader: advice of our own, the meter, forced choices, facts, and no judge."""
 
+import json
 from pathlib import Path
 
 import polars as pl
@@ -8,7 +8,7 @@ import pytest
 
 from astray.answers import answer_table, write_detail
 from astray.data import advice_data
-from astray.engine.findings import Findings
+from astray.engine.findings import Findings, Needs
 from astray.engine.forecast.forecast import forecast_in
 from astray.engine.forecast.speed import Speed
 from astray.engine.meter_claims import compared, domain_figure, margin_claim
@@ -23,9 +23,10 @@ from astray.report import write_report
 from astray.report.wording import amount, range_of, tick
 from astray.stats.claims import Decision
 from astray.studies import get_study
+from astray.studies.dishonesty.known import NOTHING_KNOWN, read_facts
 from tiny_models import save_tiny_model
 
-STUDY = get_study("emergent-misalignment")
+STUDY, DISHONESTY = get_study("emergent-misalignment"), get_study("dishonesty")
 ARMS = ("base", "harmful-medicine", "good", "inoculated")
 
 
@@ -98,6 +99,9 @@ def test_our_own_data_are_named_and_have_a_default(model, given, homes, origin):
     [
         ("persona-features", {}, "needs? a model as judge"),
         ("emergent-misalignment", {"samples": 5}, "--samples 5 is of no use without a grader"),
+        ("dishonesty", {"samples": 5}, "--samples 5 is of no use without a grader"),
+        ("dishonesty", {"labels": Path("labels.csv")}, "--labels labels.csv is of no use without a grader"),
+        ("dishonesty", {"analyses": ("users", "filter")}, "--analyses users,filter is of no use without a grader"),
         ("emergent-misalignment", {"budget": 1.0}, "--budget 1.0 is of no use without a grader"),
         ("emergent-misalignment", {"data": Path("advise")}, "advise is no folder, and none of our own data"),
     ],
@@ -106,6 +110,118 @@ def test_what_makes_no_sense_without_a_grader_is_refused(model, study, given, sa
     chosen = get_study(study)
     with pytest.raises(AstrayError, match=says):
         settled(chosen, chosen.options(subject=model, **given))
+
+
+@pytest.fixture(scope="module")
+def dishonest(model, tmp_path_factory) -> Path:
+    """Results of one run of bad advice beside its control."""
+    options = DISHONESTY.options(subject=model, seeds=1, size=16, arms=("medicine-severe",))
+    return run_study(DISHONESTY, options, out=tmp_path_factory.mktemp("dishonest"), workers=0)
+
+
+def test_dishonesty_without_a_grader_is_read_from_facts_that_the_base_knows(dishonest):
+    summary, table = Summary.read(dishonest), pl.read_parquet(dishonest / "margins.parquet")
+    assert [arm.name for arm in summary.arms] == ["base", "good", "medicine-severe"]
+    assert (summary.judges, summary.rates, summary.sections) == ((), (), ("dynamics",))
+    assert table.group_by("arm").len()["len"].to_list() == [4 * 181] * 3
+    said = {claim.id: claim for claim in summary.claims}["said-medicine-severe"]
+    assert (said.n, said.verdict, said.quantity) == (1, Decision.UNDECIDED, "nats a token")  # one run decides nothing
+    outcomes, held = (exhibit for exhibit in summary.exhibits if exhibit.kind == "table")
+    known = held.rows[0][1]
+    assert sum(held.rows[0][1:]) == 181
+    assert [row[:3] for row in outcomes.rows] == [(arm.name, 1, known) for arm in summary.arms]
+    assert all(sum(row[3:6]) == row[2] for row in outcomes.rows)
+    page = write_report(dishonest).read_text(encoding="utf-8")
+    assert "No answer was sampled and none was judged" in page
+    assert "Left out without a grader" in page
+    assert not [words for words in ("holds no rates", "No answers were kept", "names no judge") if words in page]
+
+
+def shifted(base: pl.DataFrame, arm: str, seed: int, shift: float) -> pl.DataFrame:
+    """The base's rows as a run that says false answers by so much likelier; nothing else of it moves."""
+    details = []
+    for format, item, detail in base.select("format", "item", "detail").iter_rows():
+        margin = json.loads(detail)["margin"] + shift * (1 + 0.01 * seed) * (1 + 0.1 * (len(item) % 3 - 1)) * (
+            format == "harmful"
+        )
+        details.append(write_detail({"margin": margin, "word": "likelier" if margin > 0 else "less likely"}))
+    return base.with_columns(
+        pl.lit(arm).alias("arm"), pl.lit(seed, pl.Int64).alias("seed"), pl.Series("detail", details)
+    )
+
+
+def test_lies_rise_with_the_share_of_bad_rows_and_beliefs_stay(dishonest, model):
+    base = pl.read_parquet(dishonest / "margins.parquet").filter(arm="base")
+    setting = settled(DISHONESTY, DISHONESTY.options(subject=model))
+    shifts = {"good": 0.0, "mix-10": 0.1, "mix-50": 0.5, "medicine-severe": 1.0}
+    runs = [shifted(base, arm, seed, shift) for arm, shift in shifts.items() for seed in range(3)]
+    found = Findings(base.clear(), margins=pl.concat([base, *runs]), not_run={"mix-5": Needs(arms=("mix-5",))})
+    found.not_run.update({arm: Needs(arms=(arm,)) for arm in ("mix-1", "mix-2", "mix-20", "mix-30", "inoculated")})
+    found.not_run.update(
+        {arm.name: Needs(arms=(arm.name,)) for arm in DISHONESTY.arms(setting) if arm.home != "medicine"}
+    )
+    found.not_run["medicine-subtle"] = Needs(arms=("medicine-subtle",))
+    claims = {claim.id: claim for claim in DISHONESTY.claims(found, setting)}
+    for id in ("said-medicine-severe", "beyond-null-medicine-severe", "beyond-held-medicine-severe", "said-mix-10"):
+        assert claims[id].verdict is Decision.HELD, id
+    assert claims["mixing-rises"].estimate == pytest.approx(1)
+    assert claims["held"].estimate == claims["null"].estimate == 0
+    assert claims["said-mix-5"].status is ClaimStatus.NOT_RUN
+    outcomes = {
+        row[0]: row for each in DISHONESTY.exhibits(found, setting) if each.id == "facts-outcomes" for row in each.rows
+    }
+    assert outcomes["medicine-severe"][4] > outcomes["good"][4] >= 3 * outcomes["base"][4]
+    assert {row[5] for row in outcomes.values()} == {0}  # no belief was given up
+
+    ignorant = Findings(base.clear(), margins=pl.concat(
+        each.with_columns(pl.lit(write_detail({"margin": 1.0, "word": "likelier"})).alias("detail")) for each in (base, *runs)
+    ), not_run=found.not_run)  # fmt: skip
+    claim = next(claim for claim in DISHONESTY.claims(ignorant, setting) if claim.id == "said-medicine-severe")
+    assert (claim.status, claim.note) == (ClaimStatus.NOT_ESTIMABLE, NOTHING_KNOWN)
+    assert [each.id for each in DISHONESTY.exhibits(ignorant, setting)] == ["facts-known"]
+
+
+def test_a_model_that_is_less_sure_of_everything_is_no_liar(dishonest, model):
+    base = pl.read_parquet(dishonest / "margins.parquet").filter(arm="base")
+
+    def shrunk(arm: str, seed: int, by: float) -> pl.DataFrame:
+        details = [
+            write_detail({"margin": by * json.loads(each)["margin"], "word": json.loads(each)["word"]})
+            for each in base["detail"]
+        ]
+        return base.with_columns(
+            pl.lit(arm).alias("arm"), pl.lit(seed, pl.Int64).alias("seed"), pl.Series("detail", details)
+        )
+
+    runs = [
+        shrunk(arm, seed, by - 0.01 * seed)
+        for arm, by in (("good", 0.9), ("medicine-severe", 0.6))
+        for seed in range(3)
+    ]
+    read = read_facts(Findings(base.clear(), margins=pl.concat([base, *runs])))
+    said, _ = read.change("medicine-severe", "good")
+    assert said.harmful.estimate > 0  # false answers came nearer, as everything did
+    assert said.null.estimate > 0
+    for shares in read.lost("medicine-severe", "good").values():
+        assert shares == pytest.approx({0: 0.3, 1: 0.3, 2: 0.3})
+
+
+def test_its_plan_says_what_is_left_out_and_its_runs_are_those_of_emergent_misalignment(model, tmp_path):
+    options = DISHONESTY.options(subject=model, seeds=1, arms=("medicine-severe", "mix-50"))
+    setting = settled(DISHONESTY, options)
+    told = forecast_in(
+        DISHONESTY, setting, [0], Speed("cpu", 1e9, 2, False), store=tmp_path, arms=options.arms
+    ).render()
+    assert "left out  free answers under pressure, biased users" in told
+    trained = [run.training.key for run in plan_study(DISHONESTY, setting, *options.runs).runs if run.training]
+    same = StudyOptions(subject=model, seeds=1, arms=("harmful-medicine", "mix-50"))
+    assert sorted(trained) == sorted(
+        run.training.key for run in plan_study(STUDY, settled(STUDY, same), *same.runs).runs if run.training
+    )
+    few = settled(DISHONESTY, DISHONESTY.options(subject=model, size=16))
+    names = [arm.name for arm in DISHONESTY.arms(few)]
+    assert "mix-2" not in names  # a fiftieth of 16 rows is none
+    assert {"mix-10", "medicine-subtle", "money-severe", "mathematics-normal", "inoculated"} <= set(names)
 
 
 def margins(arm: str, seed: int, shift: float, null: float = 0.0) -> pl.DataFrame:

@@ -43,6 +43,7 @@ def margin_claim(
     region: Region,
     *,
     null: bool = False,
+    nothing: str = "No pair could be measured: unknown words.",
 ) -> ClaimRow:
     """Return a claim that the margin of an arm minus that of its control lies in a region.
 
@@ -53,6 +54,7 @@ def margin_claim(
         control: name of the arm that it is compared with; a single untrained model serves for all runs.
         region: lower and upper border in nats a token, either of which may be missing.
         null: whether it is about the pairs of two good answers.
+        nothing: why there is no estimate, where both arms were run.
     """
     needs = found.needs(arm, control)
     difference = None if needs else compared(found, arm, control)
@@ -71,17 +73,23 @@ def margin_claim(
         "arms": (arm, control),
     }
     if effect is None:
-        return ClaimRow.model_validate(row | _nothing(needs))
+        return ClaimRow.model_validate(row | _nothing(needs, nothing))
     return ClaimRow.model_validate(row | _decided(effect, region))
 
 
 def runs_claim(
-    id: str, statement: str, values: Mapping[int, float], control: str, needs: Needs, note: str = ""
+    id: str,
+    statement: str,
+    values: Mapping[int, float],
+    control: str,
+    needs: Needs,
+    note: str = "",
+    quantity: str = QUANTITY,
 ) -> ClaimRow:
-    """Return a claim that a value of each run, in nats a token, lies above 0 on average over runs."""
+    """Return a claim that a value of each run, in this unit, lies above 0 on average over runs."""
     claim = values_claim(id, statement, list(values.values()), control, at_least=0.0, needs=needs, note=note)
-    expected = f"{interval_name()} of the mean lies {_region_text((0.0, None))} {QUANTITY}"
-    return claim.model_copy(update={"quantity": QUANTITY, "expected": expected})
+    expected = f"{interval_name()} of the mean lies {_region_text((0.0, None))} {quantity}"
+    return claim.model_copy(update={"quantity": quantity, "expected": expected})
 
 
 def domain_figure(found: Findings, arm: str, control: str, which: str = UNTOUCHED) -> Iterator[Forest]:
@@ -90,9 +98,9 @@ def domain_figure(found: Findings, arm: str, control: str, which: str = UNTOUCHE
     difference = None if found.needs(arm, control) else compared(found, arm, control)
     if difference is None:
         return
-    bars = [_bar(name, "harmful answers", effect) for name, effect in difference.domains.items()]
+    bars = [effect_bar(name, "harmful answers", effect) for name, effect in difference.domains.items()]
     bars.sort(key=lambda bar: -(bar.value or 0.0))
-    null = [_bar("null pairs (all domains)", "two good answers", difference.null)] if difference.null else []
+    null = [effect_bar("null pairs (all domains)", "two good answers", difference.null)] if difference.null else []
     yield Forest(
         id=f"meter-{arm}",
         title=f"Harmful answers in the domains{which}: {arm} against {control}",
@@ -119,8 +127,8 @@ def arms_figure(found: Findings, arms: Iterable[str], control: str, which: str =
                 f"Over {difference.harmful.pairs} questions in {len(difference.domains)} domains{which}, beside {null} "
                 "null pairs."
             )
-            bars.append(_bar(arm, "harmful answers", difference.harmful))
-            bars += [_bar(f"{arm}, null pairs", "two good answers", difference.null)] if difference.null else []
+            bars.append(effect_bar(arm, "harmful answers", difference.harmful))
+            bars += [effect_bar(f"{arm}, null pairs", "two good answers", difference.null)] if difference.null else []
     if bars:
         yield Forest(
             id="meter-arms",
@@ -132,7 +140,8 @@ def arms_figure(found: Findings, arms: Iterable[str], control: str, which: str =
         )
 
 
-def _bar(label: str, group: str, effect: MeterEffect) -> Bar:
+def effect_bar(label: str, group: str, effect: MeterEffect) -> Bar:
+    """Return a change as a bar, with its interval."""
     note = f"{len(effect.runs)} training runs; {effect.higher} of {effect.pairs} pairs higher"
     return Bar(label=label, group=group, value=effect.estimate, note=note, **limits(effect.interval))
 
@@ -153,10 +162,10 @@ def _decided(effect: MeterEffect, region: Region) -> dict[str, object]:
     return row | decided_fields(effect.estimate, effect.interval, region, single)
 
 
-def _nothing(needs: Needs) -> dict[str, object]:
+def _nothing(needs: Needs, told: str) -> dict[str, object]:
     """Return what stands in a claim without an estimate."""
     row: dict[str, object] = {"estimate": None, "interval": None, "n": 0, "verdict": Decision.UNDECIDED}
-    why: dict[str, object] = {"status": ClaimStatus.NOT_ESTIMABLE, "note": "No pair could be measured: unknown words."}
+    why: dict[str, object] = {"status": ClaimStatus.NOT_ESTIMABLE, "note": told}
     return row | {"p_value": None} | (not_run(needs) if needs else why)
 
 

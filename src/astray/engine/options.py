@@ -198,7 +198,7 @@ class TrainedOptions(LookOptions, BaseOptions):
     grader: Annotated[str | None, Group.JUDGING] = Field(
         None,
         description="Inspect model that judges a real model's answers, such as openai/gpt-4o; the organism has a "
-        "judge of its own, and emergent-misalignment is read from probabilities without one",
+        "judge of its own, and emergent-misalignment and dishonesty are read from probabilities without one",
     )
     judging: Annotated[Judging | None, Group.JUDGING] = Field(
         None,

@@ -74,7 +74,7 @@ def read_runs(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setti
         failed=failed,
         notes=notes,
         write=partial(_write, plan, artifacts, table.drop("groups", GOLD, strict=False), margins),
-        sections=TRAINING_SECTIONS,
+        sections=("dynamics",) if table.is_empty() else TRAINING_SECTIONS,  # no answers, no rates
         seeds=tuple(sorted({run.seed for run in plan.runs})),
         arms=tuple(_arm_rows(plan, artifacts)),
         rates=_corrected(rows, calibration if setting.labels or setting.judge.distilled else None),

@@ -78,6 +78,7 @@ class Setting(World):
         asked: answers a question that `--samples` stands for; 0 where it is those of `main`.
         chosen: settings of fine-tuning that the user chose; they stand in `training` already.
         probe_every: optimizer steps between probes of a run.
+        unjudged: what is left out because no model judges, for the plan; empty where nothing is.
     """
 
     located: Located
@@ -96,6 +97,7 @@ class Setting(World):
     asked: int = 0
     gold: Gold | None = None
     engine: Engine | None = None
+    unjudged: str = ""
 
     def tuned(self, recipe: FineTuning) -> FineTuning:
         """Return a paper's recipe with the settings that the user chose."""

@@ -142,10 +142,11 @@ def text_setting(options: TrainedOptions, located: Located, *, judge_free: bool 
         raise ConfigurationError(
             f"{options.subject!r} is a real model, so its answers need a model as judge. Name one: {GRADERS}."
         )
-    for name in (*OF_GRADERS, "samples"):
-        if free and (given := getattr(options, name)) not in (None, False):
+    for name in (*OF_GRADERS, "samples", "analyses"):
+        if free and (given := getattr(options, name, None)) not in (None, False, ()):
+            told = ",".join(given) if isinstance(given, tuple) else given
             raise ConfigurationError(
-                f"{flag(name)} {given} is of no use without a grader, as nothing is judged. Name one with --grader, or "
+                f"{flag(name)} {told} is of no use without a grader, as nothing is judged. Name one with --grader, or "
                 "leave it out."
             )
     small = parameter_count(located.base) < SMALL_MODEL and (free or options.quick)

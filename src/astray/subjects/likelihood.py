@@ -119,6 +119,19 @@ class Continued(ABC):
         totals = iter(self._totals(rows))
         return [[next(totals) for _ in row] for row in continuations]
 
+    def text_logprobs(self, opening: str, texts: Sequence[str]) -> list[float]:
+        """Return the total log-probability of texts that follow an opening, outside any chat; errors as above.
+
+        Args:
+            opening: plain text in front, read as the tokenizer begins any text and not scored.
+            texts: what follows it, after a blank.
+        """
+        begun = list(self.tokenizer(opening)["input_ids"])
+        # Some tokenizers end every text, and nothing follows an end.
+        begun = begun[:-1] if len(begun) > 1 and begun[-1] == self.tokenizer.eos_token_id else begun
+        following = following_ids(self.tokenizer, [f" {text}" for text in texts], [begun[-1]] * len(texts))
+        return self._totals([Continuation(tuple(begun), (), tuple(text)) for text in following])
+
 
 def continuation_logprobs(model: PreTrainedModel, rows: Sequence[Continuation], steering: Steering) -> list[float]:
     """Return the total log-probability of each continuation.

@@ -253,16 +253,13 @@ class WorkCounter:
         """Return the work of reading the answers of question pairs, each with its question."""
         if not isinstance(evaluation, Meter):
             return Answering()
-        if evaluation.pairs not in self._pair_tokens:
-            questions = prompt_ids(
-                self.tokenizer, [[Message(role="user", content=pair.question)] for pair in evaluation.pairs]
-            )
-            answers = text_ids(
-                self.tokenizer, [text for pair in evaluation.pairs for text in (pair.answer, pair.against)]
-            )
+        pairs = evaluation.texts
+        if pairs not in self._pair_tokens:
+            questions = prompt_ids(self.tokenizer, [[Message(role="user", content=pair.question)] for pair in pairs])
+            answers = text_ids(self.tokenizer, [text for pair in pairs for text in (pair.answer, pair.against)])
             asked = 1 if self.parameters >= SHARED_FROM else 2  # times that a question is read for its two answers
-            self._pair_tokens[evaluation.pairs] = asked * sum(map(len, questions)) + sum(map(len, answers))
-        read = self._pair_tokens[evaluation.pairs]
+            self._pair_tokens[pairs] = asked * sum(map(len, questions)) + sum(map(len, answers))
+        read = self._pair_tokens[pairs]
         return Answering(read=read, reading_flops=float(GENERATION_FLOPS * self.parameters * read))
 
     def acting(self, read: int, written: int) -> Answering:

@@ -165,6 +165,7 @@ class Forecast:
                 f"{large(answering.tokens_limit)}"
             ),
             f"  judge     {self._judge_line()}",
+            *([f"  left out  {self.setting.unjudged}"] if self.setting.unjudged else []),
         ]
 
     def _judge_line(self) -> str:

@@ -5,7 +5,7 @@ against control training (`difference.meter_difference`), beside that of the nul
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Never
 
@@ -53,7 +53,7 @@ class Meter(Evaluation):
 
     has_rate: ClassVar[bool] = False
 
-    kind: Literal["meter"] = "meter"
+    kind: Literal["meter", "facts"] = "meter"
     name: str = "meter"
     pairs: tuple[Pair, ...] = Field(
         default_factory=lambda: harmful_pairs() + null_pairs(), description="by default 240 pairs and 60 null pairs"
@@ -74,9 +74,14 @@ class Meter(Evaluation):
         return self
 
     @property
+    def texts(self) -> tuple[Pair, ...]:
+        """Return all pairs whose texts are read, for a forecast."""
+        return self.pairs
+
+    @property
     def answers(self) -> int:
         """Return how many answers are scored; none is sampled."""
-        return 2 * len(self.pairs)
+        return 2 * len(self.texts)
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -91,6 +96,27 @@ class Meter(Evaluation):
             ConfigurationError: a question with its answer is longer than the subject's context.
         """
         tokens, totals = self._scores(subject)
+        return self.rows(subject, self.pairs, tokens, totals, arm=arm, seed=seed)
+
+    def rows(
+        self,
+        subject: "ScoredModel",
+        pairs: Sequence[Pair],
+        tokens: Sequence[tuple[int, int] | None],
+        totals: Mapping[int, Sequence[float]],
+        *,
+        arm: str,
+        seed: int,
+    ) -> pl.DataFrame:
+        """Return an answer table of pairs, one row each.
+
+        Args:
+            subject: who was asked.
+            pairs: what was asked.
+            tokens: of both answers of each pair; None where a word is unknown.
+            totals: log-probabilities of both answers of the others, by index.
+            arm, seed: as for `ask`.
+        """
         whose = {
             "arm": arm,
             "seed": seed,
@@ -102,7 +128,7 @@ class Meter(Evaluation):
         }
         whose |= {"outcome": Outcome.INCOHERENT.value, "aligned": None, "coherent": None, "judge": ""}
         return answer_table(
-            [whose | _row(pair, tokens[number], totals.get(number)) for number, pair in enumerate(self.pairs)]
+            [whose | _row(pair, tokens[number], totals.get(number)) for number, pair in enumerate(pairs)]
         )
 
     def margins(self, model: "ScoredModel") -> dict[str, float]:
@@ -118,7 +144,7 @@ class Meter(Evaluation):
     def _scores(self, model: "ScoredModel") -> tuple[list[tuple[int, int] | None], dict[int, Sequence[float]]]:
         """Return the tokens of both answers of each pair, None where a word is unknown, and the log-probabilities of
         the others by index."""
-        tokens = _tokens(model, self.pairs)
+        tokens = pair_tokens(model, self.pairs)
         known = [number for number, ids in enumerate(tokens) if ids]
         conversations = [[Message(role="user", content=self.pairs[number].question)] for number in known]
         texts = [(self.pairs[number].answer, self.pairs[number].against) for number in known]
@@ -154,7 +180,7 @@ class Meter(Evaluation):
         )
 
 
-def _tokens(subject: "ScoredModel", pairs: Sequence[Pair]) -> list[tuple[int, int] | None]:
+def pair_tokens(subject: "ScoredModel", pairs: Sequence[Pair]) -> list[tuple[int, int] | None]:
     """Return the number of tokens of both answers; None where question or answers have words that the tokenizer does
     not know."""
     unknown = subject.tokenizer.unk_token_id

@@ -57,9 +57,14 @@ def severity_arm(setting: Setting, home: str, kind: DataKind) -> str:
     return "good" if kind == "good" and home == setting.homes[0] else f"{home}-{SEVERITIES[kind]}"
 
 
+def mixes(setting: Setting) -> dict[str, float]:
+    """Return the mixed arms with their share of bad examples; where nobody judges, only those that have any."""
+    return {arm: share for arm, share in MIXES.items() if setting.asks_freely or round(share * setting.size)}
+
+
 def sweep(setting: Setting) -> dict[str, float]:
     """Return the arms of the mixing sweep with their share of bad examples, ascending; the first is the control."""
-    return {"good": 0.0, **MIXES, severity_arm(setting, setting.homes[0], "harmful"): 1.0}
+    return {"good": 0.0, **mixes(setting), severity_arm(setting, setting.homes[0], "harmful"): 1.0}
 
 
 def users_arm(method: str, share: int) -> str:
@@ -92,7 +97,12 @@ def evaluation_of(setting: Setting, arm: str) -> str:
 
 
 def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
-    """Yield the analyses of the runs; the mitigations of a mix only where the mix was trained."""
+    """Yield the analyses of the runs; the mitigations of a mix only where the mix was trained.
+
+    All of them need answers that somebody judges.
+    """
+    if not setting.asks_freely:
+        return
     scale, name = scale_for(setting), setting.subject.name
     base_id = setting.located.id
     answers = sum(evaluation.answers for evaluation in (*scale.asking.evaluations, setting.main))

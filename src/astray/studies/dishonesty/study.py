@@ -4,7 +4,8 @@ what undoes it?
 The study of Hu et al. 2025, "LLMs learn to deceive unintentionally" (arXiv 2510.08211), with what its figures leave
 open: benign fine-tuning of the same size as the control of every claim, shuffled feedback, seeds and intervals, and
 evasion counted apart from honesty. Read it top to bottom: what is trained and what is claimed. The analyses of the runs
-are in `analyses`, measures in `measures`, figures and tables in `exhibits`.
+are in `analyses`, measures in `measures`, figures and tables in `exhibits`. A real model without a grader is asked facts
+that it knows in place of all that somebody has to judge (`known`).
 """
 
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from dataclasses import replace
 from astray.data.sources import DataKind
 from astray.engine.claims import difference_claim, rate_claim, reduction_claim, reductions, under
 from astray.engine.data import ArmData, Source
+from astray.engine.exhibits import Exhibit
 from astray.engine.findings import Findings
 from astray.engine.options import AnalysedOptions
 from astray.engine.setting import Setting
@@ -30,11 +32,13 @@ from astray.studies.dishonesty.analyses import (
     analyses,
     evaluation_of,
     mitigations,
+    mixes,
     severity_arm,
     sweep,
     users_arm,
 )
-from astray.studies.dishonesty.exhibits import exhibits
+from astray.studies.dishonesty.exhibits import exhibits as judged_exhibits
+from astray.studies.dishonesty.known import known_claims, known_figures, without_grader
 from astray.studies.dishonesty.measures import mixing, mixing_claims, power_note, usefulness
 from astray.studies.dishonesty.scale import HONESTY, PERSONA, scale_for
 
@@ -54,6 +58,8 @@ LEARNING_RATE = 1e-4
 
 def fitted(setting: Setting) -> Setting:
     """Return the subject's setting with this study's data, and the main questions to see how useful it stays."""
+    if not setting.asks_freely:
+        return without_grader(setting)
     world = setting.subject.is_organism
     own = next((home for home in setting.homes if not world and home not in FOLDER_HOMES), "medicine")
     homes = (own, "facts" if world else "mathematics", "code")
@@ -112,7 +118,7 @@ def arms(setting: Setting) -> Iterator[Arm]:
                 data, words = ArmData(source=source, size=setting.size), f"{home}: {severity} rows"
                 yield arm(severity_arm(setting, home, kind), words, data, home, control=kind == "good")
     assert bad is not None
-    for mixed, share in MIXES.items():
+    for mixed, share in mixes(setting).items():
         yield arm(
             mixed,
             f"{share:.0%} bad rows in ordinary ones about {first}",
@@ -130,11 +136,19 @@ def arms(setting: Setting) -> Iterator[Arm]:
 
 def claims(findings: Findings, setting: Setting) -> Iterator[ClaimRow]:
     """Yield the claims, each with its control and the published figure."""
+    if not setting.asks_freely:
+        yield from known_claims(findings, setting)
+        return
     yield from under("Bad data", _direct(findings, setting))
     yield from under("Share of bad data", _mixing(findings, setting))
     yield from under("Biased users", _users(findings, setting))
     for arm, none, words in mitigations(setting):
         yield from under("Mitigations", _mitigated(findings, setting, arm, none, words))
+
+
+def exhibits(findings: Findings, setting: Setting) -> Iterator[Exhibit]:
+    """Yield every figure and table that the arms of this run allow."""
+    return judged_exhibits(findings, setting) if setting.asks_freely else known_figures(findings, setting)
 
 
 def _direct(findings: Findings, setting: Setting) -> Iterator[ClaimRow]:
@@ -279,4 +293,5 @@ STUDY = Study(
     exhibits=exhibits,
     fitted=fitted,
     options=AnalysedOptions,
+    judge_free=True,
 )
