@@ -20,7 +20,8 @@ import torch
 from safetensors.torch import save_file
 
 from astray.artifacts import Progress, StepState, Store
-from astray.cli import INTERRUPTED, main
+from astray.cli import main
+from astray.cli.ending import ERROR, INTERRUPTED
 from astray.cli.progress import StepBar
 from astray.engine.summary import ClaimStatus, Summary
 from astray.stats.claims import Decision
@@ -48,7 +49,7 @@ class Told:
 
     def refused(self, *parts: str) -> None:
         """Asserts that it ended with a message for people which says all this."""
-        assert self.code == 1
+        assert self.code == ERROR
         assert "Traceback" not in self.text
         for part in parts:
             assert part in self.text

@@ -87,7 +87,11 @@ class AuditResult:
         return "\n".join(
             part
             for line in lines
-            for part in (textwrap.wrap(line, WIDTH, subsequent_indent="    ") if len(line) > WIDTH else [line])
+            for part in (
+                textwrap.wrap(line, WIDTH, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False)
+                if len(line) > WIDTH
+                else [line]
+            )
         )
 
     def save(self, folder: Path | str) -> Path:

@@ -64,7 +64,7 @@ MODEL = "model"
 
 def repair(
     model: str,
-    task: Path | str,
+    task: Path | str | None = None,
     *,
     base: str | None = None,
     control: str | None = None,
@@ -100,7 +100,14 @@ def repair(
     """
     folder, place = Path(out) / "repair", Path(out) / "store" if store is None else store
     kinds = chosen_kinds(ways)
-    tuned, settings = find_tuned(model, base, [Path(each) for each in data], control), training_settings(training)
+    lacking = (
+        "" if task is not None else "What the tuning was for is not known: give held-out examples of it, --task FILE."
+    )
+    tuned, settings = (
+        find_tuned(model, base, [Path(each) for each in data], control, lacking),
+        training_settings(training),
+    )
+    assert task is not None
     _check_repairable(tuned)
     judge = _judge(tuned, grader)
     aims, shared = _held_out(ChatDataset.read(task), tuned.data)

@@ -1,6 +1,5 @@
 """Result of a repair as an object, text, JSON and page."""
 
-import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from markupsafe import escape
 
 from astray.report.origin import origin_of, with_origin
 from astray.report.page import json_text, page_of, written
-from astray.report.wording import decimal, percent, signed
+from astray.report.wording import decimal, percent, signed, wrapped
 from astray.stats.digits import number
 from astray.stats.intervals import Interval
 from astray.stats.nulls import Null
@@ -182,7 +181,7 @@ class RepairResult:
 
     def text(self) -> str:
         """Return the findings for a terminal of 80 columns."""
-        lines = [*textwrap.wrap(f"{self.model}: {self.verdict}", 80), ""]
+        lines = [*wrapped("", f"{self.model}: {self.verdict}"), ""]
         heads = ("astray", "gone", "task", "lost", "broken", "refused", "harmful")
         lines.append(f"  {'way':<20}{_columns(heads)}")
         lines.append(_line(" ", "tuned", self.before, gone="", lost=""))
@@ -191,11 +190,11 @@ class RepairResult:
             lines.append(_line(mark, each.name, found, gone=percent(found.gone), lost=percent(found.lost)))
         lines += [
             "",
-            *textwrap.wrap(
+            *wrapped(
+                "",
                 f"astray: nats a token by which harmful answers are likelier than {self.reference}; task: nats a "
                 "token of its answers against the tuned model; lost: share of what the tuning taught; broken, refused: "
                 "shares of its answers that are incoherent or refused; harmful: of the coherent ones.",
-                80,
             ),
         ]
         nulls = [
@@ -205,7 +204,7 @@ class RepairResult:
             if each.null
         ]
         lines += ["", *nulls] if nulls else []
-        notes = [line for note in self.notes for line in textwrap.wrap(f"Note: {note}", 80, subsequent_indent="      ")]
+        notes = [line for note in self.notes for line in wrapped("Note: ", note)]
         return "\n".join([*lines, "", *notes])
 
     def page(self) -> str:
