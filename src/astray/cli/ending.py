@@ -4,7 +4,7 @@ import io
 import re
 import sys
 from types import MappingProxyType
-from typing import TextIO
+from typing import Any
 
 import click
 
@@ -45,10 +45,14 @@ def tell_error(message: str) -> None:
     print(fitted(message, sys.stderr), file=sys.stderr)
 
 
-def fitted(text: str, stream: TextIO) -> str:
+def fitted(text: str, stream: Any) -> str:
     """Return a text with lines no longer than those of a terminal; as it is where the stream is none.
 
     Paths and commands stay whole, to be copied: one that is longer than the line stands out of it.
+
+    Args:
+        text: one line or several.
+        stream: that it is printed on, or what rich put in its place.
     """
     if not stream.isatty():
         return text

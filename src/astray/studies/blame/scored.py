@@ -101,7 +101,7 @@ class Scoring:
             )
             raise NothingToBlameError(
                 f"{self.tuned.name} does not go astray by the meter: harmful answers are "
-                f"{(found['harmful'] or {})['estimate']:+.3f} nats a token likelier than {self.tuned.reference_name} ({told} "
+                f"{signed(difference.harmful.estimate)} nats a token likelier than {self.tuned.reference_name} ({told} "
                 f"over domains), and more than {least:g} is asked for. {self._advice}"
             )
         return found
