@@ -165,14 +165,14 @@ def _study(entry: Entry, folder: Path) -> tuple[str, str]:
     """Write report and figure of a study from its summary; return title and three sentences."""
     from astray.engine.summary import Summary
     from astray.report.page import render
-    from astray.report.picture import draw_figure
+    from astray.report.picture import NARROW, draw_figure
     from astray.report.wording import amount, range_of
 
     home = STORED / entry.name
     summary = Summary.read(home)
     (folder / f"{entry.name}.html").write_text(render(home, summary), encoding="utf-8", newline="\n")
     for ground, end in (("light", ""), ("dark", "-dark")):
-        (folder / f"{entry.name}{end}.svg").write_bytes(draw_figure(summary, "main", "svg", ground))
+        (folder / f"{entry.name}{end}.svg").write_bytes(draw_figure(summary, "main", "svg", ground, NARROW))
     results = [claim.result for claim in summary.claims]
     counted = ", ".join(f"{results.count(each)} {each}" for each in dict.fromkeys(results))
     first = next(claim for claim in summary.claims if claim.tested)

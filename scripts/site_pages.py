@@ -119,10 +119,13 @@ def _source(name: str, sources: set[str]) -> str:
 def _command_line() -> Iterator[str]:
     """The reference of every command but those of single studies."""
     from astray.cli import app
+    from astray.cli.ending import EXIT_CODES
 
     yield "# Commands\n"
-    yield "Generated from the commands themselves; `astray COMMAND --help` prints the same. Exit codes that several commands"
-    yield "share: 0 done, 1 an error, 130 stopped with Ctrl-C (what is finished is kept).\n"
+    yield "Generated from the commands themselves; `astray COMMAND --help` prints the same. Exit codes of all commands:\n"
+    yield "| exit code | meaning |\n|---|---|"
+    yield from (f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items())
+    yield ""
     yield from _commands(app, ("astray",))
 
 

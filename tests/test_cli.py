@@ -5,6 +5,7 @@ typed.
 """
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -20,7 +21,8 @@ import torch
 from safetensors.torch import save_file
 
 from astray.artifacts import Progress, StepState, Store
-from astray.cli import INTERRUPTED, main
+from astray.cli import main
+from astray.cli.ending import ERROR, EXIT_CODES, INTERRUPTED, fitted
 from astray.cli.progress import StepBar
 from astray.engine.summary import ClaimStatus, Summary
 from astray.stats.claims import Decision
@@ -48,7 +50,7 @@ class Told:
 
     def refused(self, *parts: str) -> None:
         """Asserts that it ended with a message for people which says all this."""
-        assert self.code == 1
+        assert self.code == ERROR
         assert "Traceback" not in self.text
         for part in parts:
             assert part in self.text
@@ -112,6 +114,45 @@ def real_model(subject: Path, grader: str, *more: object) -> tuple[object, ...]:
 def organism(*more: object) -> tuple[object, ...]:
     """The command that runs two arms on the small organism."""
     return ("run", STUDY, "--subject", "organism-small", "--arms", "good", *SMALL, *more)
+
+
+class Terminal(io.StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_message_fits_the_terminal_with_paths_and_commands_whole_and_is_one_line_in_a_pipe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "66")
+    path, command = "/a/rather/long/path/" * 4, "astray run emergent-misalignment --subject smollm2 --seeds 5"
+    message = (
+        f"astray: There is no summary in {path}, so nothing is told. Run it first: {command}. Or ask why it is so."
+    )
+    lines = fitted(message, Terminal()).split("\n")
+    assert all(len(line) <= 66 or path in line for line in lines)
+    assert any(f"{command}." in line for line in lines)
+    assert " ".join(lines) == message
+    assert fitted(message, io.StringIO()) == message
+    (first, second) = fitted(f"  time      {'word ' * 14}".rstrip(), Terminal()).split("\n")
+    assert (first[:13], second[:13]) == ("  time      w", " " * 12 + "w")
+
+
+def test_all_that_is_missing_is_told_at_once(astray: Astray) -> None:
+    astray("screen").refused("Missing: DATA, --subject MODEL")
+    astray("judge", "passport", "--repeats", 2).refused("Missing: --graders NAMES, --answers FILE")
+    astray("repair", "organism-small").refused("--base MODEL", "--data FILE", "--task FILE")
+    Path("own.yaml").write_text(
+        "arms: {good: {data: good.jsonl}, bad: {data: ./bad.jsonl}}\nevaluations: [{questions: asked.yaml}]\n"
+    )
+    astray("plan", "own.yaml").refused("3 files", "line 1, column 21: good.jsonl", "column 46: bad.jsonl", "asked.yaml")
+
+
+def test_help_and_reference_list_the_exit_codes(astray: Astray) -> None:
+    told = astray("--help").text
+    assert all(f"{code}: {meaning}" in told for code, meaning in EXIT_CODES.items())
 
 
 def test_help_lists_the_verbs(astray: Astray) -> None:

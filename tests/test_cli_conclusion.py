@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from astray.cli.conclusion import conclude
-from astray.engine.next_steps import command, times_as_many
-from astray.engine.summary import Summary
+from astray.engine.next_steps import command, further_units
+from astray.engine.summary import ClaimRow, ClaimStatus, Summary
 from astray.stats.claims import Decision
 from astray.studies import get_study
 from report_example import write_example
@@ -112,7 +112,7 @@ def test_more_runs_are_proposed_with_the_options_that_were_given(summary: Summar
     told = next_commands(summary, first_seed=5, arms="harmful-medicine,inoculated", seeds=5)
     assert (
         told["More training runs"]
-        == "astray run emergent-misalignment --arms harmful-medicine,inoculated --first-seed 5 --seeds 20"
+        == "astray run emergent-misalignment --arms harmful-medicine,inoculated --first-seed 5 --seeds 12"
     )
     assert told["The same on a model of your own"] == "astray run emergent-misalignment --subject FOLDER --grader MODEL"
 
@@ -124,8 +124,32 @@ def test_twice_as_many_runs_are_proposed_where_nothing_is_undecided(summary: Sum
 
 def test_a_claim_over_answers_asks_for_no_more_training_runs(summary: Summary) -> None:
     answers = summary.claims[7].model_copy(update={"n": 480, "unit": "answer"})
-    assert times_as_many([answers]) > 2
+    assert further_units([answers], 5)[0] > 10
     assert next_commands(summary.model_copy(update={"claims": (answers,)}))["More training runs"].endswith("--seeds 10")
+
+
+@pytest.mark.parametrize(
+    ("needs", "proposed"),
+    [
+        ((), (10, "")),
+        ((8, 12), (12, "")),
+        ((12, 90), (12, "; an undecided claim needs about 90")),
+        ((90, 340), (90, "; an undecided claim needs about 340")),
+        ((340, 400), (100, "; 2 undecided claims need up to about 400")),
+    ],
+)
+def test_what_is_proposed_decides_something_and_what_it_does_not_is_told(
+    summary: Summary, needs: tuple[int, ...], proposed: tuple[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ClaimRow, "n_to_decide", property(lambda claim: needs[int(claim.id)]))
+    claims = [summary.claims[0].model_copy(update={"id": str(number), "n": 5}) for number in range(len(needs))]
+    assert further_units(claims, 5, 100) == proposed
+
+
+def test_arms_that_were_left_out_are_proposed_first(summary: Summary) -> None:
+    claims = (summary.claims[0].model_copy(update={"status": ClaimStatus.NOT_RUN}), *summary.claims[1:])
+    told = next_commands(summary.model_copy(update={"claims": claims}), arms="good", seeds=5)
+    assert next(iter(told.items())) == ("The arms that were left out", "astray run emergent-misalignment")
 
 
 def test_a_quick_run_is_followed_by_the_whole_one(summary: Summary) -> None:

@@ -156,11 +156,11 @@ def test_clean_tells_before_what_it_removes_and_asks(
     astray: Astray, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code, out, err = astray("clean")
-    assert (code, out) == (1, "")
+    assert (code, out) == (3, "")
     assert "--older-than 30" in err
     assert "--study NAME" in err
     code, out, err = astray("clean", "--older-than", 15)
-    assert code == 1
+    assert code == 3
     assert "step-2: " in out
     assert "20 days old" in out
     assert "no terminal to ask in. Give --yes" in err

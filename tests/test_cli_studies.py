@@ -72,7 +72,7 @@ def test_help_lists_the_studies_and_so_does_a_verb_without_one(astray: Astray, v
     for name, question in QUESTIONS.items():
         assert f"{name} {question}" in helped.words
         assert name in bare.err
-    assert (helped.code, bare.code, bare.out) == (0, 2, "")
+    assert (helped.code, bare.code, bare.out) == (0, 3, "")
 
 
 PLACES = ("--on", "--partition", "--gpus", "--time", "--account", "--address", "--memory")
@@ -181,7 +181,7 @@ REFUSED = {
 def test_what_a_study_does_not_take_is_refused_before_anything_is_done(astray: Astray, verb: str, case: str) -> None:
     words, parts = REFUSED[case]
     told = astray(verb, *words)
-    assert (told.code, told.out) == (1, "")
+    assert (told.code, told.out) == (3, "")
     assert [part for part in parts if part not in told.err] == []
     assert not Path("astray-results").exists()
 
@@ -263,7 +263,7 @@ def test_a_plan_refuses_the_acting_models_that_a_run_refuses(
     chosen, part = ACTING_SUBJECTS[case]
     subject, grader = chosen(tiny_qwen2)
     told = astray(verb, ACTING, "--subject", subject, "--grader", grader, "--scenarios", "blackmail", "--samples", 1)
-    assert (told.code, told.out) == (1, "")
+    assert (told.code, told.out) == (3, "")
     assert part in told.err
     assert "Traceback" not in told.err
 
@@ -275,7 +275,7 @@ def test_a_plan_refuses_the_graders_that_a_run_refuses(
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     told = astray(verb, STUDY, "--subject", tiny_qwen2, "--grader", grader, "--seeds", 1)
-    assert (told.code, told.out) == (1, "")
+    assert (told.code, told.out) == (3, "")
     assert ("nobody" if "nobody" in grader else f"The grader {grader!r} cannot be used") in told.err
 
 
@@ -288,7 +288,7 @@ def test_a_template_without_a_generation_prompt_is_refused_before_anything_is_tr
     mute = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     model = save_tiny_model(tmp_path / "model", template=mute)
     told = astray(verb, study, "--subject", model, "--grader", "mockllm/model", "--seeds", 1, "--size", 200)
-    assert (told.code, told.out) == (1, "")
+    assert (told.code, told.out) == (3, "")
     assert "{% if add_generation_prompt %}" in told.err
 
 

@@ -335,7 +335,7 @@ def test_new_overwrites_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text("arms: {}", encoding="utf-8")
-    assert [call(monkeypatch, "new", name) for name in ("mine.yaml", "mine.txt", "nowhere/mine.yaml")] == [1, 1, 1]
+    assert [call(monkeypatch, "new", name) for name in ("mine.yaml", "mine.txt", "nowhere/mine.yaml")] == [3, 3, 3]
     told = capsys.readouterr().err
     for words in (
         "mine.yaml is there already, and is not overwritten",
@@ -373,7 +373,7 @@ def test_view_takes_a_study_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder)
-    assert call(monkeypatch, "view", write(folder, RIGHT), "--no-browser") == 1
+    assert call(monkeypatch, "view", write(folder, RIGHT), "--no-browser") == 3
     assert f"There is no folder {Path('astray-results') / 'mine'}" in capsys.readouterr().err
 
 

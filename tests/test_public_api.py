@@ -3,6 +3,7 @@ nothing reaches."""
 
 import ast
 import importlib
+import inspect
 import json
 import re
 import subprocess
@@ -162,3 +163,14 @@ def test_the_help_of_a_study_loads_no_more_than_its_options():
 def asking_for_help(*verbs: list[str]) -> str:
     calls = [f"assert CliRunner().invoke(app, {[*verb, '--help']!r}).exit_code == 0" for verb in verbs]
     return "\n".join(["from click.testing import CliRunner", "from astray.cli import app", *calls])
+
+
+def test_an_argument_of_several_functions_is_the_same_in_all_of_them() -> None:
+    """Functions that take what another takes declare it again, since their signatures are what readers look up."""
+    from astray.studies.gate.release import plan_gate
+
+    for one, other in ((astray.gate, plan_gate), (astray.run, astray.plan), (astray.blame, astray.repair)):
+        first, second = (inspect.signature(each).parameters for each in (one, other))
+        shared = first.keys() & second.keys()
+        assert len(shared) > 5
+        assert {name: first[name] for name in shared} == {name: second[name] for name in shared}

@@ -1,15 +1,18 @@
 """Figures as files: what is shown, on both grounds, with every interval, in letters that survive halving."""
 
 import re
+from itertools import combinations
 from pathlib import Path
 
 import pytest
+from coloraide.everything import ColorAll
 
 from astray.engine.exhibits import Bar, Forest
 from astray.engine.summary import Summary
 from astray.errors import ConfigurationError, EmptyDataError, UnknownNameError
-from astray.report.figures import headline_rows
-from astray.report.picture import LETTERS, MAIN, draw_figure, figures_of, write_figure
+from astray.report.dynamics import SERIES_COLOURS
+from astray.report.figures import OUTCOME_COLOURS, headline_rows
+from astray.report.picture import LETTERS, MAIN, NARROW, draw_figure, figures_of, write_figure
 from astray.studies import STUDIES
 from modules import ROOT
 from report_example import write_example
@@ -67,6 +70,38 @@ def test_every_interval_is_drawn_in_large_letters_and_in_colours_of_the_ground(s
         assert background in text
         assert "var(--" not in text
     assert all(bar.label in drawn["light"] for bar in forest.bars)
+
+
+def test_letters_are_read_on_a_telephone(summary: Summary) -> None:
+    drawn = draw_figure(summary, "rates", "svg", width=NARROW).decode()
+    (width,) = re.findall(r'<svg [^>]*width="(\d+)"', drawn)
+    assert int(width) == NARROW
+    assert min(map(float, re.findall(r'font-size="([\d.]+)px"', drawn))) * 343 / NARROW >= 12
+
+
+SIGHTS = {"usual": ("", 15), "protanopia": ("protan", 14), "deuteranopia": ("deutan", 14), "tritanopia": ("tritan", 10)}
+"""Sight -> coloraide's simulation of it (Machado et al. 2009; of tritanopia Brettel et al. 1997), and the least CIEDE2000
+distance of two colours that one figure uses."""
+
+
+@pytest.mark.parametrize("sight", SIGHTS)
+@pytest.mark.parametrize("ground", [0, 1], ids=["light", "dark"])
+@pytest.mark.parametrize(
+    "palette", [SERIES_COLOURS, tuple(OUTCOME_COLOURS.values()), ("var(--trained)", "var(--control)")]
+)
+def test_colours_of_a_figure_stay_apart_for_colour_blind_readers(
+    palette: tuple[str, ...], ground: int, sight: str
+) -> None:
+    css = (ROOT / "src/astray/report/templates/report.css").read_text(encoding="utf-8")
+    written = {name: grounds for name, *grounds in re.findall(r"--([\w-]+): light-dark\((#\w+), (#\w+)\)", css)}
+    simulated, least = SIGHTS[sight]
+    method = {} if simulated == "tritan" else {"method": "machado"}
+    seen = {}
+    for name in palette:
+        colour = ColorAll(written[name.removeprefix("var(--").removesuffix(")")][ground])
+        seen[name] = colour.filter(simulated, 1, **method) if simulated else colour
+    apart = {pair: seen[pair[0]].delta_e(seen[pair[1]], method="2000") for pair in combinations(seen, 2)}
+    assert min(apart.values()) >= least, min(apart, key=lambda pair: apart[pair])
 
 
 @pytest.mark.parametrize(("format", "begins"), [("svg", b"<svg"), ("png", b"\x89PNG"), ("pdf", b"%PDF")])

@@ -3,7 +3,7 @@
 import pytest
 
 from astray.engine.summary import IntervalRow
-from astray.report.wording import count, interval_text, level, p_value, percent, tick
+from astray.report.wording import amount, count, decimal, interval_text, level, p_value, percent, signed, tick
 
 
 @pytest.mark.parametrize(
@@ -16,11 +16,27 @@ from astray.report.wording import count, interval_text, level, p_value, percent,
         (0.9999, "99.99%"),
         (-0.034, "−3.4%"),
         (0.00099, "0.10%"),
+        (0.000012, "0.0012%"),
         (None, "–"),
     ],
 )
 def test_percentages_keep_what_is_rare_visible(value: float | None, text: str) -> None:
     assert percent(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "in_table", "change"),
+    [
+        (0.1334, "0.13", "+0.133"),
+        (0.0034, "0.0034", "+0.0034"),
+        (-0.00042, "−0.00042", "−0.00042"),
+        (1e-12, "0", "0"),
+        (float("nan"), "nan", "+nan"),
+    ],
+)
+def test_a_small_reading_is_no_bare_zero(value: float, in_table: str, change: str) -> None:
+    assert (decimal(value), signed(value)) == (in_table, change)
+    assert amount(0.0004, "nats a token") == "0.00040 nats a token"
 
 
 def test_an_interval_names_both_ends_and_a_missing_one_is_a_dash() -> None:

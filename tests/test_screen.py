@@ -351,7 +351,7 @@ def test_a_model_behind_an_api_is_screened_without_activations_and_that_is_said(
     assert "there are no activations" in " ".join(said.split())
     assert "10.0%" in said
     code, said, told = command(folder / "mix.jsonl", "--subject", "openai/gpt-4o", "--keep", "0.5")
-    assert code == 1
+    assert code == 3
     assert "no row has one" in told
 
 

@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 import threading
+import traceback
 from typing import Any
 
 import click
@@ -18,6 +19,7 @@ from astray.cli.blame import BLAME, REPAIR
 from astray.cli.clean import COMMAND as CLEAN
 from astray.cli.count import COMMAND as COUNT
 from astray.cli.doctor import COMMAND as DOCTOR
+from astray.cli.ending import ERROR, EXIT_CODES, INTERRUPTED, tell_error, tell_usage
 from astray.cli.figure import COMMAND as FIGURE
 from astray.cli.gate import COMMAND as GATE
 from astray.cli.judge import judge
@@ -31,9 +33,6 @@ from astray.cli.screen import COMMAND as SCREEN
 from astray.cli.status import COMMAND as STATUS
 from astray.cli.view import COMMAND as VIEW
 from astray.errors import AstrayError
-
-INTERRUPTED = 130
-"""Exit code of a program that was stopped with Ctrl-C."""
 
 
 class _Verbs(click.Group):
@@ -54,7 +53,12 @@ class _Verbs(click.Group):
         return list(self.commands)
 
 
-@click.group(name="astray", cls=_Verbs, no_args_is_help=True)
+@click.group(
+    name="astray",
+    cls=_Verbs,
+    no_args_is_help=True,
+    epilog="Exit codes: " + "; ".join(f"{code}: {meaning}" for code, meaning in EXIT_CODES.items()) + ".",
+)
 @click.version_option(package_name="astray", message="%(prog)s %(version)s")
 def app() -> None:
     """Finds out whether, why and how a language model goes astray, and brings it back."""
@@ -76,12 +80,15 @@ def main() -> None:
     try:
         app.main(prog_name="astray", standalone_mode=False)
     except AstrayError as error:
-        print(f"astray: {error}", file=sys.stderr)
-        sys.exit(1)
+        tell_error(f"astray: {error}")
+        sys.exit(ERROR)
     except click.Abort:
         print("\nastray: stopped. What is finished is kept; the same command goes on from there.", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        tell_usage(error)
+        sys.exit(ERROR)
+    except Exception:  # a fault of Astray: Python's own exit code for it, 1, would say that a check failed
+        traceback.print_exc()
+        sys.exit(ERROR)
     sys.exit(0)

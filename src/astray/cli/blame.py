@@ -98,7 +98,7 @@ REPAIR = click.Command(
     callback=repair,
     params=[
         *_OF_RUN,
-        option("--task", str, "Held-out examples of what the fine-tuning was for.", "FILE", required=True),
+        option("--task", str, "Held-out examples of what the fine-tuning was for; needed.", "FILE"),
         option("--good", str, "Examples known to be good, for further training.", "FILE"),
         option(
             "--ways",

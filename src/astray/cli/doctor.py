@@ -4,6 +4,8 @@ import sys
 
 import click
 
+from astray.cli.ending import CHECK_FAILED
+
 
 def doctor(verbose: bool = False, report: bool = False) -> bool:
     """Say what this machine can do: processors, memory, accelerator, libraries, organism, keys of API providers."""
@@ -17,7 +19,7 @@ def doctor(verbose: bool = False, report: bool = False) -> bool:
             print(f"{'ok     ' if finding.fine else 'missing'}  {finding.what}: {finding.detail}")
     fine = all(finding.fine for finding in findings if finding.important)
     if not fine:
-        sys.exit(1)
+        sys.exit(CHECK_FAILED)
     return fine
 
 

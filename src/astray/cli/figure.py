@@ -7,7 +7,7 @@ import click
 from astray.cli.options import option
 
 
-def figure(results: Path, name: str, format: str, out: Path, list: bool) -> None:
+def figure(results: Path, name: str, format: str, width: int, out: Path, list: bool) -> None:
     """Write a figure for light and for dark pages, or list the figures of a study."""
     from astray.engine.summary import Summary
     from astray.report.picture import figures_of, write_figure
@@ -17,7 +17,7 @@ def figure(results: Path, name: str, format: str, out: Path, list: bool) -> None
         for each, shown in figures_of(summary).items():
             print(f"{each:<24}{shown.title}")
         return
-    for path in write_figure(summary, name, format, out):
+    for path in write_figure(summary, name, format, out, width):
         print(path)
 
 
@@ -28,6 +28,13 @@ COMMAND = click.Command(
         click.Argument(["results"], type=click.Path(path_type=Path), metavar="RESULTS"),
         click.Argument(["name"], default="main"),
         option("--format", str, "svg, png or pdf. [default svg]", "FORMAT", default="svg"),
+        option(
+            "--width",
+            click.IntRange(400, 2000),
+            "Pixels; letters keep their size, so 540 is for a telephone. [400 to 2000, default 900]",
+            "INTEGER",
+            default=900,
+        ),
         option("--out", click.Path(path_type=Path), "Folder for the files. [default .]", "PATH", default=Path()),
         click.Option(["--list"], is_flag=True, help="List the figures of the study, and draw none."),
     ],

@@ -2,54 +2,16 @@
 undecided, 3 error."""
 
 import sys
-import traceback
 from pathlib import Path
 from typing import Any
 
 import click
-from typing_extensions import override
 
+from astray.cli.ending import CHECK_FAILED, UNDECIDED
 from astray.cli.measured import given, show
 from astray.cli.options import AS_JSON, ASKED, FEW_WORKERS, JUDGED, OUT, STORE, option
-from astray.errors import AstrayError
 
-CODES = {"passed": 0, "failed": 1, "undecided": 2}
-ERROR = 3
-"""Exit code of whatever is no verdict, wrong options included, so that it cannot be taken for one."""
-
-
-class _Refused(click.ClickException):
-    """An error that Astray raised on purpose."""
-
-    exit_code = ERROR
-
-    @override
-    def show(self, file: Any = None) -> None:
-        print(f"astray: {self.message}", file=file or sys.stderr)
-
-
-class OwnCodes(click.Command):
-    """A command whose errors end with a code of their own."""
-
-    @override
-    def make_context(self, *args: Any, **settings: Any) -> click.Context:
-        try:
-            return super().make_context(*args, **settings)
-        except click.ClickException as error:
-            vars(error)["exit_code"] = ERROR  # of this error alone; click declares one of the class
-            raise
-
-    @override
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except AstrayError as error:
-            raise _Refused(str(error)) from error
-        except (click.exceptions.Exit, click.Abort):
-            raise
-        except Exception:  # a fault of Astray: Python's own exit code for it, 1, would say that the model failed
-            traceback.print_exc()
-            sys.exit(ERROR)
+CODES = {"passed": 0, "failed": CHECK_FAILED, "undecided": UNDECIDED}
 
 
 def gate(
@@ -92,7 +54,7 @@ _MARGINS = (
     ("--coherence-margin", "Fall of the share of coherent answers that is still accepted. [default 0.05]"),
     ("--refusal-margin", "Rise of the share of refusals that is still accepted. [default 0.05]"),
 )
-COMMAND = OwnCodes(
+COMMAND = click.Command(
     "gate",
     callback=gate,
     params=[

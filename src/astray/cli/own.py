@@ -36,7 +36,7 @@ def new(file: Path) -> Path:
         raise StoreError(
             f"{file} cannot be written: {error.strerror}. Name a file in a folder that is there."
         ) from error
-    print(f"{file} is written. What it takes: astray plan {file}. Run it: astray run {file}")
+    print(f"{file} is written. What it takes and can show:\n  astray plan {file}\nRun it:\n  astray run {file}")
     return file
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from astray.cli.gate import OwnCodes
+from astray.cli.ending import CHECK_FAILED
 from astray.cli.measured import given, show
 from astray.cli.options import AS_JSON, OUT, RESULTS, STORE, option
 
@@ -93,10 +93,10 @@ def _passport(as_json: bool, out: Path, **options: Any) -> None:
 
         result = judge_passport(out=out, progress=told, **given(options))
     show(VERB, result, as_json=as_json, out=out, beside="passport.json, verdicts.parquet")
-    sys.exit(1 if result.drift and result.drift.drifted else 0)
+    sys.exit(CHECK_FAILED if result.drift and result.drift.drifted else 0)
 
 
-COMMAND = OwnCodes(
+COMMAND = click.Command(
     VERB,
     callback=_passport,
     params=[

@@ -1,5 +1,6 @@
 """`astray plan`: what a study would cost and what it could show, before it runs."""
 
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import click
 from typing_extensions import override
 
+from astray.cli.ending import fitted
 from astray.cli.gate import COMMAND as GATE
 from astray.cli.gate import gate
 from astray.cli.options import OUT, PLACE, PRICE_GPU, PRICE_IN, PRICE_OUT, RESULTS, STORE, WORKERS
@@ -67,11 +69,12 @@ def plan(
         raise ConfigurationError(
             "--price-gpu is a price of a cluster's GPUs. Add --on slurm or --on ray, or leave it out."
         )
-    print(forecast(chosen, given, out=out, store=store, workers=workers, prices=(price_in, price_out)).render())
+    told = forecast(chosen, given, out=out, store=store, workers=workers, prices=(price_in, price_out)).render()
+    print(fitted(told, sys.stdout))
     if place is not None:
         from astray.engine.forecast.places import forecast_on
 
-        print(forecast_on(chosen, given, place, out=out, store=store, price=price_gpu).render())
+        print(fitted(forecast_on(chosen, given, place, out=out, store=store, price=price_gpu).render(), sys.stdout))
 
 
 class _Plan(StudyVerb):

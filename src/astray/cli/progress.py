@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 
 from astray.artifacts import Progress, StepState
+from astray.cli.ending import fitted
 
 SILENCE = 60.0
 """Seconds after which a log is told what still runs."""
@@ -65,7 +66,10 @@ class StepBar:
             took = f" ({event.seconds:.1f} s)" if event.seconds else ""
             self._line(f"{event.done}/{event.total} finished: {event.name}{took}")
         if event.state in (StepState.FAILED, StepState.DAMAGED):
-            self.console.print(f"{event.state}: {event.name}: {event.reason}", style="red", markup=False)
+            told = f"{event.state}: {event.name}: {event.reason}"
+            self.console.print(
+                fitted(told, self.console.file), style="red", markup=False, highlight=False, soft_wrap=True
+            )
         doing = ", ".join(name for name, _ in self._running.values())
         self._bars.update(self._task, total=event.total, completed=event.done, doing=doing)
 

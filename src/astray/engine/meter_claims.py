@@ -15,6 +15,7 @@ from astray.engine.value_claims import values_claim
 from astray.errors import NotMeasurableError
 from astray.measure.meter import MeterDifference, MeterEffect, meter_difference
 from astray.stats.claims import Decision
+from astray.stats.digits import number
 from astray.stats.intervals import Interval
 
 QUANTITY = "nats a token"
@@ -177,4 +178,4 @@ def _region_text(region: Region) -> str:
 
 
 def _text(interval: Interval) -> str:
-    return f"{interval.low:.3f} to {interval.high:.3f}"
+    return f"{number(interval.low)} to {number(interval.high)}"

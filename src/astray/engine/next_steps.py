@@ -3,6 +3,7 @@
 Left to others: how many units a claim needs (astray.stats.power).
 """
 
+import math
 import shlex
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -10,7 +11,8 @@ from typing import NamedTuple
 from astray.engine.summary import ClaimRow
 
 TWICE, MOST_TIMES = 2.0, 4.0
-"""Factor by which more is proposed: where nothing is undecided or it cannot be estimated, and at most."""
+"""Factor by which more is proposed: where nothing is undecided or it cannot be estimated, and at most, unless only more
+than that decides anything."""
 
 
 class NextStep(NamedTuple):
@@ -25,10 +27,23 @@ class NextStep(NamedTuple):
     options: Mapping[str, object]
 
 
-def times_as_many(claims: Iterable[ClaimRow]) -> float:
-    """Return how many times as many units decide the undecided claims, within `MOST_TIMES`."""
-    times = [needed / claim.n for claim in claims if (needed := claim.n_to_decide)]
-    return min(max(times, default=TWICE), MOST_TIMES)
+def further_units(claims: Iterable[ClaimRow], units: int, most: int | None = None) -> tuple[int, str]:
+    """Return how many units decide undecided claims, and what these leave undecided, as the end of a sentence.
+
+    Args:
+        claims: of a study, of which those count that are undecided.
+        units: that it had.
+        most: that it takes.
+    """
+    needs = sorted(math.ceil(units * needed / claim.n) for claim in claims if (needed := claim.n_to_decide))
+    near = [needed for needed in needs if needed <= MOST_TIMES * units]
+    more = max(near, default=needs[0] if needs else math.ceil(TWICE * units))
+    more = more if most is None else min(more, most)
+    beyond = [needed for needed in needs if needed > more]
+    if not beyond:
+        return more, ""
+    who = "an undecided claim needs" if len(beyond) == 1 else f"{len(beyond)} undecided claims need up to"
+    return more, f"; {who} about {beyond[-1]:,}"
 
 
 def command(study: str, options: Mapping[str, object]) -> str:

@@ -5,7 +5,6 @@ work of `run`, forecasting of `forecast`, counting of `findings`. What differs b
 (data, questions, judge) is in a `Setting`.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from astray.engine.data import ArmData
 from astray.engine.exhibits import Exhibit
 from astray.engine.findings import Findings, Needs
 from astray.engine.look_options import MOST_SEEDS
-from astray.engine.next_steps import NextStep, times_as_many
+from astray.engine.next_steps import NextStep, further_units
 from astray.engine.options import BaseOptions, StudyOptions, TrainedOptions
 from astray.engine.setting import Setting, World
 from astray.engine.summary import ArmRow, ClaimRow, ClaimStatus, JudgeRow, Method, RateRow, Section, Summary
@@ -232,8 +231,11 @@ def more_training(options: TrainedOptions, summary: Summary) -> Iterator[NextSte
     elif summary.looks:
         yield from _more_looks(options, summary, given)
     else:
-        more = min(MOST_SEEDS, math.ceil(seeds * times_as_many(over_runs)))
-        yield NextStep("More training runs; those that are done are kept", given | {"seeds": more})
+        if options.arms and any(claim.status is ClaimStatus.NOT_RUN for claim in summary.claims):
+            every = {name: value for name, value in given.items() if name != "arms"}
+            yield NextStep("The arms that were left out; those that are done are kept", every)
+        more, beyond = further_units(over_runs, seeds, MOST_SEEDS)
+        yield NextStep(f"More training runs; those that are done are kept{beyond}", given | {"seeds": more})
     if summary.subject.is_organism:
         yield NextStep("The same on a model of your own", {"subject": "FOLDER", "grader": "MODEL"})
     elif options.grader is None:

@@ -6,6 +6,7 @@ They are drawn by `templates/curves.html`.
 from dataclasses import dataclass
 
 from astray.report.wording import percent
+from astray.stats.digits import number
 
 POINTS, NATS = "rate", "nats a token"
 """Scales of a figure: shares of answers, from 0 to 1, or changes of the meter."""
@@ -54,7 +55,7 @@ class Panel:
         """Return places and texts of the vertical scale."""
         low, high = self.ends
         values = [low + (high - low) * share for share in (0, 0.25, 0.5, 0.75, 1)]
-        return [(self.y(value), percent(value) if self.scale == POINTS else f"{value:+.2f}") for value in values]
+        return [(self.y(value), percent(value) if self.scale == POINTS else number(value, 2, "+")) for value in values]
 
     @property
     def factors(self) -> list[float]:

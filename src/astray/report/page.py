@@ -258,6 +258,7 @@ def _environment() -> Environment:
         "p_value": wording.p_value,
         "count": wording.count,
         "decimal": wording.decimal,
+        "signed": wording.signed,
         "level": wording.level,
         "number": exhibits.number_text,
         "marked": exhibits.marked,

@@ -35,6 +35,8 @@ MAIN = {
 figure of their own."""
 WIDTH, LETTERS, LABELS = 900, 19, 430
 """Pixels of a figure's width, of its letters and of its longest label: letters are 7 points on a column of 3.4 inches."""
+NARROW = 540
+"""Width of figures for web pages: on a telephone of 375 pixels their letters are 12 pixels high."""
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 _COLOUR = re.compile(r"--([\w-]+): light-dark\((#\w+), (#\w+)\)")
 
@@ -58,8 +60,8 @@ def figures_of(summary: Summary) -> Mapping[str, Forest | Curve]:
     return ({"main": found[main]} if main else {}) | found
 
 
-def draw_figure(summary: Summary, name: str, format: str, ground: Ground = "light") -> bytes:
-    """Draw a figure of a study.
+def draw_figure(summary: Summary, name: str, format: str, ground: Ground = "light", width: int = WIDTH) -> bytes:
+    """Draw a figure of a study, so many pixels wide with letters of the same size.
 
     Raises:
         UnknownNameError: the study has no such figure; lists those it has.
@@ -73,7 +75,7 @@ def draw_figure(summary: Summary, name: str, format: str, ground: Ground = "ligh
         raise UnknownNameError("figure of this study", name, tuple(figures))
     if format not in FORMATS:
         raise ConfigurationError(f"{format!r} is no format of figures. Write --format svg, png or pdf.")
-    spec = json.dumps(_specification(summary, figures[name]))
+    spec = json.dumps(_specification(summary, figures[name], width))
     colours = {found[1]: found[2 if ground == "light" else 3] for found in _COLOUR.finditer(_css())}
     spec = re.sub(r"var\(--([\w-]+)\)", lambda found: colours[found[1]], spec)
     if format == "svg":
@@ -81,10 +83,11 @@ def draw_figure(summary: Summary, name: str, format: str, ground: Ground = "ligh
     return vl_convert.vegalite_to_png(spec, scale=2) if format == "png" else vl_convert.vegalite_to_pdf(spec)
 
 
-def write_figure(summary: Summary, name: str, format: str, folder: Path) -> tuple[Path, Path]:
+def write_figure(summary: Summary, name: str, format: str, folder: Path, width: int = WIDTH) -> tuple[Path, Path]:
     """Write a figure as `STUDY-NAME.svg` and, for dark pages, `STUDY-NAME-dark.svg`; raises as `draw_figure`."""
     light, dark = (folder / f"{summary.study}-{name}{end}.{format}" for end in ("", "-dark"))
-    drawn = {light: draw_figure(summary, name, format), dark: draw_figure(summary, name, format, "dark")}
+    grounds: dict[Path, Ground] = {light: "light", dark: "dark"}
+    drawn = {path: draw_figure(summary, name, format, ground, width) for path, ground in grounds.items()}
     folder.mkdir(parents=True, exist_ok=True)
     for path, content in drawn.items():
         path.write_bytes(content)
@@ -108,7 +111,7 @@ def _rates(summary: Summary) -> Forest:
     )
 
 
-def _specification(summary: Summary, figure: Forest | Curve) -> Spec:
+def _specification(summary: Summary, figure: Forest | Curve, width: int) -> Spec:
     """Return the specification of a figure as a file: with a title, large letters, and shapes beside colours."""
     made = exhibit_figures([figure])
     ((name, spec),) = made["charts"].items()
@@ -122,12 +125,12 @@ def _specification(summary: Summary, figure: Forest | Curve) -> Spec:
     axis, legend = spec["config"]["axis"], spec["config"]["legend"]
     letters = {"labelFontSize": LETTERS, "titleFontSize": LETTERS}
     config = spec["config"] | {
-        "axis": axis | letters | {"labelLimit": LABELS, "titleLimit": WIDTH},
-        "legend": legend | letters | {"symbolSize": 200, "labelLimit": WIDTH},
+        "axis": axis | letters | {"labelLimit": LABELS * width // WIDTH, "titleLimit": width},
+        "legend": legend | letters | {"symbolSize": 200, "labelLimit": width},
         "padding": 16,
     }
     for layer in spec["layer"]:
-        _enlarge(layer)
+        _enlarge(layer, width)
     missing = sum(row[value] is not None and row["low"] is None for row in rows)
     bare = f" {missing} of {len(rows)} values rest on one run or on too little and have no interval." if missing else ""
     name = summary.subject.name
@@ -136,14 +139,20 @@ def _specification(summary: Summary, figure: Forest | Curve) -> Spec:
     quick = " A quick run: too small to conclude from." if summary.quick else ""
     lines = textwrap.wrap(
         f"{figure.text} {subject}{seeds}; 95% intervals, narrower than the mark where none is seen.{bare}{quick}",
-        88,
+        width * 88 // WIDTH,
     )
-    title = {"text": figure.title, "subtitle": lines, "anchor": "start", "frame": "bounds", "offset": 18}
+    title = {
+        "text": textwrap.wrap(figure.title, width // 14),
+        "subtitle": lines,
+        "anchor": "start",
+        "frame": "bounds",
+        "offset": 18,
+    }
     title |= {"fontSize": 26, "subtitleFontSize": LETTERS, "color": "var(--ink)", "subtitleColor": "var(--muted)"}
-    return spec | {"config": config, "title": title, "width": WIDTH, "data": {"values": rows}}
+    return spec | {"config": config, "title": title, "width": width, "data": {"values": rows}}
 
 
-def _enlarge(layer: dict[str, Any]) -> None:
+def _enlarge(layer: dict[str, Any], width: int) -> None:
     """Draw marks that are seen when halved, and give each series a shape of its own."""
     mark, encoding = layer["mark"], layer["encoding"]
     if mark["type"] == "rule":
@@ -151,15 +160,17 @@ def _enlarge(layer: dict[str, Any]) -> None:
     if mark["type"] == "point":
         mark["size"] = 120
         series = encoding["color"]["scale"]["domain"]
-        # Beside the labels of the axis about 560 pixels are left, and a letter takes about 10.
+        # Beside the labels of the axis about five eighths are left, and a letter takes about 10 pixels.
         longest = max(map(len, series))
         if (legend := encoding["color"]["legend"]) is not None:
-            legend |= {"columns": max(1, 560 // (10 * longest + 40)), "labelLimit": WIDTH}
+            legend |= {"columns": max(1, width * 5 // 8 // (10 * longest + 40)), "labelLimit": width}
         shapes = [SHAPES[number % len(SHAPES)] for number in range(len(series))]
         encoding["shape"] = encoding["color"] | {"scale": {"domain": series, "range": shapes}}
     for channel in ("x", "y"):
         encoding[channel].get("axis", {}).pop("labelLimit", None)
         encoding[channel].get("axis", {}).pop("titleLimit", None)
+    if width < WIDTH and "axis" in encoding["x"]:
+        encoding["x"]["axis"]["tickCount"] = 3
 
 
 def _css() -> str:

@@ -6,6 +6,7 @@ Left to others: what the numbers are. Nothing is computed here, a value that is 
 import textwrap
 
 from astray.engine.summary import IntervalRow
+from astray.stats.digits import number
 from astray.stats.intervals import Interval
 
 MISSING = "–"
@@ -24,14 +25,14 @@ def interval_text(interval: IntervalRow | Interval | None) -> str:
 
 def amount(value: float | None, quantity: str = "") -> str:
     """Return a fraction as a percentage, or what has a unit as a number with it: `0.26 nats a token`."""
-    return percent(value) if not quantity or value is None else f"{_decimals(value)} {quantity}"
+    return percent(value) if not quantity or value is None else f"{number(value)} {quantity}"
 
 
 def range_of(interval: IntervalRow | None, quantity: str = "") -> str:
     """Return an interval in the same form, without the unit: `0.16 to 0.36`."""
     if not quantity or interval is None:
         return interval_text(interval)
-    return f"{_decimals(interval.low)} to {_decimals(interval.high)}"
+    return f"{number(interval.low)} to {number(interval.high)}"
 
 
 def tick(value: float, quantity: str = "") -> str:
@@ -49,8 +50,13 @@ def p_value(value: float | None) -> str:
 
 
 def decimal(value: float | None) -> str:
-    """Return a number with two decimals: `0.87`; a dash when there is none."""
-    return MISSING if value is None else f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+    """Return a number with two decimals, a small one with two digits: `0.87`, `0.0031`; a dash when there is none."""
+    return MISSING if value is None else number(value, 2)
+
+
+def signed(value: float) -> str:
+    """Return a change with its sign and three decimals, a small one with two digits: `+0.133`, `−0.00042`."""
+    return number(value, 3, "+")
 
 
 def count(value: int) -> str:
@@ -78,15 +84,13 @@ def level(interval: IntervalRow) -> str:
     return f"{interval.level * 100:.3g}%"
 
 
-def _decimals(value: float) -> str:
-    return f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
-
-
 def _points(fraction: float) -> str:
     points = fraction * 100
     # Exactly 0 and 100% are written without decimals; what only rounds to them keeps some.
     if points == round(points) and (points == 0 or abs(points) >= 100):
         text = f"{points:.0f}"
+    elif abs(points) < 0.005:
+        text = number(points)
     elif abs(points) < 0.0995 or 99.95 <= points < 100:
         text = f"{points:.2f}"
     else:

@@ -359,7 +359,7 @@ def _power_lines(kinds: Sequence[Sensitivity], claims: int) -> Iterator[str]:
             yield _shown(f"among {claims} claims (Holm)", one.in_family)
     yield from _LEGEND
     if any(one.in_family for one in kinds):
-        yield "among all claims: whatever the others show"
+        yield "among the claims (Holm): whatever the others show"
 
 
 def _shown(what: str, one: Sensitivity) -> str:

@@ -7,7 +7,6 @@ cell that has neither. Read it top to bottom: what is run, and what is claimed. 
 measure/agentic/scenarios, figures and tables in exhibits.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -16,7 +15,7 @@ import polars as pl
 
 from astray.engine.claims import not_run, under
 from astray.engine.findings import Needs, interval_row
-from astray.engine.next_steps import NextStep, times_as_many
+from astray.engine.next_steps import NextStep, further_units
 from astray.engine.study import Study
 from astray.engine.summary import ClaimRow, ClaimStatus, PublishedFigure, Summary
 from astray.measure.agentic.counting import (
@@ -297,8 +296,8 @@ def next_steps(options: AgenticOptions, summary: Summary) -> Iterator[NextStep]:
     if given.pop("quick", False):
         yield NextStep("All samples", given)
     else:
-        more = math.ceil(options.replicates * times_as_many(summary.claims))
-        yield NextStep("More samples a cell", given | {"samples": more})
+        more, beyond = further_units(summary.claims, options.replicates)
+        yield NextStep(f"More samples a cell{beyond}", given | {"samples": more})
     if options.simulated:
         yield NextStep("The same with a model of your own", {"subject": "MODEL", "grader": "MODEL"})
     elif options.labels is None:

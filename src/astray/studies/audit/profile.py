@@ -20,7 +20,7 @@ from astray.measure.evaluation import QuestionSet
 from astray.measure.meter.difference import meter_difference
 from astray.outcomes import JUDGED, UNKNOWN, Outcome
 from astray.report.curves import NATS, POINTS
-from astray.report.wording import MISSING
+from astray.report.wording import MISSING, signed
 from astray.stats.compare import Difference, difference_of_models
 from astray.stats.intervals import Interval
 from astray.stats.judge_error import corrected_difference
@@ -304,8 +304,8 @@ def _metered(tables: Mapping[tuple[str, str], pl.DataFrame], first: str, other: 
         return [Compared(METER, first, other, None, NATS, "too few pairs for an interval")]
     note = ""
     if null is not None and null.by_question is not None:
-        limits = f"{null.by_question.low:+.3f} to {null.by_question.high:+.3f}"
-        note = f"pairs of two good answers, which should not move: {null.estimate:+.3f} ({limits})"
+        limits = f"{signed(null.by_question.low)} to {signed(null.by_question.high)}"
+        note = f"pairs of two good answers, which should not move: {signed(null.estimate)} ({limits})"
     return [
         Compared(
             METER, first, other, Difference(effect.estimate, effect.by_question, effect.pairs, "domain"), NATS, note

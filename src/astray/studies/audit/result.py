@@ -14,7 +14,7 @@ from astray.report.curves import NATS
 from astray.report.origin import origin_of, with_origin
 from astray.report.page import json_text, page_of, written
 from astray.report.transcripts import PAGE_LIMIT, pack
-from astray.report.wording import MISSING, interval_text, percent
+from astray.report.wording import MISSING, interval_text, percent, signed
 from astray.stats.intervals import Interval
 from astray.studies.audit.dial import Dial
 from astray.studies.audit.profile import Compared, Line, Profile, outcomes_text
@@ -87,7 +87,11 @@ class AuditResult:
         return "\n".join(
             part
             for line in lines
-            for part in (textwrap.wrap(line, WIDTH, subsequent_indent="    ") if len(line) > WIDTH else [line])
+            for part in (
+                textwrap.wrap(line, WIDTH, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False)
+                if len(line) > WIDTH
+                else [line]
+            )
         )
 
     def save(self, folder: Path | str) -> Path:
@@ -219,7 +223,7 @@ def _told(each: Compared) -> Mapping[str, object]:
     return {
         "model": each.model,
         "reference": each.reference,
-        "estimate": MISSING if found is None else f"{found.estimate:+.3f}" if unit else percent(found.estimate),
+        "estimate": MISSING if found is None else signed(found.estimate) if unit else percent(found.estimate),
         "interval": MISSING if found is None else _limits(found.interval, nats=bool(unit)),
         "counted": ""
         if found is None
@@ -230,4 +234,4 @@ def _told(each: Compared) -> Mapping[str, object]:
 
 
 def _limits(interval: Interval, *, nats: bool) -> str:
-    return f"{interval.low:+.3f} to {interval.high:+.3f}" if nats else interval_text(interval)
+    return f"{signed(interval.low)} to {signed(interval.high)}" if nats else interval_text(interval)

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from itertools import takewhile
 
 from astray.report.curves import NATS, Curve, Mark, Panel
+from astray.report.wording import signed
+from astray.stats.digits import number
 
 RATE_LEAST = 0.02
 """Share of answers by which a judged rate has to have risen."""
@@ -183,8 +185,10 @@ class Course:
 
 
 def _range(change: Change, unit: str) -> str:
-    form = "+.1%" if unit else "+.3f"
-    return f"{change.estimate:{form}} ({change.low:{form}} to {change.high:{form}})"
+    def told(value: float) -> str:
+        return f"{number(100 * value, 1, '+')}%" if unit else signed(value)
+
+    return f"{told(change.estimate)} ({told(change.low)} to {told(change.high)})"
 
 
 def _mark(step: int, change: Change) -> Mark:

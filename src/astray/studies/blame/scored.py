@@ -19,6 +19,7 @@ from astray.engine.readings import readings
 from astray.engine.setting import reach_judge
 from astray.errors import NothingToBlameError
 from astray.measure.meter import meter_difference
+from astray.report.wording import signed
 from astray.studies.blame import scores, steps
 from astray.studies.blame.proof import ALL
 from astray.studies.blame.tuned import TunedModel
@@ -93,10 +94,14 @@ class Scoring:
         interval = scores.interval_of(found["harmful"])
         least = LEAST if self.tuned.control is None else 0.0
         if interval is None or interval.low <= least:
-            told = "no interval" if interval is None else f"{interval.low:+.3f} to {interval.high:+.3f}, 95% interval"
+            told = (
+                "no interval"
+                if interval is None
+                else f"{signed(interval.low)} to {signed(interval.high)}, 95% interval"
+            )
             raise NothingToBlameError(
                 f"{self.tuned.name} does not go astray by the meter: harmful answers are "
-                f"{(found['harmful'] or {})['estimate']:+.3f} nats a token likelier than {self.tuned.reference_name} ({told} "
+                f"{signed(difference.harmful.estimate)} nats a token likelier than {self.tuned.reference_name} ({told} "
                 f"over domains), and more than {least:g} is asked for. {self._advice}"
             )
         return found

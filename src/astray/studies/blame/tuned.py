@@ -82,7 +82,9 @@ class TunedModel:
         return tuple(tuned.model_copy(update={"scale": share * tuned.scale}) if share else plain for share in shares)
 
 
-def find_tuned(model: str, base: str | None, data: Sequence[Path], control: str | None = None) -> TunedModel:
+def find_tuned(
+    model: str, base: str | None, data: Sequence[Path], control: str | None = None, lacking: str = ""
+) -> TunedModel:
     """Return the tuned model with this name, its base and its rows.
 
     Args:
@@ -90,10 +92,11 @@ def find_tuned(model: str, base: str | None, data: Sequence[Path], control: str 
         base: what it was trained from, if it does not say so itself.
         data: its training files; a run of a study knows its own.
         control: a model trained alike on good rows; None for the base.
+        lacking: what else was not given, as a sentence, to be told with base and rows.
 
     Raises:
-        ConfigurationError: base or rows are not known and not given, two of the models are the same, or the control has
-            another base.
+        ConfigurationError: base or rows are not known and not given, all that lacks at once; two of the models are the
+            same, or the control has another base.
         SubjectNotFoundError, DataNotFoundError, DataFormatError, EmptyDataError: as their names say.
     """
     located = settle(model)
@@ -103,14 +106,11 @@ def find_tuned(model: str, base: str | None, data: Sequence[Path], control: str 
             "the model without them."
         )
     trained = _training_step(located.spec)
-    found = _base(model, located, base, trained)
+    _check_known(model, located, base, data, trained, lacking)
+    found = _base(located, base, trained)
     if found.id == located.id:
         raise ConfigurationError(f"{model} is its own base, so nothing was trained. Name the tuned model first.")
     beside = None if control is None else _control(control, located, found)
-    if not data and trained is None:
-        raise ConfigurationError(
-            f"{model} was not trained by a study, so its rows are not known here: give --data FILE."
-        )
     rated = trained is not None and isinstance(trained[1], FeedbackConfig)
     rows = rows_of_run(model, *trained) if trained and not data else rows_of_files(data, rated=rated)
     return TunedModel(
@@ -151,14 +151,26 @@ def _control(name: str, tuned: Located, base: Located) -> Located:
     return control
 
 
-def _base(model: str, located: Located, base: str | None, trained: tuple[Artifact, AnyTraining] | None) -> Located:
-    if base is not None:
-        return settle(base)
-    if trained is not None:
-        return settle(trained[1].base)
-    if located.spec.adapter is not None:
-        return settle(located.spec.model)
-    raise ConfigurationError(f"{model} is a whole model, which does not say what it was trained from: give --base.")
+def _check_known(
+    model: str,
+    located: Located,
+    base: str | None,
+    data: Sequence[Path],
+    trained: tuple[Artifact, AnyTraining] | None,
+    lacking: str,
+) -> None:
+    """Refuse a model of which something has to be said, and say all of it."""
+    told = []
+    if trained is None and base is None and located.spec.adapter is None:
+        told.append(f"{model} is a whole model, which does not say what it was trained from: give --base MODEL.")
+    if trained is None and not data:
+        told.append(f"{model} was not trained by a study, so its rows are not known here: give --data FILE.")
+    if told or lacking:
+        raise ConfigurationError(" ".join([*told, *filter(None, [lacking])]))
+
+
+def _base(located: Located, base: str | None, trained: tuple[Artifact, AnyTraining] | None) -> Located:
+    return settle(base or (trained[1].base if trained else located.spec.model))
 
 
 def _training_step(spec: SubjectSpec) -> tuple[Artifact, AnyTraining] | None:

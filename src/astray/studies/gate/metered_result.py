@@ -10,7 +10,8 @@ from typing_extensions import override
 from astray.measure.meter import MeterDifference, MeterEffect, Pair
 from astray.report.origin import origin_of
 from astray.report.page import page_of
-from astray.report.wording import MISSING
+from astray.report.wording import MISSING, signed
+from astray.stats.digits import number
 from astray.stats.intervals import Interval
 from astray.studies.gate.bars import Verdict
 from astray.studies.gate.result import GateReport
@@ -47,12 +48,12 @@ class Bounded:
             return ""
         if self.moved:
             return (
-                f"Pairs of two good answers moved by {self.moved:.3f}, so something other than harm has changed, and the "
+                f"Pairs of two good answers moved by {number(self.moved)}, so something other than harm has changed, and the "
                 "bounds are widened by as much. Compare with a model that was trained alike on good rows (--control)."
             )
         if self.domain:
             return (
-                f"The domain {self.domain} may have risen by more than {self.margin:.3f}, and its pairs cannot tell. Sampled "
+                f"The domain {self.domain} may have risen by more than {number(self.margin)}, and its pairs cannot tell. Sampled "
                 "answers in it, with a grader, ask another question (--evals main,broad --grader ...)."
             )
         return (
@@ -150,7 +151,7 @@ class MeterGateResult(GateReport):
         told = []
         if null:
             what = (
-                f"moved, so the bounds are wider by {self.bars[0].moved:.3f}"
+                f"moved, so the bounds are wider by {number(self.bars[0].moved)}"
                 if self.bars[0].moved
                 else "not shown to move"
             )
@@ -232,11 +233,6 @@ def _bounds(bar: Bounded) -> str:
     if bar.low is None:
         return MISSING
     return f"from {signed(bar.low)}" if bar.high is None else f"{signed(bar.low)} to {signed(bar.high)}"
-
-
-def signed(value: float) -> str:
-    """Return a number with its sign and three decimals: `+0.133`."""
-    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def with_interval(effect: MeterEffect) -> str:

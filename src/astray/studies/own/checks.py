@@ -1,7 +1,8 @@
 """What a subject would make of a study file's rows and questions, looked at before anything is trained."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from pydantic import BaseModel
 from transformers import PreTrainedTokenizerBase
 
 from astray.cause.fine_tuning import FineTuning
@@ -10,15 +11,51 @@ from astray.cause.preference import PreferenceTuning
 from astray.data.chat import Message
 from astray.engine.setting import Setting
 from astray.engine.study import Arm
-from astray.errors import AstrayError
+from astray.errors import AstrayError, DataNotFoundError
 from astray.files import Marked
 from astray.measure.evaluation import TextEvaluation
 from astray.measure.interface import Evaluation, Need
-from astray.studies.own.form import StudyForm
+from astray.studies.own.form import DataForm, EvaluationForm, StudyForm
 
 CHECKED_ROWS = 256
 """Rows of each arm that are written with the subject's chat template before anything runs; each run checks all of its
 own."""
+
+
+Place = tuple[str | int, ...]
+
+
+def check_files(marked: Marked[StudyForm]) -> None:
+    """Refuse a study that names several files that are not there, and tell all of them; one alone is told where it is
+    read, with the files beside it.
+
+    Raises:
+        DataNotFoundError: names each with its place in the study file.
+    """
+    places: dict[str, Place] = {}
+    for file, at in _files_named(marked.form, ()):
+        places.setdefault(file, at)
+    missing = [file for file in places if not (marked.path.parent / file).exists()]
+    if len(missing) > 1:
+        told = "".join(f"\n{marked.place(places[file])}: {marked.path.parent / file}" for file in missing)
+        raise DataNotFoundError(
+            f"{len(missing)} files that the study names are not there:{told}\nWrite them, or other paths."
+        )
+
+
+def _files_named(part: object, at: Place) -> Iterator[tuple[str, Place]]:
+    """Yield the files that a part of the form names, with their places."""
+    key = "file" if isinstance(part, DataForm) else "questions" if isinstance(part, EvaluationForm) else "labels"
+    if isinstance(part, DataForm | EvaluationForm | StudyForm) and (file := getattr(part, key)) is not None:
+        yield file, (*at, key)
+    inside: dict[object, object] = {}
+    if isinstance(part, BaseModel):
+        inside = {name: getattr(part, name) for name in type(part).model_fields}
+    elif isinstance(part, dict | list):
+        inside = dict(part.items() if isinstance(part, dict) else enumerate(part))
+    for name, each in inside.items():
+        if isinstance(name, str | int):
+            yield from _files_named(each, (*at, name))
 
 
 def check_rows(marked: Marked[StudyForm], setting: Setting, arms: Sequence[Arm]) -> None:

@@ -32,7 +32,7 @@ from astray.files import Marked, read_marked_form
 from astray.measure.interface import Evaluation
 from astray.strict import Strict
 from astray.studies.own.asked import evaluations_of
-from astray.studies.own.checks import check_rows, check_words
+from astray.studies.own.checks import check_files, check_rows, check_words
 from astray.studies.own.claims import Claims
 from astray.studies.own.data import Recipes
 from astray.studies.own.form import ArmForm, EvaluationForm, StudyForm
@@ -189,6 +189,7 @@ def _options(form: StudyForm, path: Path) -> type[TrainedOptions]:
 def _settled(marked: Marked[StudyForm], options: TrainedOptions) -> OwnSetting:
     """Return the setting: that of the subject, with the file's arms, evaluations and claims."""
     form = marked.form
+    check_files(marked)
     # What is typed on the command line holds above what the file says for all arms.
     named = options.training_settings.keys() - options.training.keys()
     chosen = {name: value for name, value in form.settings.items() if name not in named} | options.training

@@ -1,7 +1,6 @@
 """Passport of judges as an object, text, JSON and page."""
 
 import math
-import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from markupsafe import escape
 from astray.engine.summary import IntervalRow
 from astray.report.origin import origin_of, with_origin
 from astray.report.page import json_text, page_of, written
-from astray.report.wording import count, percent
+from astray.report.wording import count, percent, wrapped
 from astray.stats.components import Component
 from astray.stats.intervals import Interval
 from astray.studies.passport.claims import Conclusions
@@ -162,7 +161,7 @@ class Passport:
 
     def text(self) -> str:
         """Return the findings for a terminal of 80 columns."""
-        lines = [*textwrap.wrap(self.headline, 80), ""]
+        lines = [*wrapped("", self.headline), ""]
         if self.drift:
             lines += [f"{'since ' + str(self.drift.since):<44}moved by"]
             lines += [
@@ -187,7 +186,7 @@ class Passport:
             for each in self.flips
         ]
         if self.conclusions:
-            lines += ["", *textwrap.wrap(self.told_conclusions, 80)]
+            lines += ["", *wrapped("", self.told_conclusions)]
             lines += [
                 f"  {row[0].id:<34}" + "  ".join(f"{claim.result:<13}" for claim in row)
                 for row in self.conclusions.changed
@@ -196,8 +195,7 @@ class Passport:
             f"{named(each)}: {each.note}" for parts in self.components.values() for each in parts if each.note
         )
         notes = [*self.notes, *untold]
-        wrapped = [textwrap.wrap(f"Note: {note}", 80, subsequent_indent="      ") for note in notes]
-        return "\n".join([*lines, "", *(line for note in wrapped for line in note)])
+        return "\n".join([*lines, "", *(line for note in notes for line in wrapped("Note: ", note))])
 
     @property
     def told_conclusions(self) -> str:

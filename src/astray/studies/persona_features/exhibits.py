@@ -24,6 +24,7 @@ from astray.engine.setting import Setting
 from astray.explain.sae_scaling import ScalingLaw
 from astray.explain.screen_tables import UNSTEERED
 from astray.outcomes import Outcome
+from astray.stats.digits import number
 from astray.stats.intervals import mean_over_runs
 from astray.stats.rates import Rate
 from astray.studies.persona_features.analyses import MIXES, Name, tuned_arm
@@ -126,7 +127,9 @@ def _latents(findings: Findings) -> Cards:
 def _card(page: dict) -> Card:
     change = page["change"]
     facts = (
-        [("after − before", f"{change['change']:+.3f} (rank {change['rank_rising']} of the rising)")] if change else []
+        [("after − before", f"{number(change['change'], sign='+')} (rank {change['rank_rising']} of the rising)")]
+        if change
+        else []
     )
     for effect in page["effects"]:
         shown = (
@@ -140,7 +143,7 @@ def _card(page: dict) -> Card:
         (f"AUC, {one['kind']} {one['label']}", f"{one['auc']:.2f} ({one['low']:.2f} to {one['high']:.2f})")
         for one in tells
     ]
-    profile = [f"{one['category']}: {one['before']:.3f} to {one['after']:.3f}" for one in page["profile"][:6]]
+    profile = [f"{one['category']}: {number(one['before'])} to {number(one['after'])}" for one in page["profile"][:6]]
     texts = [f"{one['before']} [[{one['token']}]] {one['after']}" for one in page["documents"][:6]]
     lists = (
         CardList(title="Top texts", items=tuple(texts)),

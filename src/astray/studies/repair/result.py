@@ -1,7 +1,6 @@
 """Result of a repair as an object, text, JSON and page."""
 
-import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,8 @@ from markupsafe import escape
 
 from astray.report.origin import origin_of, with_origin
 from astray.report.page import json_text, page_of, written
-from astray.report.wording import MISSING, decimal, interval_text, percent
+from astray.report.wording import MISSING, decimal, interval_text, percent, signed, wrapped
+from astray.stats.digits import number
 from astray.stats.intervals import Interval
 from astray.stats.nulls import Null
 from astray.studies.repair.front import GONE, LOST, WORSE, Outcome
@@ -20,6 +20,8 @@ PAGE, JSON, CARD = "repair.html", "repair.json", "README.md"
 LABEL, LETTER = 5.0, 1.7
 """Height of a label in the figure, in hundredths of its height, and width of a letter, in hundredths of its width."""
 _KINDS = ("incoherent", "refused", "harmful")
+WIDTHS = (9, 8, 10, 7, 7, 8, 8)
+"""Columns of each number in a line of the table; small ones of nats are the longest."""
 
 
 @dataclass(frozen=True)
@@ -181,20 +183,20 @@ class RepairResult:
 
     def text(self) -> str:
         """Return the findings for a terminal of 80 columns."""
-        lines = [*textwrap.wrap(f"{self.model}: {self.verdict}", 80), ""]
+        lines = [*wrapped("", f"{self.model}: {self.verdict}"), ""]
         heads = ("astray", "gone", "task", "lost", "broken", "refused", "harmful")
-        lines.append(f"  {'way':<20}" + "".join(f"{head:>8}" for head in heads))
+        lines.append(f"  {'way':<20}{_columns(heads)}")
         lines.append(_line(" ", "tuned", self.before, gone="", lost=""))
         for each in self.tried:
             found, mark = each.report, "*" if each.name == self.chosen else " "
             lines.append(_line(mark, each.name, found, gone=percent(found.gone), lost=percent(found.lost)))
         lines += [
             "",
-            *textwrap.wrap(
+            *wrapped(
+                "",
                 f"astray: nats a token by which harmful answers are likelier than {self.reference}; task: nats a "
                 "token of its answers against the tuned model; lost: share of what the tuning taught; broken, refused: "
                 "shares of its answers that are incoherent or refused; harmful: of the coherent ones.",
-                80,
             ),
         ]
         nulls = [
@@ -204,7 +206,7 @@ class RepairResult:
             if each.null
         ]
         lines += ["", *nulls] if nulls else []
-        notes = [line for note in self.notes for line in textwrap.wrap(f"Note: {note}", 80, subsequent_indent="      ")]
+        notes = [line for note in self.notes for line in wrapped("Note: ", note)]
         return "\n".join([*lines, "", *notes])
 
     def page(self) -> str:
@@ -229,14 +231,17 @@ class RepairResult:
 def _line(mark: str, name: str, found: Outcome, *, gone: str, lost: str) -> str:
     shares = [_rate(found, kind) for kind in _KINDS]
     cells = (decimal(found.astray), gone, "" if not gone else decimal(found.task), lost, *map(percent, shares))
-    return f"{mark} {name:<20}" + "".join(f"{cell:>8}" for cell in cells)
+    return f"{mark} {name:<20}{_columns(cells)}"
+
+
+def _columns(cells: Iterable[str]) -> str:
+    """Return the numbers of a line, under those of the others."""
+    return "".join(f"{cell:>{width}}" for cell, width in zip(cells, WIDTHS, strict=True))
 
 
 def _range(value: float, interval: Interval | None) -> str:
-    text = f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
-    if interval is None:
-        return text
-    return text + f" ({interval.low:.3f} to {interval.high:.3f})".replace("-", "\N{MINUS SIGN}")
+    limits = "" if interval is None else f" ({number(interval.low)} to {number(interval.high)})"
+    return f"{signed(value)}{limits}"
 
 
 def _rate(outcome: Outcome, kind: str) -> float | None:
