@@ -20,7 +20,10 @@ def percent(value: float | None) -> str:
 
 def interval_text(interval: IntervalRow | Interval | None) -> str:
     """Return an interval on fractions as percentages: `15.1 to 26.3%`."""
-    return MISSING if interval is None else f"{_points(interval.low)} to {_points(interval.high)}%"
+    if interval is None:
+        return MISSING
+    low, high = ("<0.01" if 0 < limit < 5e-5 else _points(limit) for limit in (interval.low, interval.high))
+    return f"{low} to {high}%"
 
 
 def amount(value: float | None, quantity: str = "") -> str:

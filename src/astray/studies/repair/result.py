@@ -217,6 +217,7 @@ class RepairResult:
             origin_of(self.as_object()),
             result=self,
             range_of=_range,
+            limits_of=_limits,
             of_answers=_of_answers,
             rule=(GONE, LOST, WORSE),
             points=_points(self),
@@ -240,8 +241,11 @@ def _columns(cells: Iterable[str]) -> str:
 
 
 def _range(value: float, interval: Interval | None) -> str:
-    limits = "" if interval is None else f" ({number(interval.low)} to {number(interval.high)})"
-    return f"{signed(value)}{limits}"
+    return signed(value) + (f" ({_limits(interval)})" if interval else "")
+
+
+def _limits(interval: Interval) -> str:
+    return f"{number(interval.low)} to {number(interval.high)}"
 
 
 def _rate(outcome: Outcome, kind: str) -> float | None:
