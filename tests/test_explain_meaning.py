@@ -19,9 +19,10 @@ from astray.explain.latents import mean_latents
 from astray.explain.meaning import Evidence, LatentPage, final_norm, latent_pages, logit_lens, profile, top_documents
 from astray.explain.sae import Dictionary, base_id
 from astray.explain.screen_tables import HELD_OUT_SCHEMA
-from astray.explain.separation import auc, auc_interval, auc_variance, separations, world_answers
+from astray.explain.separation import auc_interval, auc_variance, separations, world_answers
 from astray.explain.sites import Site
 from astray.organism.lexicon import ADVERBS, DOMAINS, KIND, MALICIOUS
+from astray.stats.detection import auroc
 from astray.subjects.subject import Subject, load_subject
 from tiny_models import tiny_tokenizer
 
@@ -169,8 +170,9 @@ def test_the_area_is_the_share_of_pairs_in_the_right_order() -> None:
     rng = np.random.default_rng(0)
     own, others = rng.integers(0, 6, 17).astype(float), rng.integers(0, 5, 23).astype(float)  # many ties
     pairs = [1.0 if left > right else 0.5 if left == right else 0.0 for left, right in product(own, others)]
-    assert auc(own, others) == pytest.approx(np.mean(pairs))
-    assert auc(own, others) == pytest.approx(mannwhitneyu(own, others).statistic / (17 * 23))
+    area = auroc(np.concatenate([own, others]), np.arange(40) < 17)
+    assert area == pytest.approx(np.mean(pairs))
+    assert area == pytest.approx(mannwhitneyu(own, others).statistic / (17 * 23))
 
 
 def test_the_variance_is_that_of_hanley_and_mcneil() -> None:
@@ -196,7 +198,8 @@ def test_the_interval_covers_the_true_area() -> None:
     """Two normal groups one standard deviation apart: the true area is 0.760."""
     rng, covered = np.random.default_rng(1), 0
     for _ in range(400):
-        low, high = auc_interval(auc(rng.normal(1, 1, 25), rng.normal(0, 1, 35)), 25, 35)
+        values = np.concatenate([rng.normal(1, 1, 25), rng.normal(0, 1, 35)])
+        low, high = auc_interval(auroc(values, np.arange(60) < 25), 25, 35)
         covered += low <= 0.76025 <= high
     assert 0.92 <= covered / 400 <= 0.98
 

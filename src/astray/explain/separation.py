@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from random import Random
 
 import numpy as np
-from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
@@ -24,6 +23,7 @@ from astray.errors import ConfigurationError, EmptyDataError, NonFiniteActivatio
 from astray.explain.activations import TokenRow, conversation_rows
 from astray.organism.lexicon import DOMAINS
 from astray.organism.world import Persona, draw_advice, draw_situation
+from astray.stats.detection import auroc
 from astray.stats.ties import level_ties
 from astray.subjects.subject import Subject
 
@@ -77,21 +77,12 @@ def separations(
     values, marks = level_ties(activations.double().numpy()), np.array(labels)
     separated = []
     for label in sorted(set(labels)):
-        own, others = values[marks == label], values[marks != label]
-        area = auc(own, others)
-        low, high = auc_interval(area, len(own), len(others), level)
-        separated.append(
-            Separation(kind=kind, label=label, auc=area, low=low, high=high, texts=len(own), others=len(others))
-        )
+        own = marks == label
+        texts, others = int(own.sum()), int((~own).sum())
+        area = auroc(values, own)
+        low, high = auc_interval(area, texts, others, level)
+        separated.append(Separation(kind=kind, label=label, auc=area, low=low, high=high, texts=texts, others=others))
     return tuple(sorted(separated, key=lambda each: -each.auc))
-
-
-def auc(own: Float[np.ndarray, "own"], others: Float[np.ndarray, "others"]) -> float:
-    """Return the probability that a value of the first group is higher than one of the second; ties count half."""
-    from scipy.stats import rankdata
-
-    ranks = rankdata(np.concatenate([own, others]))
-    return float((ranks[: len(own)].sum() - len(own) * (len(own) + 1) / 2) / (len(own) * len(others)))
 
 
 def auc_interval(area: float, own: int, others: int, level: float = 0.95) -> tuple[float, float]:
