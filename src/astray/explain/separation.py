@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from random import Random
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
