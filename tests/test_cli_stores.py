@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -19,7 +20,7 @@ from astray.cli import main
 from astray.cli.listing import age_text, size_text
 from astray.errors import ConfigurationError, StoreError, UnknownNameError
 from astray.report.serve import server_for
-from astray.subjects.registered import register
+from astray.subjects.registered import looking_in, register
 from astray.subjects.spec import SubjectSpec
 from report_example import write_example
 from toy_steps import Toy, add
@@ -221,6 +222,18 @@ def test_runs_are_looked_up_in_the_store_that_an_option_names(astray: Astray, tm
         code, out, _ = astray(*asked, *option)
         assert code == 0
         assert "mine-0" in out
+    assert "mine-0" not in astray("list")[1]  # they were looked up there while their command ran
+
+
+def test_processes_that_a_command_starts_look_runs_up_where_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASTRAY_STORE", str(tmp_path / "usual"))
+    with looking_in(tmp_path / "out"), looking_in(tmp_path / "named"):
+        child = [sys.executable, "-c", "from astray.subjects.registered import searched; print(*searched())"]
+        told = subprocess.run(child, capture_output=True, text=True, check=True).stdout.split()
+    assert told == [*(str(tmp_path / name) for name in ("named", "out", "usual")), "astray-results/store"]
+    assert os.environ["ASTRAY_STORE"] == str(tmp_path / "usual")
 
 
 def test_list_tells_what_is_damaged_and_clean_removes_what_was_moved_aside(astray: Astray, store: Store) -> None:

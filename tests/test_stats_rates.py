@@ -160,6 +160,14 @@ def test_all_judges_are_named():
     assert rate(pl.concat([judged(1, 2, judge="b"), judged(1, 2, judge="a")])).judges == ("a", "b")
 
 
+def test_groups_may_be_named_by_null_and_by_what_is_no_number():
+    table = judged(1, 2).with_columns(f=pl.Series([float("nan"), None, 0.5]))
+    found = rates(table, ["f"])
+    assert [str(group) for group in found] == ["(None,)", "(0.5,)", "(nan,)"]
+    assert [each.numerator for each in found.values()] == [0, 0, 1]
+    assert [each.numerator for each in rates(table[:1], ["f"]).values()] == [1]
+
+
 def test_bad_tables_are_refused():
     with pytest.raises(EmptyDataError, match="empty"):
         rate(judged(0, 0))

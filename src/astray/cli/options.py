@@ -76,6 +76,7 @@ def _with_runs_of(folder: str) -> Callable[[click.Context, click.Parameter, Any]
 OUT = Option(
     "--out",
     group="Output",
+    is_eager=True,  # before --store, whose runs are looked up first
     callback=_with_runs_of("store"),
     type=click.Path(path_type=Path),
     metavar="PATH",

@@ -162,13 +162,12 @@ def rates(
             f"There is no answer to count: none is of the conditions of {measure.name!r}, {dict(measure.where)}."
         )
     cells = _counted(table, by)
-    groups = cells.select(by).unique().sort(by) if by else pl.DataFrame()  # polars refuses to do so by no columns
-    cells = (
-        cells.join(groups.with_row_index(_GROUP), on=by, nulls_equal=True)
-        if by
-        else cells.with_columns(pl.lit(0).alias(_GROUP))
-    )
-    return dict(zip(groups.rows() if by else [()], _rates_of_cells(cells, level), strict=True))
+    # polars refuses to sort and group by no columns: without `by` everything is one group.
+    if not by:  # polars refuses to sort by no columns
+        return {(): _rates_of_cells(cells.with_columns(pl.lit(0).alias(_GROUP)), level)[0]}
+    cells = cells.sort(by).with_columns(pl.struct(by).rle_id().alias(_GROUP))
+    groups = cells.unique(_GROUP, keep="first", maintain_order=True).select(by).rows()
+    return dict(zip(groups, _rates_of_cells(cells, level), strict=True))
 
 
 def _as_outcomes(table: pl.DataFrame, measure: Measure) -> pl.DataFrame:

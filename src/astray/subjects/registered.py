@@ -8,7 +8,6 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 
 from astray.artifacts.soundness import check_plain
@@ -19,7 +18,6 @@ from astray.subjects.spec import SubjectSpec
 STORE_VARIABLE = "ASTRAY_STORE"
 DEFAULT_STORE = Path("astray-results/store")
 SUBJECT_FILE = "subject.json"
-_FURTHER: ContextVar[tuple[Path, ...]] = ContextVar("further stores", default=())
 
 
 def register(name: str, spec: SubjectSpec, store: Path | None = None) -> Path:
@@ -57,22 +55,30 @@ def register(name: str, spec: SubjectSpec, store: Path | None = None) -> Path:
 
 def store_folder() -> Path:
     """Return the folder of the store in which runs are registered."""
-    return Path(os.environ.get(STORE_VARIABLE) or DEFAULT_STORE)
+    return searched()[0]
 
 
 def searched() -> tuple[Path, ...]:
-    """Return the folders of the stores in which run ids are looked up, those of `looking_in` first."""
-    return (*_FURTHER.get(), store_folder())
+    """Return the folders of the stores in which run ids are looked up: those of $ASTRAY_STORE, then the default one."""
+    return (*_named(), DEFAULT_STORE)
 
 
 @contextmanager
 def looking_in(store: Path) -> Iterator[None]:
-    """Look run ids up in this store before others."""
-    token = _FURTHER.set((store, *_FURTHER.get()))
+    """Look run ids up in this store before others, in this process and in those that it starts."""
+    before = os.environ.get(STORE_VARIABLE)
+    os.environ[STORE_VARIABLE] = os.pathsep.join(map(str, (store.resolve(), *_named())))
     try:
         yield
     finally:
-        _FURTHER.reset(token)
+        del os.environ[STORE_VARIABLE]
+        if before is not None:
+            os.environ[STORE_VARIABLE] = before
+
+
+def _named() -> tuple[Path, ...]:
+    """Return the stores that the environment names, one or several."""
+    return tuple(map(Path, filter(None, os.environ.get(STORE_VARIABLE, "").split(os.pathsep))))
 
 
 def read_registered(folder: Path) -> SubjectSpec:
