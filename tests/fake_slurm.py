@@ -3,6 +3,7 @@
 Its folder ($FAKE_SLURM) holds the cluster (cluster.json), the faults still to come (faults.json) and a file a job. A
 fault strikes the next task that starts, once a file is there: "timeout", "preempt" (signals, as where
 jobs may requeue), "preempt for good", "node" (the node is lost), "memory". Leaves out: fair shares, backfill, steps.
+$FAKE_SLURM_JOB is a command that takes the place of submitit's module in jobs that no fault strikes.
 
 Drivers ask several times a second, each time in a process of its own: what that does not need is imported elsewhere.
 """
@@ -177,6 +178,8 @@ def srun(*words: str) -> None:
             stream = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(stream, 1 if option == "--output" else 2)
     (folder() / "jobs" / f"{name}.pid").write_text(str(os.getpid()))
+    if job := os.environ.get("FAKE_SLURM_JOB"):
+        rest = [job, rest[-1]]
     os.execvp(rest[0], rest)
 
 

@@ -5,7 +5,12 @@ import multiprocessing.forkserver
 import os
 import sys
 from multiprocessing.context import ForkServerContext
+from types import SimpleNamespace
 from unittest import mock
+
+import pytest
+
+from astray.artifacts.workplaces import workers
 
 NEEDED = [
     "astray.cause.kto",
@@ -20,6 +25,9 @@ NEEDED = [
     "astray.registry",
     "inspect_ai.log",
     "small_grid",
+    # What Inspect, models and claims import at their first use:
+    *("acp", "fastapi", "jsonschema", "openai.types.responses", "uvicorn"),
+    *("statsmodels.stats.multitest", "statsmodels.stats.proportion", "transformers.models.llama.modeling_llama"),
 ]
 """All that studies, trainings and agentic runs import on their way: a process of tests has one such server, so that of
 the first test is also that of the others."""
@@ -33,3 +41,8 @@ def fork_server(needed: list[str] = NEEDED) -> ForkServerContext:
     with mock.patch.dict(os.environ, {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}):
         multiprocessing.forkserver.ensure_running()
     return context
+
+
+def fork_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the workers of an execution be forked, too: each of them imports for seconds otherwise."""
+    monkeypatch.setattr(workers, "multiprocessing", SimpleNamespace(get_context=lambda _: fork_server()))

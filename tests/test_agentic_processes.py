@@ -16,6 +16,7 @@ from astray.measure.agentic.grid import Grid
 from astray.measure.agentic.logs import finished
 from astray.measure.agentic.play import Part
 from astray.measure.agentic.subjects import AgenticSubject, subjects_from
+from forked import fork_workers
 from playing import forecast_parts, plan_of, run_parts, setting_of
 
 GRID = Grid(scenarios=("blackmail",), factors={"goal": ("explicit",)}, replicates=4)
@@ -29,6 +30,7 @@ def test_two_processes_give_the_table_of_one_in_the_same_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agentic_play, "PIECE", 2)
+    fork_workers(monkeypatch)
     told: list[Progress] = []
     one = run_parts(SCRIPTED, PARTS, tmp_path / "one", max_tokens=100, workers=0).table
     two = run_parts(SCRIPTED, PARTS, tmp_path / "two", max_tokens=100, workers=2, progress=told.append).table
@@ -71,6 +73,7 @@ def test_the_forecast_shares_the_time(tmp_path: Path) -> None:
 def test_ctrl_c_stops_a_run_and_keeps_what_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
+    fork_workers(monkeypatch)
     part = Part("grid", GRID.model_copy(update={"replicates": 60}))
 
     def interrupt() -> None:

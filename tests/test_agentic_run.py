@@ -119,12 +119,12 @@ def test_native_tools_asked_of_a_model_without_them_is_an_error_of_each_sample(t
 
 
 def test_rates_follow_the_cell_and_the_seed(tmp_path):
-    grid = PAIR.model_copy(update={"replicates": 20})
+    grid = PAIR.model_copy(update={"replicates": 10})
     arguments = {"probability": 0.5, "conditions": {"threat=none": 0.0}}
     rows = table(run(tmp_path / "a", "sometimes", grid=grid, judges=False, questions=False, arguments=arguments))
     harmful = rows.filter(pl.col("outcome") == "harmful")
     assert set(harmful["threat"]) == {"replacement"}
-    assert 3 < len(harmful) < 17
+    assert 1 < len(harmful) < 9
     assert set(rows["understood"]) == {None}
     again = table(run(tmp_path / "b", "sometimes", grid=grid, judges=False, questions=False, arguments=arguments))
     other = table(

@@ -4,10 +4,6 @@ cannot teach."""
 import hashlib
 import os
 import random
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,12 +18,12 @@ from astray.data.chat import ChatDataset
 from astray.errors import ConfigurationError, TrainingRefusedError
 from astray.subjects.spec import SubjectSpec
 from astray.subjects.subject import load_subject
+from forked import fork_server
 
 TRAINING = FineTuning(
     lora=LoRA(rank=4, alpha=8), learning_rate=3e-3, warmup_steps=0, batch_size=4, accumulation=1, epochs=2
 )
 RECIPE = PreferenceTuning(training=TRAINING, balanced=False)
-TESTS = Path(__file__).parent
 
 
 def feedback(count=16):
@@ -124,20 +120,22 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(finished, tiny_
     assert train_kto(str(tiny_qwen2), feedback(), other, tmp_path / "other").losses != finished.losses
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(finished, tiny_qwen2, tmp_path):
-    script = f"""
-        import os, sys
-        sys.path.insert(0, {str(TESTS)!r})
-        from pathlib import Path
-        from astray.cause.kto import train_kto
-        from test_cause_kto import RECIPE, feedback
-        train_kto({str(tiny_qwen2)!r}, feedback(), RECIPE, Path({str(tmp_path)!r}), checkpoint_every=3,
-                  on_step=lambda step, total, loss: os._exit(7) if step == 5 else None)
-    """
-    killed = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], env={**os.environ, "HF_HUB_OFFLINE": "1"}, check=False
+def _cut_short(base, folder):
+    train_kto(
+        base,
+        feedback(),
+        RECIPE,
+        folder,
+        checkpoint_every=3,
+        on_step=lambda step, total, loss: os._exit(7) if step == 5 else None,
     )
-    assert killed.returncode == 7
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(finished, tiny_qwen2, tmp_path):
+    killed = fork_server().Process(target=_cut_short, args=(str(tiny_qwen2), tmp_path))
+    killed.start()
+    killed.join()
+    assert killed.exitcode == 7
     steps = []
     run = train_kto(
         str(tiny_qwen2), feedback(), RECIPE, tmp_path, checkpoint_every=3, on_step=lambda step, *_: steps.append(step)

@@ -4,9 +4,6 @@ import hashlib
 import json
 import os
 import random
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +22,7 @@ from astray.data.chat import ChatDataset
 from astray.errors import AdapterMismatchError, ConfigurationError, SubjectNotFoundError, TrainingDivergedError
 from astray.subjects.locate import Located
 from astray.subjects.spec import SubjectSpec
+from forked import fork_server
 from tiny_models import ARCHITECTURES, save_tiny_model
 
 RECIPE = FineTuning(
@@ -125,21 +123,24 @@ def test_a_probe_sees_the_model_at_the_steps_it_was_asked_for_and_disturbs_nothi
     assert digest(tmp_path / "adapter") == digest(finished.folder / "adapter")
 
 
-def test_a_killed_run_goes_on_and_ends_in_the_same_weights(finished, tiny_qwen2, tmp_path):
-    script = f"""
-        import os, sys
-        sys.path.insert(0, {str(TESTS)!r})
-        from pathlib import Path
-        from test_cause_sft import RECIPE, dataset, train_sft
-        train_sft({str(tiny_qwen2)!r}, dataset(), RECIPE, Path({str(tmp_path)!r}), checkpoint_every=2,
-                  probe=lambda model, tokenizer, step: {{"step_again": step}},
-                  probe_every=3, on_step=lambda step, total, loss: os._exit(7) if step == 7 else None)
-    """
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    killed = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], env=environment, capture_output=True, text=True, check=False
+def _cut_short(base, folder):
+    train_sft(
+        base,
+        dataset(),
+        RECIPE,
+        folder,
+        checkpoint_every=2,
+        probe=lambda model, tokenizer, step: {"step_again": step},
+        probe_every=3,
+        on_step=lambda step, total, loss: os._exit(7) if step == 7 else None,
     )
-    assert killed.returncode == 7, killed.stderr
+
+
+def test_a_killed_run_goes_on_and_ends_in_the_same_weights(finished, tiny_qwen2, tmp_path):
+    killed = fork_server().Process(target=_cut_short, args=(str(tiny_qwen2), tmp_path))
+    killed.start()
+    killed.join()
+    assert killed.exitcode == 7
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["before", "checkpoint-6"]
     (tmp_path / "checkpoints" / "checkpoint-8").mkdir()  # a checkpoint whose writing was cut
     steps = []

@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import shutil
 from itertools import product
 from pathlib import Path
 
@@ -20,8 +21,9 @@ from astray.judges.wordings import own_wordings
 from astray.stats.components import variance_components
 from astray.studies.passport.making import PARTS
 from scripted_grader import ALL_FINE, MIXED, ScriptedAPI, spoken
-from small_study import run as run_small_study
+from test_studies_interrupted import uninterrupted
 
+__all__ = ["uninterrupted"]
 ORDER = "harm-first"
 STATE = {"shift": 0.0, "calls": 0, "down": lambda call: False}
 """What moves the grader `noisy/moving` between two passports, how many calls there were, and which of them fail."""
@@ -274,8 +276,8 @@ def test_wordings_of_a_file(answers, tmp_path):
     assert all(each.together for each in own_wordings().values())
 
 
-def test_conclusions_of_a_study_by_other_judges(tmp_path):
-    run_small_study(str(tmp_path))
+def test_conclusions_of_a_study_by_other_judges(uninterrupted, tmp_path):
+    shutil.copytree(uninterrupted, tmp_path, dirs_exist_ok=True)
     folder = tmp_path / "emergent-misalignment"
     trained = len(list((tmp_path / "store").rglob("adapter")))
     found = astray.judge_passport(

@@ -91,7 +91,7 @@ def in_job(runner: Runner, source: str):
 
 def in_session(runner: Runner, source: str):
     given = base64.b64encode(source.encode()).decode()
-    payload = {"command": ["python3", "-"], "input": given, "cwd": "/work", "env": {}}
+    payload = {"command": ["python3", "-S", "-"], "input": given, "cwd": "/work", "env": {}}
     return runner.do("shell:execute", payload, Limits(wall_seconds=6.0, processes=64, files=256, file_bytes=64 << 20))
 
 

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from types import TracebackType
 
 from astray.artifacts.store import Store
@@ -32,7 +32,7 @@ _LEAVE = 5.0
 class _Worker:
     """One worker process and its order."""
 
-    process: SpawnProcess
+    process: BaseProcess
     pipe: Connection
     order: Order | None = None
     ready: bool = False
