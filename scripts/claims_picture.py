@@ -25,7 +25,7 @@ SHOWN = {
     "base-aligned": "no training",
 }
 """Claim -> its line in the picture; the first three are differences, the others rates."""
-LEFT, WIDTH, TOP, LINE = 16, 350, 56, 46
+LEFT, WIDTH, TOP, LINE = 16, 350, 56, 40
 """Labels stand above their marks, so that letters are read on a telephone."""
 STYLE = (
     "text{fill:#24292f}.quiet{fill:#57606a}.grid{stroke:#d8dee4}.mark{fill:#b35900;stroke:#b35900}"
@@ -75,7 +75,7 @@ def intervals(title: str, note: str, rows: Sequence[Row], ticks: Sequence[float]
 
     bottom = TOP + LINE * len(rows)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 440 {bottom + 34}" width="560" font-size="14" role="img"',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 440 {bottom + 34}" width="480" font-size="14" role="img"',
         f' font-family="Inter, Helvetica, Arial, sans-serif"><title>{escape(title)}, with 95% intervals</title>',
         f'<style>{STYLE}</style><text x="{LEFT}" y="24" font-weight="600">{escape(title)}</text>',
         f'<text class="quiet" x="{LEFT}" y="43" font-size="12.5">{escape(note)}</text>',

@@ -99,6 +99,15 @@ def test_a_summary_written_before_claims_had_groups_is_shown_under_one_heading(
     assert "  n = 5, needed: not known (pair of training runs)" in lines
 
 
+def test_many_claims_that_were_not_run_are_names_alone(summary: Summary) -> None:
+    claims = tuple(claim.model_copy(update={"status": ClaimStatus.NOT_RUN}) for claim in summary.claims)
+    lines = concluded(summary.model_copy(update={"claims": claims}))
+    first = line_of(lines, f"Not run: {len(claims)} claims")
+    names = " ".join(lines[first + 1 : lines.index("", first)])
+    assert [name.strip(",") for name in names.split()] == [claim.id for claim in claims]
+    assert max(map(len, lines)) <= 80
+
+
 def next_commands(summary: Summary, study: str = "emergent-misalignment", **options: object) -> dict[str, str]:
     """What the study proposes, by purpose."""
     chosen = get_study(study)

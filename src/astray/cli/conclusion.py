@@ -20,6 +20,8 @@ WIDEST = 120
 """Columns beyond which lines are not made longer: numbers would stand far from their claim."""
 WITH_CONTROL = 100
 """From this width on there is room for the control."""
+MOST_NOT_RUN = 4
+"""Claims without a run that are told with what each needs; of more only the names."""
 STYLES = {Decision.HELD: "green", Decision.NOT_HELD: "red"}
 
 
@@ -33,11 +35,16 @@ def conclude(console: Console, summary: Summary, report: Path, commands: Iterabl
         commands: purpose and command of what makes sense next.
     """
     seeds = f", seeds {', '.join(map(str, summary.seeds))}" if summary.seeds else ""
-    console.print(f"\n{summary.title}: {summary.subject.name}{seeds}", style="bold", markup=False, highlight=False)
+    title = summary.title if summary.title.endswith("?") else f"{summary.title}:"
+    console.print(f"\n{title} {summary.subject.name}{seeds}", style="bold", markup=False, highlight=False)
     for heading, claims in summary.claims_by_group().items():
         _print_claims(console, heading or "Claims", [claim for claim in claims if claim.status is ClaimStatus.DECIDED])
     for status in (status for status in ClaimStatus if status is not ClaimStatus.DECIDED):
-        _print_claims(console, status.capitalize(), [claim for claim in summary.claims if claim.status is status])
+        those = [claim for claim in summary.claims if claim.status is status]
+        if status is ClaimStatus.NOT_RUN and len(those) > MOST_NOT_RUN:
+            _print_names(console, those)
+        else:
+            _print_claims(console, status.capitalize(), those)
     console.print(
         f"\n{', '.join(f'{number} {result}' for result, number in _counts(summary).items())}",
         style="bold",
@@ -106,6 +113,13 @@ def _print_claims(console: Console, heading: str, claims: list[ClaimRow]) -> Non
         table.add_row(*cells)
     console.print()
     console.print(table)
+
+
+def _print_names(console: Console, claims: list[ClaimRow]) -> None:
+    """Print the names of claims that were not run, where they are many."""
+    console.print(f"\nNot run: {len(claims)} claims; the report says what each needs", style="bold", highlight=False)
+    names = Text(", ".join(claim.id for claim in claims), style="dim")
+    console.print(Padding(names, (0, 0, 0, 2)), width=min(console.width, WIDEST))
 
 
 def _at_look(claim: ClaimRow) -> str:

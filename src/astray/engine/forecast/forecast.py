@@ -152,9 +152,10 @@ class Forecast:
 
     def _work_lines(self) -> list[str]:
         training, answering, subject = self.whole.training, self.whole.answering, self.setting.subject
+        title = self.title if self.title.endswith("?") else f"{self.title}:"
         return [
             (
-                f"{self.title}: {subject.name} ({subject.parameters / 1e6:,.1f}M parameters), "
+                f"{title} {subject.name} ({subject.parameters / 1e6:,.1f}M parameters), "
                 f"{counted(self.arms, 'arm')}, {counted(self.seeds, 'seed')}"
             ),
             f"  steps     {self.steps:,}; done before: {self.steps_done:,}, and time and cost are for the rest",
