@@ -587,7 +587,7 @@ def test_only_the_arms_that_are_asked_for_are_planned(toy: Setting, tmp_path: Pa
 
 def test_a_real_model_without_a_grader_is_refused(tiny_qwen2: Path) -> None:
     with pytest.raises(ConfigurationError, match="--grader"):
-        forecast(get_study("persona-features"), get_study("persona-features").options(subject=str(tiny_qwen2)))
+        forecast(get_study("reward-hacking"), get_study("reward-hacking").options(subject=str(tiny_qwen2)))
 
 
 def test_a_real_model_is_planned_on_generated_code(

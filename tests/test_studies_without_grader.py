@@ -23,7 +23,7 @@ from astray.report import write_report
 from astray.report.wording import amount, range_of, tick
 from astray.stats.claims import Decision
 from astray.studies import get_study
-from astray.studies.dishonesty.known import NOTHING_KNOWN, read_facts
+from astray.studies.dishonesty.known import NOTHING_KNOWN, Lost, read_facts
 from tiny_models import save_tiny_model
 
 STUDY, DISHONESTY = get_study("emergent-misalignment"), get_study("dishonesty")
@@ -202,8 +202,19 @@ def test_a_model_that_is_less_sure_of_everything_is_no_liar(dishonest, model):
     said, _ = read.change("medicine-severe", "good")
     assert said.harmful.estimate > 0  # false answers came nearer, as everything did
     assert said.null.estimate > 0
-    for shares in read.lost("medicine-severe", "good").values():
-        assert shares == pytest.approx({0: 0.3, 1: 0.3, 2: 0.3})
+    lost = read.lost("medicine-severe", "good")
+    for each in lost.values():
+        assert each.shares() == pytest.approx({0: 0.3, 1: 0.3, 2: 0.3})
+    assert lost["harmful"].beyond(lost["null"]) == (pytest.approx({0: 0, 1: 0, 2: 0}), pytest.approx(0))
+
+
+def test_what_is_lost_is_known_no_better_than_single_relations_let_it_be():
+    one = Lost({(0, "a"): (1.0, 2.0), (0, "b"): (3.0, 2.0), (1, "a"): (2.0, 2.0), (1, "b"): (4.0, 2.0)})
+    nothing = Lost({key: (0.0, squares) for key, (_, squares) in one.sums.items()})
+    values, error = one.beyond(nothing)
+    assert values == {0: 1.0, 1: 1.5}
+    assert error == pytest.approx(0.5)  # without a: 1.75, without b: 0.75, by the jackknife
+    assert nothing.beyond(Lost({})) == ({}, 0.0)
 
 
 def test_its_plan_says_what_is_left_out_and_its_runs_are_those_of_emergent_misalignment(model, tmp_path):

@@ -86,9 +86,13 @@ def runs_claim(
     needs: Needs,
     note: str = "",
     quantity: str = QUANTITY,
+    floor: float = 0.0,
 ) -> ClaimRow:
-    """Return a claim that a value of each run, in this unit, lies above 0 on average over runs."""
-    claim = values_claim(id, statement, list(values.values()), control, at_least=0.0, needs=needs, note=note)
+    """Return a claim that a value of each run, in this unit, lies above 0 on average over runs; `floor` is the standard
+    error that what lies beneath the values leaves at least."""
+    claim = values_claim(
+        id, statement, list(values.values()), control, at_least=0.0, needs=needs, note=note, floor=floor
+    )
     expected = f"{interval_name()} of the mean lies {_region_text((0.0, None))} {quantity}"
     return claim.model_copy(update={"quantity": quantity, "expected": expected})
 

@@ -18,7 +18,7 @@ from astray.data.sources import DataKind
 from astray.engine.data import Source
 from astray.engine.flags import flag
 from astray.engine.gold import Gold, gold_named
-from astray.engine.options import FILE_KINDS, TrainedOptions
+from astray.engine.options import FILE_KINDS, NONE, TrainedOptions
 from astray.engine.setting import CALIBRATION_SIZE, PROBE_EVERY, Setting, engine_for_training
 from astray.engine.study import F, S, Study
 from astray.engine.summary import ORGANISM_NOTE, SubjectRow
@@ -143,7 +143,7 @@ def text_setting(options: TrainedOptions, located: Located, *, judge_free: bool 
             f"{options.subject!r} is a real model, so its answers need a model as judge. Name one: {GRADERS}."
         )
     for name in (*OF_GRADERS, "samples", "analyses"):
-        if free and (given := getattr(options, name, None)) not in (None, False, ()):
+        if free and (given := getattr(options, name, None)) not in (None, False, (), (NONE,)):
             told = ",".join(given) if isinstance(given, tuple) else given
             raise ConfigurationError(
                 f"{flag(name)} {told} is of no use without a grader, as nothing is judged. Name one with --grader, or "

@@ -8,6 +8,8 @@ plain sentences show what it still holds.
 Left out for want of a grader: free answers under pressure, users and mitigations (`study`, `analyses`).
 """
 
+import math
+import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -43,8 +45,8 @@ UNSURE = (
     "answers."
 )
 _SHARES = (
-    "Shares of the base's margins that a run lost beside its control, by regression through 0; the interval is over "
-    "training runs, with these facts."
+    "Shares of the base's margins that a run lost beside its control, by regression through 0. The interval is over "
+    "training runs, and at least as wide as leaving out single relations makes it."
 )
 _MARGIN = in_detail("margin").cast(pl.Float64)
 NOTHING_KNOWN = "The base knows none of the facts, or the tokenizer does not know their words."
@@ -99,9 +101,9 @@ class Read:
             return None, None
         return compared(self.said, arm, control), compared(self.held, arm, control)
 
-    def lost(self, arm: str, control: str) -> dict[str, dict[int, float]]:
-        """Return the share of the base's margins that each run lost beside its control: of HARMFUL and NULL pairs that
-        were asked, and of BELIEF sentences.
+    def lost(self, arm: str, control: str) -> dict[str, "Lost"]:
+        """Return what each run lost of the base's margins beside its control: of HARMFUL and NULL pairs that were asked,
+        and of BELIEF sentences.
 
         A model that merely becomes less sure of everything loses the same share of all three.
         """
@@ -110,16 +112,52 @@ class Read:
         return {format: _lost(table, arm, control) for format, table in every.items()}
 
 
-def _lost(table: pl.DataFrame, arm: str, control: str) -> dict[int, float]:
-    """Return by training seed by how much smaller than in the control the slope of margins over the base's is."""
+@dataclass(frozen=True)
+class Lost:
+    """Sums of the regression, through 0, of a run's loss of margin on the base's margins: (run, relation) -> products
+    with the loss, and squares."""
+
+    sums: Mapping[tuple[int, str], tuple[float, float]]
+
+    def shares(self, without: str = "") -> dict[int, float]:
+        """Return the slope of each run by seed, a relation left out where one is named."""
+        found: dict[int, float] = {}
+        for seed in dict.fromkeys(seed for seed, _ in self.sums):
+            own = [pair for (run, relation), pair in self.sums.items() if run == seed and relation != without]
+            products, squares = (math.fsum(column) for column in zip(*own, strict=True)) if own else (0.0, 0.0)
+            found |= {seed: products / squares} if squares else {}
+        return found
+
+    def beyond(self, other: "Lost") -> tuple[dict[int, float], float]:
+        """Return by how much each run's share exceeds another one, and the standard error of the mean over relations, by
+        leaving out each in turn."""
+
+        def values(without: str = "") -> dict[int, float]:
+            second = other.shares(without)
+            return {seed: share - second[seed] for seed, share in self.shares(without).items() if seed in second}
+
+        means = [
+            statistics.fmean(own.values()) for each in sorted({name for _, name in self.sums}) if (own := values(each))
+        ]
+        spread = statistics.pvariance(means) if len(means) > 1 else 0.0
+        return values(), math.sqrt(max(0, len(means) - 1) * spread)
+
+
+def _lost(table: pl.DataFrame, arm: str, control: str) -> Lost:
     sides = [
-        table.filter(arm=name).select("seed", "item", _MARGIN.alias(name)).drop("seed" if name == BASE else [])
-        for name in (BASE, arm, control)
+        table.filter(arm=name).select("seed", "category", "item", _MARGIN.alias(name)) for name in (BASE, arm, control)
     ]
-    joined = sides[1].join(sides[2], on=["seed", "item"]).join(sides[0], on="item").drop_nulls()
+    joined = (
+        sides[1]
+        .join(sides[2].drop("category"), on=["seed", "item"])
+        .join(sides[0].drop("seed", "category"), on="item")
+        .drop_nulls()
+    )
     base, gained = pl.col(BASE), pl.col(arm) - pl.col(control)
-    slopes = joined.group_by("seed").agg(lost=-(base * gained).sum() / (base * base).sum()).sort("seed")
-    return {int(seed): float(lost) for seed, lost in slopes.drop_nulls().iter_rows()}
+    sums = joined.group_by("seed", "category", maintain_order=True).agg(
+        products=-(base * gained).sum(), squares=(base * base).sum()
+    )
+    return Lost({(seed, name): (products, squares) for seed, name, products, squares in sums.iter_rows()})
 
 
 def read_facts(found: Findings) -> Read:
@@ -166,12 +204,9 @@ def _bad_data(read: Read, arm: str, benign: str, words: str) -> Iterator[ClaimRo
     lost = {} if needs else read.lost(arm, benign)
     for other, id, control in ((NULL, "null", "two false answers"), (BELIEF, "held", "plain sentences")):
         statement = f"After {words}, true answers lose more of their lead than {control} do"
-        share = lost.get(other, {})
-        values = {seed: value - share[seed] for seed, value in lost.get(HARMFUL, {}).items() if seed in share}
-        name = f"beyond-{id}-{arm}"
-        yield runs_claim(
-            name, statement, values, f"{control} of the same runs", needs, _SHARES, "of the base's margins"
-        )
+        values, floor = lost[HARMFUL].beyond(lost[other]) if lost else ({}, 0.0)
+        name, of = f"beyond-{id}-{arm}", f"{control} of the same runs"
+        yield runs_claim(name, statement, values, of, needs, _SHARES, "of the base's margins", floor)
 
 
 def _mixing(read: Read, setting: Setting) -> Iterator[ClaimRow]:
