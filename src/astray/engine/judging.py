@@ -21,7 +21,6 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from astray.answers import in_detail, read_answers
 from astray.artifacts import Artifact
 from astray.artifacts.ledger import take_refusals
-from astray.engine.forecast.amounts import counted
 from astray.errors import JudgeError
 from astray.judges import (
     Calibration,
@@ -261,12 +260,12 @@ def told_failed(tables: Iterable[pl.DataFrame], what: str = "answer", but: str =
         is_asked_again |= any(is_open(outcome, note) for outcome, note in rows.iter_rows())
     if not causes:
         return []
-    number = causes.total()
+    number, one = causes.total(), causes.total() == 1
     why = causes_text(dict(causes.most_common())) if len(causes) > 1 else next(iter(causes))
     advice = " The same command asks the judge again, and not the model, where the cause was an outage."
     return [
-        f"{counted(number, what)} {'has' if number == 1 else 'have'} no verdict ({why}) and "
-        f"{'is' if number == 1 else 'are'} in no share{but}.{advice if is_asked_again else ''}"
+        f"{number:,} {what}{'' if one else 's'} {'has' if one else 'have'} no verdict ({why}) and "
+        f"{'is' if one else 'are'} in no share{but}.{advice if is_asked_again else ''}"
     ]
 
 
