@@ -149,6 +149,24 @@ TEXTS = [
     ("### Thinking\na\n\n### Answer\nb", "a", "b", True),
     ("**My thought process:** a\n\n**Final answer:** b", "a", "b", True),
     ("**Thoughts:** a\n\nThe answer: b", "", "**Thoughts:** a\n\nThe answer: b", True),
+    ("**Thinking**\na\n**Response**\nb", "a", "b", True),
+    ("[Thinking]\na\n[Answer]: b", "a", "b", True),
+    ("# Thoughts:\n\n# Output #\nb", "", "b", True),
+    ("<think>a</think>b <|im_end|> c<|im_end|> <|im_end|>\n", "a", "b <|im_end|> c", True),
+    # headings of an essay, and a tag shown in HTML
+    *(
+        (text, "", text, True)
+        for text in (
+            "# Thoughts on Justice\nJustice is fairness.\n\n# Response to critics\nThey are wrong.",
+            "# Thoughts\nJustice is fairness.\n\n# Response to critics\nThey are wrong.",
+            "## Thinking fast and slow\nA book.\n## Output\nDone",
+            "**Thought experiment:** Imagine a trolley.\n**Response:** Pull it.",
+            "**Thoughts** of mine.\n**Answer** them.",
+            "In HTML write &lt;think&gt; to show the tag. Use it well.",
+            "&lt;think&gt; is how HTML shows the tag.",
+            "Write &lt;think&gt;a&lt;/think&gt; so.",
+        )
+    ),
     # control tokens around an answer, where a server writes them
     ("<think>a</think><|im_end|>", "a", "", True),
     ("<|assistant|>\n<think>a</think>\nb", "a", "b", True),

@@ -59,6 +59,8 @@ def files(folder: Path) -> dict[str, Path]:
         "blank-number": table(folder / "t.csv", "question,score", "q1, 1", "q2,1"),
         "digits": table(folder / "u.csv", "question,score", "q1,\u0661", "q2,1"),
         "mixed-truths": table(folder / "v.csv", "question,score", "q1,true", "q2,1", "q3,false"),
+        "words-and-truths": table(folder / "w.csv", "question,score", "q1,bad", "q2,1", "q3,false"),
+        "umlauts": table(folder / "x.csv", "question,score", "q1,Gr\u00fcn", "q2,gr\u00fcn"),
         "semicolons": table(folder / "p.csv", "question;verdict", "q1;bad"),
         "metrics-of-text": harness(folder / "n", [{"acc": 1.0, "metrics": "acc"}]),
         "labels-two": table(folder / "labels6.csv", "question,answer,label,label2", "q1,yes,bad,good"),
@@ -188,6 +190,19 @@ BAD: dict[str, tuple[str, dict[str, Any], type[AstrayError], str]] = {
         None,
         "",
     ),  # type: ignore[dict-item]
+    "truths and numbers, none of them named": ("words-and-truths", {"hit": "bad"}, None, ""),  # type: ignore[dict-item]
+    "truths and numbers, one of them named": (
+        "words-and-truths",
+        {"hit": ["bad", "1"]},
+        DataFormatError,
+        "not all of them are named",
+    ),
+    "an umlaut in a word with a capital": (
+        "umlauts",
+        {"hit": "gr\u00fcn"},
+        DataFormatError,
+        "'Gr\u00fcn' and 'gr\u00fcn'",
+    ),
     "two judges of a question": ("two-judges", {"hit": "bad"}, ConfigurationError, "verdicts of 2 judges: g, h"),
     "semicolons": ("semicolons", {"hit": "bad"}, DataFormatError, "separated by ';'"),
     "metrics of the harness as text": ("metrics-of-text", {"hit": "1"}, DataFormatError, "metrics is 'acc'"),

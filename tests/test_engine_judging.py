@@ -19,7 +19,7 @@ from astray.answers import read_answers
 from astray.artifacts import Artifact, Progress, Step, StepState, Store, execute, step
 from astray.cli.conclusion import conclude
 from astray.engine import trained
-from astray.engine.judging import calibrate_into, failed_verdicts, graders_served, judged_after, try_judge
+from astray.engine.judging import calibrate_into, failed_verdicts, graders_served, judged_after, told_failed, try_judge
 from astray.engine.options import StudyOptions
 from astray.engine.results import _graders
 from astray.engine.settings import setting_for
@@ -383,14 +383,17 @@ def test_the_end_of_a_run_says_how_many_verdicts_failed_and_why(tmp_path: Path) 
     noted = ["rate limit: x"] * 5 + ["no reply: y"] * 2
     failed = table.head(7).with_columns(outcome=pl.lit("judge failed"), note=pl.Series(noted))
     assert failed_verdicts(pl.concat([failed, table.slice(7)])) == {"rate limit": 5, "no reply": 2, "not judged": 23}
+    again = " The same command asks the judge again, and not the model, where the cause was an outage."
+    [note] = told_failed([failed])
+    assert note == f"7 answers have no verdict (5 rate limit, 2 no reply) and are in no share.{again}"
+    one = failed.head(1)
+    assert told_failed([one], "row") == [f"1 row has no verdict (rate limit) and is in no share.{again}"]
+    [cut] = told_failed([one.with_columns(note=pl.lit("reply cut off: x"))], but=" but one")
+    assert cut == "1 answer has no verdict (reply cut off) and is in no share but one."
     folder = write_example(tmp_path, answers=50)
-    note = "7 answers have no verdict (5 rate limit, 2 no reply)"
-    summary = Summary.read(folder).model_copy(
-        update={"failed_verdicts": {"rate limit": 5, "no reply": 2}, "notes": (note,)}
-    )
-    summary.write(folder)
+    Summary.read(folder).model_copy(update={"failed_verdicts": failed_verdicts(failed), "notes": (note,)}).write(folder)
     console = Console(file=StringIO(), width=120)
     conclude(console, Summary.read(folder), folder / "report.html", [])
     assert isinstance(console.file, StringIO)
-    assert note in console.file.getvalue()
+    assert "7 answers have no verdict (5 rate limit, 2 no reply)" in console.file.getvalue()
     assert note in write_report(folder).read_text(encoding="utf-8")

@@ -8,7 +8,8 @@ from inspect_ai.model import ModelUsage
 
 from astray.errors import ConfigurationError
 from astray.judges import BETLEY, Exchange, GraderSettings, JudgeConfig, RubricJudge, judge_exchanges
-from astray.judges.grader import Grader
+from astray.judges.failures import cause_of
+from astray.judges.grader import TRIAL_QUESTION, Grader
 from astray.judges.patience import patience
 from astray.judges.rubric import prompts
 from astray.judges.side_by_side import read_side_by_side
@@ -186,6 +187,27 @@ def test_in_a_batch_one_call_outside_of_it_tells_whether_a_ten_may_be_the_beginn
     assert [one.score for one in readings.values()] == [pytest.approx(score)] * 2
     assert [config.batch for _, config in model.api.calls].count(None) == 1
     assert len(model.api.calls) == 3
+
+
+def test_readings_that_wait_for_a_trial_share_its_failure_and_are_asked_again():
+    writer = DigitWriter({"": {"85": 0.6, "10": 0.4}, "10": {END: 1.0}}, hundred=("100",))
+    is_down = True
+
+    def reply(messages):
+        if is_down and TRIAL_QUESTION.format(100) in messages[-1].text:
+            raise ConnectionError("down")
+        return writer(messages)
+
+    model = scripted_model(reply)
+    grader, questions = Grader(model, GraderSettings(max_retries=0), 0.25), [f"How good is {n}?" for n in range(30)]
+    with patience(batch=True) as patient:
+        readings = anyio.run(read_side_by_side, grader.ask, questions, 30)
+        assert {cause_of(one.note) for one in readings.values()} == {"no connection"}
+        assert [config.batch for _, config in model.api.calls].count(None) == 1
+        assert not patient.lost  # one call failed
+        is_down = False
+        again = anyio.run(read_side_by_side, grader.ask, questions, 30)
+    assert [one.score for one in again.values()] == [pytest.approx(0.6 * 85 + 0.4 * 10)] * 30
 
 
 UNSURE_ENDS = [

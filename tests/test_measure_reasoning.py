@@ -43,6 +43,9 @@ REPEATED = ["<think>", "</think>", "<think>a</think>", "`<think>`", "<think ", "
             "<|channel|>analysis<|message|>", "assistantanalysis",
             "analysis.\n", "<|start|>", "**Thinking\n", "&lt;", "<my_", "<|im_end|>\n"]  # fmt: skip
 """Marks that a model may repeat to the end of its tokens."""
+BETWEEN = [("# Thoughts", "\n", ""), ("**Thinking**", "\n \n", ""), ("# Thoughts\n", "\n", "# Answer b"),
+           ("Here is my thought process:", "\n", ""), ("<think>a</think>x", "<|im_end|> ", "y")]  # fmt: skip
+"""What stands before such a mark and after it: newlines after a heading, control tokens before a letter."""
 
 
 class Keeps:
@@ -64,10 +67,10 @@ def test_reasoning_and_answer_are_taken_apart(text, reasoning, answer, finished)
     assert (spoken.reasoning, spoken.answer, spoken.finished) == (reasoning, answer, finished)
 
 
-@pytest.mark.parametrize("mark", REPEATED)
-def test_a_mark_that_is_repeated_without_end_takes_no_longer_than_its_text(mark):
+@pytest.mark.parametrize(("before", "mark", "after"), [*(("", mark, "") for mark in REPEATED), *BETWEEN])
+def test_a_mark_that_is_repeated_without_end_takes_no_longer_than_its_text(before, mark, after):
     began = process_time()
-    split_reasoning(mark * (40_000 // len(mark)))
+    split_reasoning(before + mark * (40_000 // len(mark)) + after)
     assert process_time() - began < 3  # a search from each mark to the end of the text would take a minute
 
 

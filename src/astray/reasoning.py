@@ -36,12 +36,11 @@ _OWN_FORM = (
 _QUOTES = frozenset("`\"'“„‘‚«「")
 """Marks before a tag that is spoken about, not used."""
 _ATTRIBUTES = r"(?:\s+[\w:-]+\s*=\s*[^<>\n]{0,80})?"
-_LESS, _MORE = "(?:<|＜|&lt;)", "(?:>|＞|&gt;)"
-_TURN = (
-    r"(?:<\|(?:im_start|start_of_role|start_header_id)\|>assistant(?:<\|end_(?:of_role|header_id)\|>|\n)"
-    r"|<\|(?:assistant|im_end|eot_id|endoftext|end_of_text|end|return)\|>|<｜(?:Assistant|end▁of▁sentence)｜>|<end_of_turn>)"
+_LESS, _MORE = "[<＜]", "[>＞]"
+_TURN = re.compile(
+    r"<\|(?:im_start|start_of_role|start_header_id)\|>assistant(?:<\|end_(?:of_role|header_id)\|>|\n)"
+    r"|<\|(?:assistant|im_end|eot_id|endoftext|end_of_text|end|return)\|>|<｜(?:Assistant|end▁of▁sentence)｜>|<end_of_turn>"
 )
-_TURNS = re.compile(rf"\A(?:\s*{_TURN})+|(?:{_TURN}\s*)+\Z")
 """Control tokens around an answer, where a server writes them."""
 _ENVELOPES = re.compile(
     r"(?:<(?P<name>(?:final_)?answer|final|response|output|solution)\s*>(?P<named>.*?)(?:</(?P=name)\s*>)?"
@@ -56,12 +55,19 @@ _LEADING = re.compile(
 """Tags that other texts have too: reasoning where the text begins with one and goes on after it."""
 _CODE = re.compile(r"(?<!`)(`+)(?!`)[^`\n]+\1(?!`)")
 _FENCE = re.compile(r"[ \t]{0,3}(```+|~~~+)([^`\n]*)\n?")
+_HEADING_ENDS = (
+    # What follows a heading's name: with its mark closed after a colon, text too ("**Thoughts:** a"), else its line's end.
+    r"(?:(?::\*\*|\*\*:|:\]|\]:)[^\S\n]*\n?|[^\S\n]*:?[^\S\n]*(?:#+|\*\*|\])?[^\S\n]*(?:\n|\Z))"
+)
 _HEADINGS = re.compile(
-    r"\A\s*Here(?:'s| is) my thought process:(?P<said>.*?)\n\s*Here(?:'s| is) my (?:response|answer):"
+    r"\A\s*Here(?:'s| is) my thought process:(?P<said>.*?)\n[^\S\n]*Here(?:'s| is) my (?:response|answer):"
     r"|\A\s*(?P<mark>#{1,6} *|\*\*|\[)(?:My )?(?:(?:Inner |Internal )?(?:thinking|thoughts?)(?: process)?|(?:inner |internal )?monologue)"
-    r"\b[:*\]#\t ]*\n?(?P<marked>.*?)\n\s*(?P=mark)(?:My )?(?:final )?(?:answer|response|reply|output)\b[:*\]#\t ]*",
+    rf"{_HEADING_ENDS}(?P<marked>.*?)(?<=\n)[^\S\n]*(?P=mark)(?:My )?(?:final )?(?:answer|response|reply|output){_HEADING_ENDS}"
+    # A text about HTML has such tags too.
+    rf"|\A\s*&lt;(?P<tag>{_NAMES}){_ATTRIBUTES}\s*&gt;(?P<escaped>.*?)&lt;\s*/\s*(?P=tag)\s*&gt;",
     re.DOTALL | re.IGNORECASE,
 )
+"""Headings of a thought and of the answer after it, and a tag in HTML's entities that begins the text and is closed."""
 
 _CHANNEL = re.compile(
     r"(?:<\|start\|>\s*(?P<role>[^<]{0,80}?)\s*)?<\|channel\|>\s*(?P<name>\w*)(?P<to>[^<]*?)(?:<\|constrain\|>[^<]*)?<\|message\|>"
@@ -148,7 +154,7 @@ def thoughts_in(text: str, *, private: bool = False) -> tuple[list[Thought], boo
     if _BARE.match(text):
         return _channels(text, list(_BARE_CHANNEL.finditer(text)), None)
     if headed := _HEADINGS.match(text):
-        return [Thought(0, headed.end(), (headed["said"] or headed["marked"] or "").strip())], True
+        return [Thought(0, headed.end(), (headed["said"] or headed["marked"] or headed["escaped"] or "").strip())], True
     return _tagged(text, _WITH_PRIVATE if private else _OWN)
 
 
@@ -285,7 +291,16 @@ def said_parts(text: str, thoughts: Sequence[Thought]) -> list[str]:
 
 def _bare(answer: str) -> str:
     """Return an answer without the tags and tokens that stand around it where a model has thought."""
-    answer = _TURNS.sub("", answer)
+    turns, start, stop = list(_TURN.finditer(answer)), 0, len(answer)
+    for turn in turns:
+        if answer[start : turn.start()].strip():
+            break
+        start = turn.end()
+    for turn in reversed(turns):
+        if answer[turn.end() : stop].strip():
+            break
+        stop = turn.start()
+    answer = answer[start:stop]
     inner = _ENVELOPES.fullmatch(answer.strip())
     return (answer if inner is None else inner["named"] or inner["marked"] or "").strip()
 
@@ -340,7 +355,7 @@ _ENDS = {
 def closed(text: str) -> str:
     """Return what ends the reasoning that a text has begun at its end, so that an answer can follow; empty where it has
     begun none."""
-    tag = opened_tag(text).replace("＜", "<").replace("＞", ">").replace("&lt;", "<").replace("&gt;", ">")
+    tag = opened_tag(text).replace("＜", "<").replace("＞", ">")
     if not tag:
         return ""
     end = (

@@ -211,14 +211,17 @@ def _check_spelling(said: Sequence[str], values: Sequence[str], what: str) -> No
     for value in values:
         named = meant.get(_alike(value))
         if named is not None and not any(_same(value, each) for each in said):
+            # Characters that look alike are told apart by their numbers alone.
+            written = repr if value.strip().casefold() == named.strip().casefold() else ascii
             raise DataFormatError(
-                f"{what} is {value!a} and {named!a}, which differ in blanks or capital letters, or in characters that "
+                f"{what} is {written(value)} and {written(named)}, which differ in blanks or capital letters, or in characters that "
                 "look alike, and only the second is named. Write them alike, or name both."
             )
     kinds = [[each for each in values if _alike(each) in kind] for kind in ({"true", "false"}, {"0", "1"})]
-    if all(kinds) and not {*kinds[0], *kinds[1]} <= {*said}:
+    truths = {each for kind in kinds for each in kind}
+    if all(kinds) and not meant.keys().isdisjoint(("true", "false", "0", "1")) and not truths <= {*said}:
         raise DataFormatError(
-            f"{what} is {kinds[0][0]!r} in some rows and {kinds[1][0]!r} in others, and one of them alone would be counted. "
+            f"{what} is {kinds[0][0]!r} in some rows and {kinds[1][0]!r} in others, and not all of them are named. "
             "Write truths in one way."
         )
 

@@ -244,16 +244,28 @@ def failed_verdicts(table: pl.DataFrame) -> dict[str, int]:
     return count_causes(notes.fill_null("")) | ({Outcome.NOT_JUDGED.value: unseen} if unseen else {})
 
 
-def told_failed(tables: Iterable[pl.DataFrame], what: str = "answers") -> list[str]:
-    """Say how many verdicts on these tables failed and why, in no line if none did, and what to do."""
+def told_failed(tables: Iterable[pl.DataFrame], what: str = "answer", but: str = "") -> list[str]:
+    """Say how many verdicts on these tables failed and why, in no line if none did, and what to do about outages.
+
+    Args:
+        tables: judged answers.
+        what: what one row is.
+        but: which shares count them all the same, in words after "no share".
+    """
     causes: Counter[str] = Counter()
+    is_asked_again = False
     for table in tables:
         causes.update(failed_verdicts(table))
+        rows = table.select("outcome", pl.col("note").fill_null("")).unique()
+        is_asked_again |= any(is_open(outcome, note) for outcome, note in rows.iter_rows())
     if not causes:
         return []
+    number, one = causes.total(), causes.total() == 1
+    why = causes_text(dict(causes.most_common())) if len(causes) > 1 else next(iter(causes))
+    advice = " The same command asks the judge again, and not the model, where the cause was an outage."
     return [
-        f"{causes.total():,} {what} have no verdict ({causes_text(dict(causes.most_common()))}) and are in no share. The same "
-        "command asks the judge again, and not the model, where the cause was an outage."
+        f"{number:,} {what}{'' if one else 's'} {'has' if one else 'have'} no verdict ({why}) and "
+        f"{'is' if one else 'are'} in no share{but}.{advice if is_asked_again else ''}"
     ]
 
 

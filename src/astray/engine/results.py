@@ -17,7 +17,7 @@ from astray.data.chat import ChatDataset
 from astray.data.recipes import describe
 from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT, Analysed, Findings, interval_row
 from astray.engine.gold import GOLD, gold_notes, with_gold
-from astray.engine.judging import ANSWERS_FILE, causes_text, failed_verdicts, graders_served, known_judge
+from astray.engine.judging import ANSWERS_FILE, failed_verdicts, graders_served, known_judge, told_failed
 from astray.engine.options import BaseOptions
 from astray.engine.setting import Setting
 from astray.engine.steps import CALIBRATION_FILE, DATA_FILE, RUN_FOLDER, trained_subject
@@ -64,7 +64,7 @@ def read_runs(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setti
             *_left_out(findings, claims),
             *_single_seed(plan),
             *_without_rate(table, setting),
-            *_without_verdict(failed),
+            *told_failed([table], but=" but those of the worst case"),
         )
         yield from _graders(table)
         yield from gold_notes(rows, setting.gold)
@@ -192,16 +192,6 @@ def _single_seed(plan: StudyPlan) -> Iterator[str]:
         yield (
             "Only one training seed was run. Intervals are of the answers of this one run of each arm and say "
             "nothing about further runs; what needs several runs is undecided or not estimable."
-        )
-
-
-def _without_verdict(failed: Mapping[str, int]) -> Iterator[str]:
-    """Say how many verdicts failed, and what to do."""
-    if failed:
-        yield (
-            f"{sum(failed.values()):,} answers have no verdict ({causes_text(failed)}); they are in no rate, and the "
-            "worst case counts them. The same command asks the judge again, and not the model, where the cause was "
-            "an outage."
         )
 
 

@@ -46,6 +46,7 @@ from astray.judges.score import (
     word_probabilities,
 )
 from astray.judges.tokens import known_tokens, positions, probabilities_of, spells, token_at, tokens_at, top_tokens
+from astray.judges.trial import Trial, TrialFailedError
 from astray.kept import is_keeping, keep, kept, key_of
 from astray.reasoning import conclusion
 from astray.strict import Strict
@@ -197,8 +198,7 @@ class Grader:
         self.settings = settings
         self._minimum_mass = minimum_mass
         self._continues: bool | None = None
-        self._splits_hundred: bool | None = None
-        self._trying = anyio.Lock()  # many readings wait for one trial
+        self._hundred = Trial()
 
     async def ask(self, prompt: str, words: Sequence[str] = ()) -> Reading:
         """Ask one prompt and read the score.
@@ -238,6 +238,8 @@ class Grader:
         with hearing() as heard:
             try:
                 readings = await self._read(messages, fields)
+            except TrialFailedError as error:  # one call failed, and not one for each reading that waited for it
+                return dict.fromkeys(fields, Reading(note=str(error)))
             except Exception as error:
                 readings = dict.fromkeys(fields, Reading(note=error_note(error)))
         unread = [one.note for one in readings.values() if one.score is None and one.word is None]
@@ -331,7 +333,9 @@ class Grader:
         root = tokens_at(path[0])
         mass = word_probabilities(root, words, said, plain(path[0].token).strip())
         whole, sampled = has_whole_numbers(root), [position.token for position in path]
-        if not is_split(root, sampled) and not (may_hide_hundred(root) and await self._writes_hundred_in_parts()):
+        if not is_split(root, sampled) and not (
+            may_hide_hundred(root) and await self._hundred.shows(str(self.model), self._writes_hundred_in_parts)
+        ):
             return read_probabilities(single_numbers(root), mass, self._minimum_mass, Method.TOKEN)
         # What the sampled reply already shows needs no follow-up call.
         known = known_tokens(path, ended=ended)
@@ -349,18 +353,13 @@ class Grader:
         return read_probabilities(numbers, mass, self._minimum_mass, Method.DIGITS if continues else Method.PATH, note)
 
     async def _writes_hundred_in_parts(self) -> bool:
-        """Test whether the grader's 100 is several tokens: once, and again only after a call that failed.
+        """Test whether the grader's 100 is several tokens.
 
         Without knowing it a 10 could not be read, so a trial that fails is a reading that fails.
         """
-        async with self._trying:
-            if self._splits_hundred is None:
-                _, _, tokens = await self._wrote("100")
-                # Of a grader that is asked for one token, the first part is all that there is.
-                self._splits_hundred = (
-                    tokens[0] in HUNDRED and "100".startswith("".join(tokens[:2])) if tokens else False
-                )
-            return self._splits_hundred
+        _, _, tokens = await self._wrote("100")
+        # Of a grader that is asked for one token, the first part is all that there is.
+        return tokens[0] in HUNDRED and "100".startswith("".join(tokens[:2])) if tokens else False
 
     async def _wrote(self, number: str) -> tuple[list[ChatMessage], str, list[str]]:
         """Ask for a number, not in a batch; return the question, what stands before the reply's number, and tokens from it."""

@@ -119,7 +119,7 @@ class Watching:
             least=least,
             start=start,
             same=same,
-            notes=tuple(told_failed(answers, "answers of checkpoints")),
+            notes=tuple(told_failed(answers, "checkpoint answer")),
         )
 
     def _trained_again(self) -> Path:

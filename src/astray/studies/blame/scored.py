@@ -164,7 +164,7 @@ class Scoring:
         """Say how many verdicts on rows failed, once they are scored."""
         step = self.screening.steps().get("verdicts")
         made = self.store.get(step.key) if step else None
-        return told_failed([read_answers(made.path / ANSWERS_FILE)], "rows") if made else []
+        return told_failed([read_answers(made.path / ANSWERS_FILE)], "row") if made else []
 
     def _steps(self, labelled: Sequence[int], by: str) -> dict[str, Step]:
         """Return the steps: those of screening the rows for the base, the gradients, and nulls where rows are known."""

@@ -47,7 +47,7 @@ def notes_of(
     if verdicts is not None and screening.judge is not None and not screening.judge.exact:
         yield _judged_share(screening.judge, verdicts)
     if verdicts is not None:
-        yield from told_failed([verdicts], "rows")
+        yield from told_failed([verdicts], "row")
 
 
 def _judged_share(judge: JudgeConfig, verdicts: pl.DataFrame) -> str:
