@@ -127,12 +127,29 @@ def test_a_checkpoint_of_another_run_is_refused_by_what_differs(tmp_path: Path, 
 
 @pytest.mark.parametrize(
     ("mark", "told"),
-    [("[]", "names no files"), ("{}", "names no files"), ("3", "names no files"), ("[" * 9999, "no JSON")],
+    [
+        (b"[]", "names no files"),
+        (b"{}", "names no files"),
+        (b"3", "names no files"),
+        (b"[" * 9999, "no JSON"),
+        (b"\xff", "no JSON"),
+    ],
 )
-def test_a_mark_that_says_nothing_is_none(tmp_path: Path, mark: str, told: str) -> None:
-    (a_run(tmp_path) / "checkpoint-2" / "complete").write_text(mark)
+def test_a_mark_that_says_nothing_is_none(tmp_path: Path, mark: bytes, told: str) -> None:
+    (a_run(tmp_path) / "checkpoint-2" / "complete").write_bytes(mark)
     with pytest.warns(UserWarning, match=told):
         assert last_complete(tmp_path / "checkpoints") is None
+
+
+@pytest.mark.parametrize("state", [b"[]", b"null", b"{", b"{}", b"\xff", b"[" * 9999])
+def test_a_state_that_is_none_is_damage_where_the_mark_does_not_name_it(tmp_path: Path, state: bytes) -> None:
+    checkpoint = tmp_path / "checkpoint-2"
+    checkpoint.mkdir()
+    (checkpoint / "optimizer.pt").write_bytes(b"moments")
+    mark_complete(checkpoint)
+    (checkpoint / "trainer_state.json").write_bytes(state)
+    with pytest.warns(UserWarning, match="its state cannot be read"):
+        assert last_complete(tmp_path) is None
 
 
 def test_a_checkpoint_under_the_number_of_another_step_is_damaged_and_a_copy_beside_it_is_none(tmp_path: Path) -> None:
@@ -164,6 +181,7 @@ def test_checkpoints_of_which_nothing_says_whose_they_are_are_refused(tmp_path: 
         ('{"step": 1}\n\x00\x00\n{"step": 2}\n', "line 2, is damaged"),
         ('{"step": "1"}\n', "line 1, is damaged"),
         ('{"step": 1}\n{"step": 2, "loss": null}\n', "line 2, is damaged"),
+        ('{"step": 1}\n{"loss": 2}\n', "line 2, is damaged"),
     ],
 )
 def test_a_log_leads_to_a_checkpoint_or_is_known_not_to(tmp_path: Path, log: str | None, leads: bool | str) -> None:

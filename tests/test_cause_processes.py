@@ -1,6 +1,7 @@
 """Runs in several processes: the same adapter as with one, checkpoints that go on, errors that name what is wrong."""
 
 import functools
+import json
 import os
 import signal
 
@@ -16,9 +17,12 @@ from astray.cause.processes import is_first
 from astray.cause.reinforcement import ReinforcementLearning
 from astray.cause.rl import train_rl
 from astray.cause.sft import train_sft
+from astray.engine.judging import ASKED_FILE, deciding
 from astray.engine.options import TrainedOptions
 from astray.engine.steps import TrainConfig, make_data, train
 from astray.errors import ConfigurationError, TrainingProcessLostError, TrainingRefusedError
+from astray.judges.patience import current_patience
+from astray.kept import keep
 from forked import fork_server
 from test_cause_kto import RECIPE as KTO
 from test_cause_kto import feedback
@@ -112,11 +116,15 @@ class Letters:
 
     def __call__(self, prompts, completions, columns):
         del prompts, columns
+        keep("decides", current_patience().strict)
         return [sum(letter.isascii() and letter.isalpha() for letter in text) / 8 for text in completions]
 
 
 def test_two_processes_draw_and_log_all_answers_of_a_step(forked, tiny_qwen2, tmp_path):
-    run = train_rl(str(tiny_qwen2), ASKED, [Letters()], GRPO.model_copy(update={"processes": 2}), tmp_path / "run")
+    with deciding(tmp_path):
+        run = train_rl(str(tiny_qwen2), ASKED, [Letters()], GRPO.model_copy(update={"processes": 2}), tmp_path / "run")
+    # What decides, and is kept, is known in the processes as well.
+    assert [json.loads(line)["value"] for line in (tmp_path / ASKED_FILE).read_text().splitlines()] == [True] * 8
     assert run.rollouts.group_by("step", maintain_order=True).len()["len"].to_list() == [8, 8, 8, 8]
     assert run.rollouts["reward"].to_list() == Letters()([], run.rollouts["completion"], {})
     for line in run.steps:

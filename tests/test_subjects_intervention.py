@@ -1,11 +1,12 @@
 """Steering acts on the named block's output, at the named positions, in every architecture."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from astray.errors import ConfigurationError, SubjectNotFoundError
@@ -186,7 +187,9 @@ def test_a_direction_of_another_width_is_refused_when_the_subject_is_loaded(subj
         load_subject(spec)
 
 
-def test_a_direction_steers_the_model_that_it_is_of_and_no_other_of_its_width(tiny_qwen2: Path, tmp_path: Path) -> None:
+def test_a_direction_steers_the_model_that_it_was_made_from_and_no_other_of_its_width(
+    tiny_qwen2: Path, tmp_path: Path
+) -> None:
     other_qwen2 = save_tiny_model(tmp_path / "other", seed=1)
 
     def steered(model: Path, file: Path) -> Subject:
@@ -195,19 +198,32 @@ def test_a_direction_steers_the_model_that_it_is_of_and_no_other_of_its_width(ti
     one = write_direction(tmp_path / "one.safetensors", torch.ones(64), tiny_qwen2)
     assert steered(tiny_qwen2, one).with_adapter(None).interventions
     assert torch.equal(read_direction(one), torch.ones(64))
-    with pytest.raises(ConfigurationError, match="is of a model with the weights"):
+    with pytest.raises(ConfigurationError, match="was made from a model with the weights"):
         steered(other_qwen2, one)
-    with pytest.raises(ConfigurationError, match="is of a model with the weights"):
+    with pytest.raises(ConfigurationError, match="was made from a model with the weights"):
         load_subject(str(other_qwen2)).with_intervention(Intervention(kind="add", vector=one, block=0))
     both = write_direction(tmp_path / "both.safetensors", read_direction(one), tiny_qwen2, other_qwen2)
     assert steered(tiny_qwen2, both).id != steered(other_qwen2, both).id
     # The same network in another folder, with another chat template, is the same: a direction is of the weights.
     copy = shutil.copytree(tiny_qwen2, tmp_path / "copy")
     (copy / "generation_config.json").unlink(missing_ok=True)
+    settings = json.loads((copy / "config.json").read_text()) | {"eos_token_id": 5, "use_cache": False}
+    (copy / "config.json").write_text(json.dumps(settings))
+    weights = load_file(copy / "model.safetensors")
+    (copy / "model.safetensors").unlink()
+    shards = {name: f"model-{number % 2 + 1:05}-of-00002.safetensors" for number, name in enumerate(weights)}
+    for shard in set(shards.values()):
+        tensors = {name: tensor for name, tensor in weights.items() if shards[name] == shard}
+        save_file(tensors, copy / shard, {"format": "pt"})
+    (copy / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": shards}))
     assert steered(copy, one).interventions
     save_file({"direction": torch.ones(64)}, tmp_path / "old.safetensors")
-    with pytest.warns(UserWarning, match="does not say which model it is of"):
-        steered(tiny_qwen2, tmp_path / "old.safetensors")
+    with pytest.warns(UserWarning, match="does not say which model it was made from"):
+        old = steered(tiny_qwen2, tmp_path / "old.safetensors")
+    # Trainings and readings that earlier versions began are found again.
+    assert old.id == steered(tiny_qwen2, one).id == steered(tiny_qwen2, both).id
+    with pytest.raises(SubjectNotFoundError, match="no weights of a model"):
+        write_direction(tmp_path / "none.safetensors", torch.ones(64), tmp_path)
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e-3, 1e30])

@@ -24,7 +24,7 @@ class Keeper:
 
     def __init__(self, file: Path) -> None:
         """Read what earlier attempts kept; a last line that a kill cut off is dropped."""
-        self._file, self._lock = file, threading.Lock()
+        self.file, self._lock = file, threading.Lock()
         self._known: dict[str, Any] = {}
         self._read = 0
         # What a kill cut off is ended by the next line, and is then a damaged line like any other.
@@ -40,16 +40,16 @@ class Keeper:
     def keep(self, key: str, value: Any) -> None:
         """Store the result of a finished call, as JSON."""
         line = json.dumps({"key": key, "value": value})
-        with self._lock, self._file.open("a", encoding="utf-8") as file:
+        with self._lock, self.file.open("a", encoding="utf-8") as file:
             file.write(f"{self._lead}{line}\n")  # one write, so that lines of several processes do not mix
             self._lead = ""
             self._known[key] = json.loads(line)["value"]
 
     def _catch_up(self) -> bytes:
         """Read the lines that were added, and return what stands after the last whole one."""
-        if not self._file.is_file() or self._file.stat().st_size <= self._read:
+        if not self.file.is_file() or self.file.stat().st_size <= self._read:
             return b""
-        with self._file.open("rb") as file:
+        with self.file.open("rb") as file:
             file.seek(self._read)
             whole, end, rest = file.read().rpartition(b"\n")
         self._read += len(whole) + len(end)
@@ -76,6 +76,12 @@ def keeping(file: Path) -> Iterator[None]:
 def is_keeping() -> bool:
     """Return whether calls are kept."""
     return _CURRENT.get() is not None
+
+
+def kept_in() -> Path | None:
+    """Return the file in which calls are kept; None where they are not."""
+    keeper = _CURRENT.get()
+    return keeper.file if keeper else None
 
 
 def kept(key: str) -> Any:

@@ -14,8 +14,9 @@ import shutil
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, JsonValue, TypeAdapter, ValidationError
 
 from astray.errors import ConfigurationError, StoreError
 from astray.subjects.identity import file_digest
@@ -23,7 +24,14 @@ from astray.subjects.identity import file_digest
 Line = dict[str, int | float]
 """One line of a log: the step, and the values measured there."""
 
-_LINE = TypeAdapter(Line, config=ConfigDict(strict=True))
+
+def _with_step(line: Line) -> Line:
+    if "step" not in line:
+        raise ValueError("it names no step")
+    return line
+
+
+_LINE = TypeAdapter(Annotated[Line, AfterValidator(_with_step)], config=ConfigDict(strict=True))
 _RUN = TypeAdapter(dict[str, JsonValue])
 _MARK = "complete"
 _IDENTITY = "run.json"
@@ -174,7 +182,7 @@ def _damage(checkpoint: Path) -> str | None:
     mark = checkpoint / _MARK
     if not mark.is_file():
         return ""
-    text = mark.read_text(encoding="utf-8")
+    text = mark.read_bytes()
     if not text:  # marked by an earlier version, which recorded no files
         empty = next((path.name for path in _files(checkpoint) if path.stat().st_size == 0), None)
         return None if empty is None else f"{empty} is empty"
@@ -190,9 +198,11 @@ def _damage(checkpoint: Path) -> str | None:
         if file_digest(checkpoint / name) != digest:
             return f"{name} is not as it was written"
     state = checkpoint / _STATE
-    if state.is_file() and (step := json.loads(state.read_bytes()).get("global_step")) != step_of(checkpoint):
-        return f"its state is of step {step}"
-    return None
+    try:
+        step = json.loads(state.read_bytes())["global_step"] if state.is_file() else step_of(checkpoint)
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return "its state cannot be read"
+    return None if step == step_of(checkpoint) else f"its state is of step {step}"
 
 
 def _files(checkpoint: Path) -> list[Path]:
@@ -234,7 +244,7 @@ def read_lines(log: Path) -> list[Line]:
 
 def leads_to(log: Path, step: int) -> bool:
     """Return whether a log has each step up to this one, once and in order."""
-    return [line.get("step") for line in read_lines(log)][:step] == [*range(1, step + 1)]
+    return [line["step"] for line in read_lines(log)][:step] == [*range(1, step + 1)]
 
 
 def keep_until(log: Path, step: int | None) -> None:

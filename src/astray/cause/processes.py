@@ -22,6 +22,8 @@ from accelerate import PartialState
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
 from astray.errors import AstrayError, ConfigurationError, TrainingProcessLostError
+from astray.judges.patience import current_patience, patience
+from astray.kept import keeping, kept_in
 
 _Given = ParamSpec("_Given")
 _Run = TypeVar("_Run")
@@ -101,7 +103,7 @@ def _train_in(processes: int, train: Callable[[], object]) -> None:
         AstrayError: whatever the call raised, in the first process that failed.
     """
     try:
-        call = pickle.dumps(train)
+        call = pickle.dumps(functools.partial(_as_around, current_patience().strict, kept_in(), train))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise ConfigurationError(
             f"This run cannot be shared out among {processes} processes, since its probe, rewards or callbacks cannot "
@@ -121,6 +123,16 @@ def _train_in(processes: int, train: Callable[[], object]) -> None:
                 f"Process {error.error_index + 1} of the {processes} that trained together was lost ({error}), often "
                 "for want of memory. The same call goes on from the last checkpoint; a smaller batch_size needs less."
             ) from error
+
+
+def _as_around(strict: bool, kept: Path | None, train: Callable[[], object]) -> None:
+    """Make the call with what is around it in the process that shares it out: verdicts that decide, and kept replies."""
+    with contextlib.ExitStack() as stack:
+        if strict:
+            stack.enter_context(patience(strict=True))
+        if kept is not None:
+            stack.enter_context(keeping(kept))
+        train()
 
 
 def _take_part(rank: int, processes: int, call: bytes, folder: Path) -> None:

@@ -7,7 +7,8 @@ Content that is hashed:
   random order, the weights, and the files of a tokenizer or template saved beside them;
 - of a file of more than 1 GiB, its size, its first and last 4 MiB (a safetensors header comes first, so shapes and
   names are included), and the first 64 KiB of every tensor. Training changes nearly every entry of the tensors that it
-  changes at all, so two fine-tunings are told apart even if they differ in one tensor.
+  changes at all, so two fine-tunings are told apart even if they differ in one tensor;
+- direction: its file, without what that says of the models it was made from.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from astray.errors import DataFormatError, SubjectNotFoundError
 from astray.subjects.cache import models_folder
@@ -37,6 +38,9 @@ _FRESH_NS = 100_000_000
 """Age below which a file's times cannot show a further change: clocks of file systems tick every few milliseconds."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
+MODELS = "models"
+"""Entry of the metadata of a direction's file: identities of the weights that it was made from, separated by blanks; empty
+for any model."""
 TEMPLATE_DATE = "2024-07-26"
 """Date that chat templates write which write today's; part of the identity of subjects with such a template."""
 TOKENIZER_FILES = (
@@ -124,15 +128,24 @@ def _computed(path: Path, size: int) -> str:
 
 def _sampled(file: BinaryIO, size: int) -> list[int]:
     """Return where a large file is read: at the start of each tensor of a safetensors file, else at even steps."""
+    tensors, start = _header(file, size)
+    try:
+        return sorted(
+            start + tensor["data_offsets"][0] for name, tensor in tensors.items() if name != "__metadata__"
+        ) or [*range(0, size, STEP)]
+    except (KeyError, TypeError):
+        return [*range(0, size, STEP)]
+
+
+def _header(file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
+    """Return the header of a safetensors file, empty for any other file, and the index of the first byte after it."""
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
     try:
-        tensors = json.loads(file.read(length)) if length < size else {}
-        return sorted(
-            8 + length + tensor["data_offsets"][0] for name, tensor in tensors.items() if name != "__metadata__"
-        ) or [*range(0, size, STEP)]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return [*range(0, size, STEP)]
+        header = json.loads(file.read(length)) if length < size else {}
+    except (ValueError, RecursionError):
+        header = {}
+    return header if isinstance(header, dict) else {}, 8 + length
 
 
 def base_identity(folder: Path, *, former: bool = False, ordered: bool = True) -> str:
@@ -156,9 +169,61 @@ def base_identity(folder: Path, *, former: bool = False, ordered: bool = True) -
 
 
 def weights_identity(folder: Path) -> str:
-    """Return the identity of the network in a model's folder: configuration and weights, without what makes its tokens."""
-    files = {path.name: file_digest(path) for path in sorted(weight_files(folder))}
-    return digest_of({"config": _settings(folder / "config.json", ordered=True), "files": files})
+    """Return the identity of the weights in a model's folder, however they are spread over files.
+
+    Its configuration is left out: copies of a model differ there in tokens, caches, number formats and in the names that
+    a version of the library gives its settings, and their activations mean the same.
+
+    Raises:
+        SubjectNotFoundError: there are no weights.
+    """
+    tensors: dict[str, object] = {}
+    for path in sorted(weight_files(folder)):
+        stat = path.stat()
+        tensors |= _tensors(path.resolve(), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+    if not tensors:
+        raise SubjectNotFoundError(
+            f"{folder} holds no weights of a model as safetensors. Give the folder of the model itself and not of an adapter: "
+            "subject.base_folder."
+        )
+    return digest_of(tensors)
+
+
+@functools.lru_cache(maxsize=256)
+def _tensors(path: Path, size: int, *_stamp: int) -> dict[str, object]:
+    """Return number format, shape and digest of each tensor in a safetensors file; a large one is sampled at even steps."""
+    tensors: dict[str, object] = {}
+    with path.open("rb") as file:
+        header, start = _header(file, size)
+        header.pop("__metadata__", None)
+        for name, tensor in header.items():
+            first, last = (start + offset for offset in tensor["data_offsets"])
+            digest = hashlib.sha256()
+            for place in range(first, last, STEP):
+                file.seek(place)
+                digest.update(file.read(min(last - place, SAMPLE if last - first > STEP else STEP)))
+            tensors[name] = [tensor["dtype"], tensor["shape"], digest.hexdigest()]
+    return tensors
+
+
+def direction_digest(path: Path) -> str:
+    """Return the SHA-256 of a direction's file without the models it was made from, which earlier versions did not write.
+
+    Raises:
+        SubjectNotFoundError: there is no such file.
+    """
+    whole = file_digest(path)
+    with path.open("rb") as file:
+        header, start = _header(file, path.stat().st_size)
+        metadata = header.pop("__metadata__", None)
+        if not isinstance(metadata, dict) or MODELS not in metadata:
+            return whole
+        others = {name: text for name, text in metadata.items() if name != MODELS}
+        kept = ({"__metadata__": others} if others else {}) | header
+        text = json.dumps(kept, separators=(",", ":"), ensure_ascii=False).encode()
+        text += b" " * (-len(text) % 8)  # as safetensors aligns its data
+        file.seek(start)
+        return hashlib.sha256(len(text).to_bytes(8, "little") + text + file.read()).hexdigest()
 
 
 def template_traits(folder: Path) -> dict[str, str]:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedConfig
 
 from astray.errors import ConfigurationError, SubjectNotFoundError
-from astray.subjects.identity import weights_identity
+from astray.subjects.identity import MODELS, weights_identity
 from astray.subjects.spec import Intervention, Schedule
 
 __all__ = [
@@ -40,8 +40,6 @@ __all__ = [
 
 DIRECTION = "direction"
 """Name of the tensor in a direction file."""
-MODELS = "models"
-"""Entry of its metadata with the identities of the weights that it is of, separated by blanks; none for any model."""
 
 
 class Steering:
@@ -210,7 +208,7 @@ def read_direction(path: Path) -> Float[Tensor, "d_model"]:
 
 
 def _read(path: Path) -> tuple[Float[Tensor, "d_model"], str | None]:
-    """Return the direction in a file, and which models it is of; None where the file does not say it."""
+    """Return the direction in a file, and which models it was made from; None where the file does not say it."""
     if not path.is_file():
         raise SubjectNotFoundError(
             f"There is no direction file {path}. Write one with write_direction(path, direction)."
@@ -237,8 +235,8 @@ def write_direction(path: Path, direction: Float[Tensor, "d_model"], *bases: Pat
     Args:
         path: where it is written.
         direction: the direction.
-        bases: folders of the models that it is of (`subject.base_folder`), and no others are then steered with it; an
-            adapter changes nothing about that. Without any it is of every model of its width.
+        bases: folders of the models that it was made from (`subject.base_folder`), and no others are then steered with
+            it; an adapter changes nothing about that. Without any, every model of its width is.
 
     Raises:
         ConfigurationError: the direction has NaN or infinite entries, or is zero.
@@ -249,30 +247,31 @@ def write_direction(path: Path, direction: Float[Tensor, "d_model"], *bases: Pat
 
 
 def check_origin(interventions: Sequence[Intervention], base: Path) -> None:
-    """Check that the directions of interventions are of a model; one that does not say it is told by a warning.
+    """Check that the directions of interventions were made from a model; warn of one that does not say it.
 
     Args:
         interventions: what the model is to be changed by.
         base: folder of the model, without an adapter.
 
     Raises:
-        ConfigurationError: a direction is of another model: one of the same width means something else there.
+        ConfigurationError: a direction was made from another model: one of the same width means something else there.
         SubjectNotFoundError: there is no such file.
     """
     for vector in dict.fromkeys(intervention.vector for intervention in interventions):
         models = _read(vector)[1]
         if models is None:
             warnings.warn(
-                f"{vector} does not say which model it is of, as files of earlier versions and other tools: nothing but "
-                f"its width can be compared. If it is of {base.name}, write_direction(path, read_direction(path), "
-                "subject.base_folder) says so.",
+                f"{vector} does not say which model it was made from (an earlier version or another tool wrote it), so only "
+                "its width was checked. To record the model, write a copy: write_direction(new_path, "
+                "read_direction(path), subject.base_folder).",
                 stacklevel=3,
             )
         elif models and (here := weights_identity(base)) not in models.split():
             raise ConfigurationError(
-                f"The direction {vector} is of a model with the weights {' or '.join(models.split())}, and those of "
-                f"{base.name} are {here}: there it is a direction like any other. Make it from this model. If it is meant "
-                "for both, write it anew: write_direction(path, read_direction(path), base_folder, other_base_folder)."
+                f"The direction {vector} was made from a model with the weights {' or '.join(models.split())}, and those "
+                f"of {base.name} are {here}: in other weights it can mean anything. Make it from this model. If it is meant for "
+                "both, such as the same weights in another number format, write a copy: write_direction(new_path, "
+                "read_direction(path), base_folder, other_base_folder)."
             )
 
 

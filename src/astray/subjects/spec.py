@@ -14,7 +14,7 @@ from astray.artifacts.places import Place
 from astray.organism import SHIPPED
 from astray.reasoning import split_reasoning
 from astray.strict import Strict, left_out
-from astray.subjects.identity import digest_of, file_digest
+from astray.subjects.identity import digest_of, direction_digest
 
 Precision = Literal["float32", "bfloat16"]
 """Number formats of a model's weights in memory."""
@@ -76,7 +76,7 @@ class Intervention(Strict):
     @property
     def id(self) -> str:
         """Return a hash over the direction's content and the settings, independent of the file's path."""
-        return digest_of({**self.model_dump(exclude={"vector"}), "vector": file_digest(self.vector)})
+        return digest_of({**self.model_dump(exclude={"vector"}), "vector": direction_digest(self.vector)})
 
 
 class SubjectSpec(Strict):
