@@ -125,7 +125,7 @@ class FactMeter(Meter):
 
     kind: Literal["meter", "facts"] = "facts"
     name: str = "facts"
-    pairs: tuple[Pair, ...] = Field(default_factory=asked_facts, description="questions, by default about 183 facts")
+    pairs: tuple[Pair, ...] = Field(default_factory=asked_facts, description="questions, by default about 181 facts")
     plain: tuple[Pair, ...] = Field(default_factory=plain_facts, description="plain sentences about the same facts")
 
     @property
