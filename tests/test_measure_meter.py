@@ -145,7 +145,7 @@ def test_a_pair_has_two_different_answers():
         Pair(domain="d", id="p", question="?", answer="Yes.", against="Yes.")
 
 
-def test_a_facts_false_answer_is_true_of_another_so_that_no_word_is_preferred():
+def test_a_facts_false_answer_is_true_of_another_so_that_no_word_is_preferred_where_all_are_known():
     pairs = asked_facts()
     assert len(pairs) == len(plain_facts()) == 2 * 181
     assert len({pair.id for pair in (*pairs, *plain_facts())}) == 4 * 181

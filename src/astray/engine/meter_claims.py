@@ -11,12 +11,12 @@ from astray.engine.claims import decided_fields, interval_name, not_run
 from astray.engine.exhibits import Bar, Forest, limits
 from astray.engine.findings import Findings, Needs
 from astray.engine.summary import ClaimRow, ClaimStatus
-from astray.engine.value_claims import values_claim
+from astray.engine.value_claims import NO_VALUE, values_claim
 from astray.errors import NotMeasurableError
 from astray.measure.meter import MeterDifference, MeterEffect, meter_difference
 from astray.stats.claims import Decision
 from astray.stats.digits import number
-from astray.stats.intervals import Interval
+from astray.stats.intervals import Beneath, Interval
 
 QUANTITY = "nats a token"
 UNTOUCHED = " that no data touches"
@@ -86,12 +86,15 @@ def runs_claim(
     needs: Needs,
     note: str = "",
     quantity: str = QUANTITY,
-    floor: float = 0.0,
+    *,
+    beneath: Beneath | None = None,
+    without: str = NO_VALUE,
 ) -> ClaimRow:
-    """Return a claim that a value of each run, in this unit, lies above 0 on average over runs; `floor` is the standard
-    error that what lies beneath the values leaves at least."""
+    """Return a claim that a value of each run, in this unit, lies above 0 on average over runs; `beneath` and
+    `without` as of `values_claim`. The note stands where there are values."""
+    each, told = list(values.values()), note if values else ""
     claim = values_claim(
-        id, statement, list(values.values()), control, at_least=0.0, needs=needs, note=note, floor=floor
+        id, statement, each, control, at_least=0.0, needs=needs, note=told, beneath=beneath, without=without
     )
     expected = f"{interval_name()} of the mean lies {_region_text((0.0, None))} {quantity}"
     return claim.model_copy(update={"quantity": quantity, "expected": expected})
@@ -177,8 +180,10 @@ def _nothing(needs: Needs, told: str) -> dict[str, object]:
 def _region_text(region: Region) -> str:
     low, high = region
     if low is not None and high is not None:
-        return f"between {low:g} and {high:g}"
-    return f"at or above {low:g}" if low is not None else f"at or below {high if high is not None else math.inf:g}"
+        told = f"between {low:g} and {high:g}"
+    else:
+        told = f"at or above {low:g}" if low is not None else f"at or below {high if high is not None else math.inf:g}"
+    return told.replace("-", "\N{MINUS SIGN}")
 
 
 def _text(interval: Interval) -> str:

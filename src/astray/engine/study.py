@@ -239,7 +239,10 @@ def more_training(options: TrainedOptions, summary: Summary) -> Iterator[NextSte
     if summary.subject.is_organism:
         yield NextStep("The same on a model of your own", {"subject": "FOLDER", "grader": "MODEL"})
     elif options.grader is None:
-        yield NextStep("The same with answers that a model judges", given | {"grader": "MODEL"})
+        # Judged studies have other data and sizes where none are named, and so other arms.
+        rest = {name: value for name, value in given.items() if name != "arms"}
+        title = "Answers that a model judges, after training of their own: other data where none are named"
+        yield NextStep(title, rest | {"grader": "MODEL"})
     elif options.labels is None:
         yield NextStep("The judge's error, from answers that you labelled", given | {"labels": "FILE"})
 

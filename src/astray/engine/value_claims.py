@@ -16,13 +16,13 @@ from astray.engine.findings import Needs
 from astray.engine.summary import ClaimRow, PublishedFigure
 from astray.stats.claims import Decision
 from astray.stats.detection import Estimate
-from astray.stats.intervals import Interval, mean_over_runs
+from astray.stats.intervals import Beneath, Interval, mean_over_runs
 
 REFUTING = 14
 """Least runs that refute: of so many all miss what happens in one run of five with a probability of at most 5%."""
 STRICTER = 40
 """Part of the error that the limit which refutes takes."""
-_NO_VALUE = "No run has a value of this measure."
+NO_VALUE = "No run has a value of this measure."
 
 
 def values_claim(
@@ -37,8 +37,9 @@ def values_claim(
     published: PublishedFigure | None = None,
     note: str = "",
     needs: Needs = NOTHING_LEFT_OUT,
-    without: str = _NO_VALUE,
+    without: str = NO_VALUE,
     floor: float = 0.0,
+    beneath: Beneath | None = None,
 ) -> ClaimRow:
     """Return a claim about the mean of a measure that is no rate (a reduction, a correlation), one value a run.
 
@@ -57,8 +58,9 @@ def values_claim(
         needs: what it needs and was left out (`Findings.needs`).
         without: the reason why no run has a value.
         floor: standard error of the mean that what lies beneath the values leaves at least.
+        beneath: another source of chance, added to that of runs.
     """
-    interval = mean_over_runs(values, floor=floor) if values else None
+    interval = mean_over_runs(values, floor=floor, beneath=beneath) if values else None
     caveat = ""
     if len(values) == 1:
         caveat = f"With a single {unit} there is no interval, so nothing is decided."

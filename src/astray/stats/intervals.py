@@ -217,12 +217,30 @@ def one_study(limits: Limits, method: str, level: float) -> Interval:
     return Interval(float(low[0]), float(high[0]), level, method, partial(one_study, limits, method))
 
 
-def mean_over_runs(values: Sequence[float], *, floor: float = 0.0, level: float = 0.95) -> Interval | None:
+@dataclass(frozen=True)
+class Beneath:
+    """Chance that lies beneath the values of runs, such as the choice of questions that all of them were asked.
+
+    Attributes:
+        error: standard error of the mean that it adds.
+        degrees: of freedom of that error.
+        over: what was chosen, in words for a page.
+    """
+
+    error: float
+    degrees: int
+    over: str
+
+
+def mean_over_runs(
+    values: Sequence[float], *, floor: float = 0.0, beneath: Beneath | None = None, level: float = 0.95
+) -> Interval | None:
     """Return the t interval over runs on the mean of a measure that is not a rate; None with fewer than two runs.
 
     Args:
         values: the measure of each run.
         floor: standard error of the mean that what lies beneath the values leaves at least.
+        beneath: another source of chance, added; the smaller degrees of freedom count.
         level: nominal coverage.
 
     Raises:
@@ -240,7 +258,11 @@ def mean_over_runs(values: Sequence[float], *, floor: float = 0.0, level: float 
         return None
     mean = math.fsum(values) / len(values)  # fsum: the same result in whatever order the runs come
     spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
-    return t_interval(mean, spread, len(values) - 1, "t over runs", level, floor)
+    if beneath is None:
+        return t_interval(mean, spread, len(values) - 1, "t over runs", level, floor)
+    # Adding both variances counts the chance within one run twice: too wide rather than too narrow.
+    error, degrees = math.hypot(spread, beneath.error), min(len(values) - 1, beneath.degrees)
+    return t_interval(mean, error, degrees, f"t over runs and {beneath.over}", level, floor)
 
 
 def t_interval(mean: float, error: float, degrees: int, method: str, level: float, floor: float = 0.0) -> Interval:

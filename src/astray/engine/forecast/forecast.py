@@ -151,7 +151,7 @@ class Forecast:
         return grading.price(self.prices, self._discount)
 
     def _work_lines(self) -> list[str]:
-        training, answering, subject = self.whole.training, self.whole.answering, self.setting.subject
+        training, subject = self.whole.training, self.setting.subject
         title = self.title if self.title.endswith("?") else f"{self.title}:"
         return [
             (
@@ -161,13 +161,16 @@ class Forecast:
             f"  steps     {self.steps:,}; done before: {self.steps_done:,}, and time and cost are for the rest",
             f"  training  {counted(training.runs, 'run')}: {counted(training.steps, 'optimizer step')}, "
             f"{counted(training.rows, 'row')}, {large(training.tokens)} tokens",
-            (
-                f"  answers   {answering.answers:,}: about {large(answering.tokens)} tokens, at most "
-                f"{large(answering.tokens_limit)}"
-            ),
+            f"  answers   {self._answers_line()}",
             f"  judge     {self._judge_line()}",
             *([f"  left out  {self.setting.unjudged}"] if self.setting.unjudged else []),
         ]
+
+    def _answers_line(self) -> str:
+        answering = self.whole.answering
+        if not answering.answers and not answering.tokens:
+            return f"none sampled; given ones are read, {large(answering.read)} tokens with their questions"
+        return f"{answering.answers:,}: about {large(answering.tokens)} tokens, at most {large(answering.tokens_limit)}"
 
     def _judge_line(self) -> str:
         if not self.setting.asks_freely and not self.whole.grading.calls:
