@@ -3,7 +3,9 @@
 import functools
 import json
 import os
+import pickle
 import signal
+from contextvars import Context
 
 import pytest
 import torch
@@ -116,20 +118,30 @@ class Letters:
 
     def __call__(self, prompts, completions, columns):
         del prompts, columns
-        keep("decides", current_patience().strict)
         return [sum(letter.isascii() and letter.isalpha() for letter in text) / 8 for text in completions]
 
 
 def test_two_processes_draw_and_log_all_answers_of_a_step(forked, tiny_qwen2, tmp_path):
-    with deciding(tmp_path):
-        run = train_rl(str(tiny_qwen2), ASKED, [Letters()], GRPO.model_copy(update={"processes": 2}), tmp_path / "run")
-    # What decides, and is kept, is known in the processes as well.
-    assert [json.loads(line)["value"] for line in (tmp_path / ASKED_FILE).read_text().splitlines()] == [True] * 8
+    run = train_rl(str(tiny_qwen2), ASKED, [Letters()], GRPO.model_copy(update={"processes": 2}), tmp_path / "run")
     assert run.rollouts.group_by("step", maintain_order=True).len()["len"].to_list() == [8, 8, 8, 8]
     assert run.rollouts["reward"].to_list() == Letters()([], run.rollouts["completion"], {})
     for line in run.steps:
         assert line["reward"] == pytest.approx(run.rollouts.filter(step=line["step"])["reward"].mean())
     assert not (run.folder / "rollouts").exists()
+
+
+def _note_strictness():
+    keep("strict", current_patience().strict)
+
+
+def test_verdicts_that_decide_and_kept_replies_are_known_in_each_process(monkeypatch, tmp_path):
+    def alone(_take_part, given, **_options):  # as in a new process, where no context is known
+        Context().run(pickle.loads(given[1]))
+
+    monkeypatch.setattr(processes, "start_processes", alone)
+    with deciding(tmp_path):
+        processes._train_in(2, _note_strictness)
+    assert json.loads((tmp_path / ASKED_FILE).read_text())["value"] is True
 
 
 BAD = {

@@ -223,7 +223,7 @@ def test_a_direction_steers_the_model_that_it_was_made_from_and_no_other_of_its_
     # Trainings and readings that earlier versions began are found again.
     assert old.id == steered(tiny_qwen2, one).id == steered(tiny_qwen2, both).id
     with pytest.raises(SubjectNotFoundError, match="no weights of a model"):
-        write_direction(tmp_path / "none.safetensors", torch.ones(64), tmp_path)
+        write_direction(tmp_path / "none.safetensors", torch.ones(64), tmp_path / "elsewhere")
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e-3, 1e30])
