@@ -97,7 +97,8 @@ def test_no_word_of_a_narrow_figure_is_cut(summary: Summary, width: int) -> None
         assert max(map(len, lines)) <= width // 9
         assert "…" not in drawn
         whole = " ".join(lines)
-        assert all(f"{begin} {words}" in whole for begin in (*series, "below"))
+        missing = [text for text in (*series, f"below {words}") if text not in whole]
+        assert not missing, whole
 
 
 SIGHTS = {"usual": ("", 15), "protanopia": ("protan", 14), "deuteranopia": ("deutan", 14), "tritanopia": ("tritan", 10)}
