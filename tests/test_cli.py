@@ -143,6 +143,8 @@ def test_a_message_fits_the_terminal_with_paths_and_commands_whole_and_is_one_li
 def test_all_that_is_missing_is_told_at_once(astray: Astray) -> None:
     astray("screen").refused("Missing: DATA, --subject MODEL")
     astray("judge", "passport", "--repeats", 2).refused("Missing: --graders NAMES, --answers FILE")
+    astray("repair").refused("Missing: MODEL, --task FILE.")
+    astray("gate").refused("Missing: BASE, TUNED.")
     astray("repair", "organism-small").refused("--base MODEL", "--data FILE", "--task FILE")
     Path("own.yaml").write_text(
         "arms: {good: {data: good.jsonl}, bad: {data: ./bad.jsonl}}\nevaluations: [{questions: asked.yaml}]\n"
@@ -150,7 +152,7 @@ def test_all_that_is_missing_is_told_at_once(astray: Astray) -> None:
     astray("plan", "own.yaml").refused("3 files", "line 1, column 21: good.jsonl", "column 46: bad.jsonl", "asked.yaml")
 
 
-def test_help_and_reference_list_the_exit_codes(astray: Astray) -> None:
+def test_help_lists_the_exit_codes(astray: Astray) -> None:
     told = astray("--help").text
     assert all(f"{code}: {meaning}" in told for code, meaning in EXIT_CODES.items())
 

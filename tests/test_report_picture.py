@@ -1,5 +1,6 @@
 """Figures as files: what is shown, on both grounds, with every interval, in letters that survive halving."""
 
+import html
 import re
 from itertools import combinations
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 from coloraide.everything import ColorAll
 
-from astray.engine.exhibits import Bar, Forest
+from astray.engine.exhibits import Bar, Curve, Forest, Point
 from astray.engine.summary import Summary
 from astray.errors import ConfigurationError, EmptyDataError, UnknownNameError
 from astray.report.dynamics import SERIES_COLOURS
@@ -77,6 +78,27 @@ def test_letters_are_read_on_a_telephone(summary: Summary) -> None:
     (width,) = re.findall(r'<svg [^>]*width="(\d+)"', drawn)
     assert int(width) == NARROW
     assert min(map(float, re.findall(r'font-size="([\d.]+)px"', drawn))) * 343 / NARROW >= 12
+
+
+@pytest.mark.parametrize("width", [400, NARROW])
+def test_no_word_of_a_narrow_figure_is_cut(summary: Summary, width: int) -> None:
+    words = "answers to plain questions of another topic, in nats a token, against the same ones of control training"
+    series = [f"{number} {words}" for number in range(3)]
+    bars = tuple(Bar(label=f"label {one}", group=one, value=0.5, low=0.4, high=0.6) for one in series)
+    points = tuple(Point(series=one, x=x, y=0.5, low=0.4, high=0.6) for one in series for x in (0, 1))
+    told = {"title": words, "text": words, "x_title": f"below {words}"}
+    forest = Forest(id="forest", bars=bars, **told)
+    curve = Curve(id="curve", points=points, y_title="beside the answers to plain questions", **told)
+    own = summary.model_copy(update={"exhibits": (forest, curve)})
+    for name in ("forest", "curve"):
+        drawn = draw_figure(own, name, "svg", width=width).decode()
+        lines = [html.unescape(line) for line in re.findall(r">([^<>]+)</t", drawn)]
+        assert re.findall(r'<svg [^>]*width="(\d+)"', drawn) == [str(width)]
+        assert max(map(len, lines)) <= width // 9
+        assert "…" not in drawn
+        whole = " ".join(lines)
+        missing = [text for text in (*series, f"below {words}") if text not in whole]
+        assert not missing, whole
 
 
 SIGHTS = {"usual": ("", 15), "protanopia": ("protan", 14), "deuteranopia": ("deutan", 14), "tritanopia": ("tritan", 10)}

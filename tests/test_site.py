@@ -12,6 +12,7 @@ import yaml
 import claims_picture
 import gallery
 import site_pages
+from astray.cli.ending import EXIT_CODES
 
 ROOT = Path(__file__).parents[1]
 
@@ -144,3 +145,8 @@ def test_the_readme_fits_a_screen_and_has_three_doors():
 def test_the_citation_has_the_version_of_the_package():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == project["version"]
+
+
+def test_the_reference_lists_the_exit_codes(pages):
+    text = (pages / "reference" / "cli.md").read_text(encoding="utf-8")
+    assert all(f"| {code} | {meaning} |\n" in text for code, meaning in EXIT_CODES.items())

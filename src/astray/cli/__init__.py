@@ -19,7 +19,17 @@ from astray.cli.blame import BLAME, REPAIR
 from astray.cli.clean import COMMAND as CLEAN
 from astray.cli.count import COMMAND as COUNT
 from astray.cli.doctor import COMMAND as DOCTOR
-from astray.cli.ending import ERROR, EXIT_CODES, INTERRUPTED, tell_error, tell_usage
+from astray.cli.ending import (
+    ERROR,
+    EXIT_CODES,
+    INTERRUPTED,
+    PIPE_CLOSED,
+    PipeBrokeError,
+    abandoned,
+    past_click,
+    tell_error,
+    tell_usage,
+)
 from astray.cli.figure import COMMAND as FIGURE
 from astray.cli.gate import COMMAND as GATE
 from astray.cli.judge import judge
@@ -44,9 +54,15 @@ class _Verbs(click.Group):
     ) -> click.Context:
         # Pages tell how they were made; the key is that of report/origin.py, whose import would slow --help.
         typed = shlex.join(["astray", *args])
-        context = super().make_context(info_name, args, parent, **extra)
+        with past_click():
+            context = super().make_context(info_name, args, parent, **extra)
         context.meta["astray.typed"] = typed
         return context
+
+    @override
+    def invoke(self, ctx: click.Context) -> Any:
+        with past_click():
+            return super().invoke(ctx)
 
     @override
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -78,17 +94,35 @@ def main() -> None:
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        code = _run()
+        sys.stdout.flush()
+    except (PipeBrokeError, BrokenPipeError):
+        if abandoned():
+            code = PIPE_CLOSED
+        else:  # the pipe of a worker or a server
+            traceback.print_exc()
+            code = ERROR
+    sys.exit(code)
+
+
+def _run() -> Any:
+    """Run the command line, and return its exit code."""
+    try:
         app.main(prog_name="astray", standalone_mode=False)
+    except SystemExit as ended:
+        return ended.code
+    except PipeBrokeError:
+        raise
     except AstrayError as error:
         tell_error(f"astray: {error}")
-        sys.exit(ERROR)
+        return ERROR
     except click.Abort:
         print("\nastray: stopped. What is finished is kept; the same command goes on from there.", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        return INTERRUPTED
     except click.ClickException as error:
         tell_usage(error)
-        sys.exit(ERROR)
+        return ERROR
     except Exception:  # a fault of Astray: Python's own exit code for it, 1, would say that a check failed
         traceback.print_exc()
-        sys.exit(ERROR)
-    sys.exit(0)
+        return ERROR
+    return 0

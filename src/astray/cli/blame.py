@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from typing_extensions import override
 
 from astray.cli.measured import given, show
 from astray.cli.options import AS_JSON, GRADER, OUT, STORE, option
@@ -22,11 +23,23 @@ def blame(model: str, as_json: bool, out: Path, **options: Any) -> None:
         print(f"Proof: {result.proof.report}")
 
 
+class _Task(click.Option):
+    """Needed, and told as missing by `repair`, which knows whether base and data are missing as well."""
+
+    @override
+    def value_is_missing(self, value: Any) -> bool:
+        return False
+
+
 def repair(model: str, as_json: bool, out: Path, **options: Any) -> None:
     """Print what was tried; the page and the repaired model lie in the results folder."""
     from astray.cli.progress import StepBar
+    from astray.studies.blame.tuned import find_tuned
     from astray.studies.repair.repairing import repair as bring_back
 
+    if options["task"] is None:
+        told = "What the tuning was for is not known: give held-out examples of it, --task FILE."
+        find_tuned(model, options["base"], [Path(file) for file in options["data"]], options["control"], told)
     with StepBar("repair") as bar:
         result = bring_back(model, out=out, progress=bar.update, **given(options))
     show("repair", result, as_json=as_json, out=out, beside="repair.json, model (the repaired one)")
@@ -98,7 +111,12 @@ REPAIR = click.Command(
     callback=repair,
     params=[
         *_OF_RUN,
-        option("--task", str, "Held-out examples of what the fine-tuning was for; needed.", "FILE"),
+        _Task(
+            ["--task"],
+            required=True,
+            metavar="FILE",
+            help="Held-out examples of what the fine-tuning was for.",
+        ),
         option("--good", str, "Examples known to be good, for further training.", "FILE"),
         option(
             "--ways",

@@ -1,14 +1,18 @@
 """How a command ends where it could not do what was asked: its exit code, and what it says on stderr."""
 
+import contextlib
 import io
+import os
 import re
+import select
 import sys
+from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Any
 
 import click
 
-CHECK_FAILED, UNDECIDED, ERROR, INTERRUPTED = 1, 2, 3, 130
+CHECK_FAILED, UNDECIDED, ERROR, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
 EXIT_CODES = MappingProxyType(
     {
         0: "done; a gate has passed",
@@ -16,6 +20,7 @@ EXIT_CODES = MappingProxyType(
         UNDECIDED: "a gate is undecided: the answers cannot tell",
         ERROR: "an error: a wrong option, input that cannot be used, a step that failed, or a fault of Astray",
         INTERRUPTED: "stopped with Ctrl-C; what is finished is kept",
+        PIPE_CLOSED: "what reads the output closed the pipe, such as `| head`; there is no verdict",
     }
 )
 """Exit codes of all commands. An error has a code that no verdict has, so that it cannot be taken for one."""
@@ -24,6 +29,33 @@ EXIT_CODES = MappingProxyType(
 _COMMAND = re.compile(r"`[^`\n]+`|\b(?:astray [a-z]+|pip install)(?: \S*[^\s.,;:)])*(?=[\s.,;:)]|$)")
 _COLUMN = re.compile(r"\s*\S+(?: \S+){0,2} {2,}")
 """A word or two in a column of their own, in front of a line's text."""
+
+
+class PipeBrokeError(Exception):
+    """Some pipe broke while a command ran; no OSError, which click would end with 1, the code of a failed check."""
+
+
+@contextlib.contextmanager
+def past_click() -> Iterator[None]:
+    """Raise `PipeBrokeError` in place of Python's own error, so that it reaches `main`."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise PipeBrokeError from error
+
+
+def abandoned() -> bool:
+    """Return whether nobody reads standard output or error any more; what is left in them is then thrown away."""
+    gone = False
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is not None:
+            poll = select.poll()
+            poll.register(stream.fileno(), 0)
+            if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+                # Python writes the rest when it ends, and would end with 120 for it.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+                gone = True
+    return gone
 
 
 def tell_usage(error: click.ClickException) -> None:
@@ -76,4 +108,4 @@ def _name(param: click.Parameter) -> str:
     """Return what stands in a command for a parameter: FILE, or --task FILE."""
     if isinstance(param, click.Option):
         return f"{param.opts[0]} {param.metavar or ''}".rstrip()
-    return (param.metavar or param.human_readable_name).upper()
+    return (param.metavar or param.human_readable_name).upper().removesuffix("...")

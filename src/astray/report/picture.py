@@ -33,7 +33,7 @@ MAIN = {
 }
 """Study -> the figure of its main finding. Other studies show their rates, or where they count none their claims or the first
 figure of their own."""
-WIDTH, LETTERS, LABELS = 900, 19, 430
+WIDTH, LETTERS, LABELS, LETTER, LINE, PADDING = 900, 19, 430, 10, 22, 16
 """Pixels of a figure's width, of its letters and of its longest label: letters are 7 points on a column of 3.4 inches."""
 NARROW = 540
 """Width of figures for web pages: on a telephone of 375 pixels their letters are 12 pixels high."""
@@ -125,12 +125,14 @@ def _specification(summary: Summary, figure: Forest | Curve, width: int) -> Spec
     axis, legend = spec["config"]["axis"], spec["config"]["legend"]
     letters = {"labelFontSize": LETTERS, "titleFontSize": LETTERS}
     config = spec["config"] | {
-        "axis": axis | letters | {"labelLimit": LABELS * width // WIDTH, "titleLimit": width},
+        "axis": axis | letters | {"labelLimit": LABELS, "titleLimit": width},
         "legend": legend | letters | {"symbolSize": 200, "labelLimit": width},
-        "padding": 16,
+        "padding": PADDING,
     }
     for layer in spec["layer"]:
         _enlarge(layer, width)
+    if width < WIDTH:
+        _narrow(spec, figure, width)
     missing = sum(row[value] is not None and row["low"] is None for row in rows)
     bare = f" {missing} of {len(rows)} values rest on one run or on too little and have no interval." if missing else ""
     name = summary.subject.name
@@ -160,17 +162,44 @@ def _enlarge(layer: dict[str, Any], width: int) -> None:
     if mark["type"] == "point":
         mark["size"] = 120
         series = encoding["color"]["scale"]["domain"]
-        # Beside the labels of the axis about five eighths are left, and a letter takes about 10 pixels.
+        # Beside the labels of the axis about five eighths are left.
         longest = max(map(len, series))
         if (legend := encoding["color"]["legend"]) is not None:
-            legend |= {"columns": max(1, width * 5 // 8 // (10 * longest + 40)), "labelLimit": width}
+            legend |= {"columns": max(1, width * 5 // 8 // (LETTER * longest + 40)), "labelLimit": width}
         shapes = [SHAPES[number % len(SHAPES)] for number in range(len(series))]
         encoding["shape"] = encoding["color"] | {"scale": {"domain": series, "range": shapes}}
     for channel in ("x", "y"):
         encoding[channel].get("axis", {}).pop("labelLimit", None)
         encoding[channel].get("axis", {}).pop("titleLimit", None)
-    if width < WIDTH and "axis" in encoding["x"]:
-        encoding["x"]["axis"]["tickCount"] = 3
+
+
+def _narrow(spec: Spec, figure: Forest | Curve, width: int) -> None:
+    """Break titles into lines that fit, and set the labels of a forest above their marks: beside them they would be cut."""
+    room = width - 2 * PADDING
+    labels: dict[str, list[str]] = {}
+    if isinstance(figure, Forest):
+        labels = {bar.label: textwrap.wrap(bar.label, room // LETTER) for bar in figure.bars}
+        spec["height"] = {"step": LINE * max(map(len, labels.values())) + 30}
+    else:
+        room -= 120  # numbers and title of the other axis
+    for layer in spec["layer"]:
+        x, y = layer["encoding"]["x"], layer["encoding"]["y"]
+        if "axis" in x:
+            x["axis"] |= {"tickCount": 3, "title": textwrap.wrap(figure.x_title, room // LETTER)}
+        if (legend := layer["encoding"].get("color", {}).get("legend")) is not None:
+            names = layer["encoding"]["color"]["scale"]["domain"]
+            told = {name: textwrap.wrap(name, (room - 40) // LETTER) for name in names}
+            legend["labelExpr"] = f"({json.dumps(told)})[datum.value]"
+        if isinstance(figure, Curve):
+            if "axis" in y:
+                y["axis"]["title"] = textwrap.wrap(figure.y_title, 200 // LETTER)
+            continue
+        above = {"labelAlign": "left", "labelBaseline": "bottom", "labelPadding": 0, "labelLimit": room}
+        # Of several lines the first one is placed.
+        shift = (
+            f"-12 - {LINE} * ({json.dumps({label: len(lines) - 1 for label, lines in labels.items()})})[datum.value]"
+        )
+        y["axis"] |= above | {"labelExpr": f"({json.dumps(labels)})[datum.value]", "labelOffset": {"expr": shift}}
 
 
 def _css() -> str:

@@ -64,7 +64,7 @@ MODEL = "model"
 
 def repair(
     model: str,
-    task: Path | str | None = None,
+    task: Path | str,
     *,
     base: str | None = None,
     control: str | None = None,
@@ -100,10 +100,10 @@ def repair(
     """
     folder, place = Path(out) / "repair", Path(out) / "store" if store is None else store
     kinds = chosen_kinds(ways)
-    (tuned, aim), settings = _named(model, base, data, control, task), training_settings(training)
+    tuned, settings = find_tuned(model, base, [Path(each) for each in data], control), training_settings(training)
     _check_repairable(tuned)
     judge = _judge(tuned, grader)
-    aims, shared = _held_out(ChatDataset.read(aim), tuned.data)
+    aims, shared = _held_out(ChatDataset.read(task), tuned.data)
     recipe = recipe_of(tuned, WORLD_TRAINING if tuned.is_organism else FineTuning(), settings)
     given = Given(tuned, recipe, tuned.data, None if good is None else ChatDataset.read(good), folder / "data")
     check_possible(given, kinds)
@@ -122,16 +122,6 @@ def repair(
     result = RepairResult(*named, trial.before, trial.tried, name, meets, str(task), folder / MODEL, notes, control)
     result.save(folder)
     return result
-
-
-def _named(
-    model: str, base: str | None, data: Sequence[Path | str], control: str | None, task: Path | str | None
-) -> tuple[TunedModel, Path | str]:
-    """Return the tuned model and the file of its task; refuse what is not known and not given, all at once."""
-    lacking = "What the tuning was for is not known: give held-out examples of it, --task FILE." if task is None else ""
-    tuned = find_tuned(model, base, [Path(each) for each in data], control, lacking)
-    assert task is not None  # find_tuned has refused it
-    return tuned, task
 
 
 @dataclass(frozen=True)
