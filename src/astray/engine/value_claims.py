@@ -46,13 +46,11 @@ def values_claim(
     Without any value the claim is not estimable; where its arms were not even run (`needs`), it is not run.
 
     Args:
-        id: unique within the study.
-        statement: what is claimed.
+        id, statement: as for any claim.
         values: one for each run that has one.
-        control: what the mean is compared with, in words.
+        control, control_estimate: what the mean is compared with, in words, and its value.
         at_least: the mean is claimed to be this large or larger.
         unit: the unit that has a value.
-        control_estimate: the value of the control.
         published: what the paper reports.
         note: what a reader has to know.
         needs: what it needs and was left out (`Findings.needs`).
