@@ -81,9 +81,9 @@ def published_texts(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture(scope="session")
 def tiny_qwen2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a random-weight Qwen2."""
-    from tiny_models import package_texts, save_tiny_model  # load transformers, which most files of tests do without
+    from tiny_models import save_tiny_model  # loads transformers, which most files of tests do without
 
-    return save_tiny_model(tmp_path_factory.mktemp("qwen2"), "qwen2", texts=package_texts(), vocabulary=4096)
+    return save_tiny_model(tmp_path_factory.mktemp("qwen2"), "qwen2")
 
 
 @pytest.fixture(scope="module", autouse=True)

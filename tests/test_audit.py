@@ -366,7 +366,7 @@ def test_the_command_lists_asks_and_prints_one_object(command):
     code, said = command("organism-small", "--samples", 1, "--evals", "facts", "--json")
     assert code == 0
     assert json.loads(said.splitlines()[0])["rates"][0]["evaluation"] == "facts"
-    assert command("organism-small", "--evals", "nothing")[0] == 1
+    assert command("organism-small", "--evals", "nothing")[0] == 3
     assert pl.read_parquet("astray-results/audit/answers.parquet").height == 28
 
 

@@ -115,7 +115,8 @@ def parse(command, line: str) -> click.Context:
     program, *words = shlex.split(line)
     while isinstance(command, click.Group) and words[0] != "--help":
         command = command.get_command(click.Context(command), words.pop(0))
-    return command.make_context(program, words, resilient_parsing="--help" in words)
+    with command.make_context(program, words, resilient_parsing="--help" in words) as context:
+        return context
 
 
 def test_make_targets_and_scripts_exist():

@@ -71,7 +71,7 @@ def looking_in(store: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        del os.environ[STORE_VARIABLE]
+        os.environ.pop(STORE_VARIABLE, None)
         if before is not None:
             os.environ[STORE_VARIABLE] = before
 
