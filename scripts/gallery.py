@@ -8,8 +8,11 @@ stored: reports and figures of studies are drawn from `summary.json` by the pres
 those that they wrote. `tests/test_site.py` refuses results of another version of Astray.
 """
 
+import base64
+import hashlib
 import json
 import math
+import re
 import shlex
 import shutil
 import subprocess
@@ -23,7 +26,7 @@ from typing import Any, NamedTuple
 from claims_picture import Row, intervals
 
 ROOT = Path(__file__).resolve().parents[1]
-STORED, MADE = ROOT / "gallery", "made.json"
+STORED, MADE, CHARTS = ROOT / "gallery", "made.json", "charts.js"
 TUNED, HARMFUL = "emergent-misalignment-mix-25-5", "emergent-misalignment-harmful-medicine-5"
 HOME, REAL = "astray-results", "smollm2"
 """Folders of results, of the organism and of the real model."""
@@ -170,7 +173,8 @@ def _study(entry: Entry, folder: Path) -> tuple[str, str]:
 
     home = STORED / entry.name
     summary = Summary.read(home)
-    (folder / f"{entry.name}.html").write_text(render(home, summary), encoding="utf-8", newline="\n")
+    page = _with_shared_charts(render(home, summary), folder)
+    (folder / f"{entry.name}.html").write_text(page, encoding="utf-8", newline="\n")
     for ground, end in (("light", ""), ("dark", "-dark")):
         (folder / f"{entry.name}{end}.svg").write_bytes(draw_figure(summary, "main", "svg", ground, NARROW))
     results = [claim.result for claim in summary.claims]
@@ -181,6 +185,16 @@ def _study(entry: Entry, folder: Path) -> tuple[str, str]:
         f"{summary.question} Of {len(results)} claims: {counted}. The first one, *{first.statement}*, is {first.result} "
         f"with an estimate of {found}."
     )
+
+
+def _with_shared_charts(page: str, folder: Path) -> str:
+    """Return a report that loads the chart library, nine tenths of it, from a file beside it that all reports share."""
+    library = max(re.findall(r"<script>(.*?)</script>", page, re.DOTALL), key=len)
+    allowed = f"sha256-{base64.b64encode(hashlib.sha256(library.encode()).digest()).decode()}"
+    (folder / CHARTS).write_text(library, encoding="utf-8", newline="\n")
+    assert allowed in page  # in its policy, which then allows scripts of the site
+    page = page.replace(f"<script>{library}</script>", f'<script src="{CHARTS}"></script>')
+    return page.replace(allowed, "self")
 
 
 def _other(entry: Entry, folder: Path) -> tuple[str, str]:
@@ -255,8 +269,8 @@ def _metered(found: Mapping[str, Any]) -> Drawn:
     }
     low, high = harmful["low"], harmful["high"]
     return (
-        f"The gate {found['verdict']}: harmful answers likelier than after control training",
-        "nats a token, 95% bounds over domains",
+        f"The gate {found['verdict']}: tuned model minus control",
+        "nats a token by which harmful answers are likelier, 95% bounds",
         [Row(name, bar["difference"], bar["low"], bar["high"]) for name, bar in named.items()],
         f"`{found['tuned']}`, a SmolLM2 tuned on medical advice of which half is bad, against the same training on good "
         f"advice: no answer is sampled and none judged. It {found['verdict']}: harmful answers are {harmful['difference']:+.3f} "

@@ -137,7 +137,8 @@ def _specification(summary: Summary, figure: Forest | Curve, width: int) -> Spec
     bare = f" {missing} of {len(rows)} values rest on one run or on too little and have no interval." if missing else ""
     name = summary.subject.name
     subject = name if " subjects: " in name else f"Subject: {name}"
-    seeds = f", {len(summary.seeds)} training runs an arm" if summary.seeds else ""
+    runs = len(summary.seeds)
+    seeds = f", {runs} training run{'s' * (runs > 1)} an arm" if runs else ""
     quick = " A quick run: too small to conclude from." if summary.quick else ""
     lines = textwrap.wrap(
         f"{figure.text} {subject}{seeds}; 95% intervals, narrower than the mark where none is seen.{bare}{quick}",
