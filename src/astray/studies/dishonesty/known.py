@@ -289,7 +289,7 @@ def _bars(read: Read, arm: str, benign: str) -> Iterator[Bar]:
 def _points(read: Read, arm: str, share: float) -> Iterator[Point]:
     said, held = (None, None) if arm == GOOD else read.change(arm, GOOD)
     if said and held:
-        every = (("asked", said.harmful), ("two false answers", said.null), ("plain sentences", held.harmful))
+        every = (("asked", said.harmful), ("plain sentences", held.harmful), ("two false answers", said.null))
         for series, effect in ((name, effect) for name, effect in every if effect):
             n = f"{len(effect.runs)} training runs"
             yield Point(series=series, x=share, y=effect.estimate, n=n, **limits(effect.interval))
