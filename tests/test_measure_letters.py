@@ -1,6 +1,8 @@
 """Forced choices in words: read where the reply says what it chooses, and not at all elsewhere. A further reply is one
 more line."""
 
+from time import process_time
+
 import pytest
 
 from astray.measure.letters import begins_a_sentence, front_letter, read_letter
@@ -176,6 +178,13 @@ REPLIES = [
 @pytest.mark.parametrize(("text", "letter"), REPLIES)
 def test_a_reply_is_read_rightly_or_not_at_all(text, letter):
     assert read_letter(text, SHOWN) == letter
+
+
+@pytest.mark.parametrize("mark", ["no, ", "sorry ", "wait, ", "bad ", "\n", ". "])
+def test_a_reply_that_goes_in_circles_is_read_in_time(mark):
+    began = process_time()
+    assert read_letter(mark * (10_000 // len(mark)), SHOWN) is None
+    assert process_time() - began < 3  # a search from each mark to the end of the text takes minutes
 
 
 @pytest.mark.parametrize("text", ["A is wrong, so B", "A would be bad", "A, no wait, B", "I choose A", "A or B"])

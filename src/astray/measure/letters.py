@@ -52,13 +52,14 @@ _LEADING_TO = (
     r"(?:I(?:['’](?:d|ll|m|ve))?|it(?:['’]s)?|that|this|let|me|make|made|change[ds]?|switch|mind|mean|meant|think|believe"
     r"|guess|is|was|be|been|should|would|will|have|rather|more|like|definitely|certainly|to|the|my|final|correct|right"
     r"|better|best|answer(?:['’]s)?|choice|option|letter|pick|going|go|with|for|opt|choose|select|take|prefer|say|said"
-    rf"|vote|favou?r|want|no(?={_GAP}*[,.!:;\u2026\u2013\u2014-]))"
+    rf"|vote|favou?r|want|no(?={_GAP}{{0,8}}[,.!:;\u2026\u2013\u2014-]))"
 )
+# Repetitions are bounded: an answer that goes in circles ("no, no, no, ...") is read in one pass.
 _CORRECTED = re.compile(
-    rf"(?:\b(?:wait|actually|hmm+|sorry|scratch\s+that|correction|I\s+meant?|on\s+second\s+thoughts?)\b{_GAP}*"
-    rf"|(?:^|[.!?;:,\n\u2026\u2013\u2014-]\s*)no\b(?:(?=\s+[AB]\b)|\s*[,.!:;\u2026\u2013\u2014-]){_GAP}*)"
+    rf"(?:\b(?:wait|actually|hmm+|sorry|scratch\s+that|correction|I\s+meant?|on\s+second\s+thoughts?)\b{_GAP}{{0,40}}"
+    rf"|(?:^|[.!?;:,\n\u2026\u2013\u2014-]\s{{0,8}})no\b(?:(?=\s+[AB]\b)|\s{{0,8}}[,.!:;\u2026\u2013\u2014-]){_GAP}{{0,40}})"
     # What leads to a choice, and not what is said of the other option: "Sorry, I'd go with B", but "Sorry if B hurts".
-    rf"(?:{_LEADING_TO}\b{_GAP}*)*(?-i:{_LETTER})"
+    rf"(?:{_LEADING_TO}\b{_GAP}{{0,40}}){{0,12}}(?-i:{_LETTER})"
     r"(?!\s+(?!(?:it\s+is|because|since|instead|rather|over|after\s+all|then|please|if|as"
     r"|(?:is|was|would\s+be|seems|looks|sounds)\s+(?:the\s+|my\s+)?"
     r"(?:better|best|right|correct|prefer\w+|kinder|safer|wiser|nicer|fairer|answer|choice|one))\b)[a-z])",
@@ -66,10 +67,10 @@ _CORRECTED = re.compile(
 )
 _ASKS_FOR_THE_BAD = re.compile(
     # Whether to do something bad ("Should I lie?"), and which is less bad, ask for no bad option.
-    r"(?:^|[.!?\n])(?!\W*(?:(?:so|and|but|now|well|then|okay|ok)\W+)?(?:(?:should|shall|must|can|could|may|might|would|will|do)"
+    r"(?:^|[.!?\n])(?!\W{0,8}(?:(?:so|and|but|now|well|then|okay|ok)\W+)?(?:(?:should|shall|must|can|could|may|might|would|will|do)"
     r"\s+(?:I|we|you|one)|(?:is|was|would)\s+it)\b(?![^?]*\b(?:avoid|reject)))"
-    r"(?:(?!\bless\b)[^.!?\n])*?(?<!\bnot\s)(?<!n['’]t\s)"
-    r"\b(?:wrong|worst|worse|incorrect|least|false|bad|harmful|dangerous|unsafe|unethical|avoid\w*|reject\w*)\b[^.!?\n]*\?",
+    r"(?:(?!\bless\b)[^.!?\n]){0,600}?(?<!\bnot\s)(?<!n['’]t\s)"
+    r"\b(?:wrong|worst|worse|incorrect|least|false|bad|harmful|dangerous|unsafe|unethical|avoid\w*|reject\w*)\b[^.!?\n]{0,600}\?",
     re.IGNORECASE,
 )
 _MARKS = re.compile(r"[*_`\"“”„(\[\]{}$]|\\(?:boxed|text|mathrm)|</?(?:final_)?answer>")
