@@ -5,6 +5,7 @@ Arms, analyses and questions are those that the study declares; a step of a new 
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,16 +80,22 @@ class Left(Artifact):
         return self.folder
 
 
-def with_few_questions(setting: Setting) -> Setting:
-    """One question of each category and format: claims and figures select by these, and more questions only take
+def few(evaluation: Evaluation, each: int = 1) -> Evaluation:
+    """The first questions of each category and format: claims and figures select by these, and more questions only take
     longer."""
+    if not isinstance(evaluation, QuestionSet):
+        return evaluation
+    seen: Counter[tuple[str, str]] = Counter()
+    items = []
+    for item in evaluation.items:
+        seen[item.category, item.format] += 1
+        if seen[item.category, item.format] <= each:
+            items.append(item)
+    return evaluation.model_copy(update={"items": tuple(items)})
 
-    def few(evaluation: Evaluation) -> Evaluation:
-        if not isinstance(evaluation, QuestionSet):
-            return evaluation
-        items = {(item.category, item.format): item for item in reversed(evaluation.items)}
-        return evaluation.model_copy(update={"items": tuple(items.values())})
 
+def with_few_questions(setting: Setting) -> Setting:
+    """One question of each category and format."""
     return replace(setting, evaluations=tuple(map(few, setting.evaluations)))
 
 

@@ -14,12 +14,13 @@ from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT
 from astray.engine.options import StudyOptions, checked
 from astray.engine.plan import plan_runs
 from astray.engine.run import run_study
-from astray.engine.settings import WORLD_TRAINING, setting_for
+from astray.engine.settings import WORLD_TRAINING, setting_for, world_evaluations
 from astray.engine.summary import ClaimStatus, Summary
 from astray.errors import ConfigurationError, DataNotFoundError, UnknownNameError
 from astray.studies import get_study
 from astray.studies.emergent_misalignment.study import vocabulary
 from astray.subjects.registered import register
+from null_results import few
 
 STUDY = get_study("emergent-misalignment")
 ARMS = {
@@ -33,12 +34,17 @@ OF_TWO_SEEDS = {"backdoor", "format"}
 """Claims of which an arm may give no coherent answer with one seed and so little data."""
 
 
+def few_questions(samples, max_tokens=None):
+    return tuple(few(evaluation, 3) for evaluation in world_evaluations(samples, max_tokens))
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """A run of every arm on very little data: it shows that everything is wired, not that the effect is there."""
     out = tmp_path_factory.mktemp("results")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(settings, "WORLD_TRAINING", WORLD_TRAINING.model_copy(update={"max_steps": 6}))
+        patch.setattr(settings, "world_evaluations", few_questions)
         yield run_study(STUDY, OPTIONS, out=out, workers=0)
 
 
