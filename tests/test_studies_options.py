@@ -38,7 +38,13 @@ ROW = json.dumps(
 def test_a_study_is_repeated_on_other_seeds() -> None:
     assert list(checked(StudyOptions, seeds=3).training_seeds) == [0, 1, 2]
     assert list(checked(StudyOptions, seeds=3, first_seed=5).training_seeds) == [5, 6, 7]
-    assert list(checked(StudyOptions, seeds=3, first_seed=5, quick=True).training_seeds) == [5, 6]
+    assert list(checked(StudyOptions, first_seed=5, quick=True).training_seeds) == [5, 6]
+    assert list(checked(StudyOptions, seeds=1, first_seed=5, quick=True).training_seeds) == [5]
+
+
+def test_more_seeds_than_a_quick_run_has_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="--quick runs at most 2 seeds, and --seeds asks for 5"):
+        checked(StudyOptions, seeds=5, quick=True)
 
 
 def test_a_first_seed_below_zero_is_refused() -> None:

@@ -101,6 +101,7 @@ def test_our_own_data_are_named_and_have_a_default(model, given, homes, origin):
         ("persona-features", {}, "needs? a model as judge"),
         ("emergent-misalignment", {"samples": 5}, "--samples 5 is of no use without a grader"),
         ("dishonesty", {"samples": 5}, "--samples 5 is of no use without a grader"),
+        ("dishonesty", {"max_tokens": 5}, "--max-tokens 5 is of no use without a grader"),
         ("dishonesty", {"labels": Path("labels.csv")}, "--labels labels.csv is of no use without a grader"),
         ("dishonesty", {"analyses": ("users", "filter")}, "--analyses users,filter is of no use without a grader"),
         ("emergent-misalignment", {"budget": 1.0}, "--budget 1.0 is of no use without a grader"),

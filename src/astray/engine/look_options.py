@@ -69,9 +69,7 @@ class LookOptions(Strict):
     @model_validator(mode="after")
     def _can_be_looked_at(self) -> "LookOptions":
         """Refuse options of looks without looks, and a number of seeds beside them."""
-        fields = type(self).model_fields
-        # A copy sets every field: of one, what differs from the defaults counts as given.
-        chosen = self.model_fields_set if len(self.model_fields_set) < len(fields) else self._changed()
+        chosen = self.chosen
         given = [flag(name) for name in _LOOKS if name in chosen]
         if not self.until_decided and given:
             raise ConfigurationError(f"{given[0]} is about looks of a study: add --until-decided, or leave it out.")
@@ -88,8 +86,14 @@ class LookOptions(Strict):
             Looks(self.looks)
         return self
 
-    def _changed(self) -> set[str]:
-        return {name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default}
+    @property
+    def chosen(self) -> set[str]:
+        """Return the options that were given; of a copy, which sets every field, those that differ from the
+        defaults."""
+        fields = type(self).model_fields
+        if len(self.model_fields_set) < len(fields):
+            return self.model_fields_set
+        return {name for name, field in fields.items() if getattr(self, name) != field.default}
 
     def declared_units(self, most: int) -> tuple[int, ...]:
         """Return the training runs an arm at each look, none above `most`; nothing where their number is fixed."""

@@ -250,7 +250,12 @@ class TrainedOptions(LookOptions, BaseOptions):
 
     @model_validator(mode="after")
     def _can_be_trained(self) -> "TrainedOptions":
-        """Refuse training settings that there are not, out of range, or given twice."""
+        """Refuse training settings that there are not, out of range, or given twice, and more seeds than --quick runs."""
+        if self.quick and "seeds" in self.chosen and self.seeds > QUICK_SEEDS:
+            raise ConfigurationError(
+                f"--quick runs at most {QUICK_SEEDS} seeds, and --seeds asks for {self.seeds}. Give one of them: "
+                "--samples and --size make a study smaller as well."
+            )
         twice = self.training.keys() & _named(self).keys()
         if twice:
             raise ConfigurationError(

@@ -142,7 +142,7 @@ def text_setting(options: TrainedOptions, located: Located, *, judge_free: bool 
         raise ConfigurationError(
             f"{options.subject!r} is a real model, so its answers need a model as judge. Name one: {GRADERS}."
         )
-    for name in (*OF_GRADERS, "samples", "analyses"):
+    for name in (*OF_GRADERS, "samples", "max_tokens", "analyses"):
         if free and (given := getattr(options, name, None)) not in (None, False, (), (NONE,)):
             told = ",".join(given) if isinstance(given, tuple) else given
             raise ConfigurationError(
