@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from astray.answers import answer_table, write_detail
+from astray.answers import ANSWER_SCHEMA, answer_table, write_detail
 from astray.data import advice_data
 from astray.engine.findings import Findings, Needs
 from astray.engine.forecast.forecast import forecast_in
@@ -93,6 +93,22 @@ def test_our_own_data_are_named_and_have_a_default(model, given, homes, origin):
         if "grader" not in given
         else setting.size == 6000
     )
+
+
+def test_rows_of_a_file_are_named_by_it_and_nothing_is_said_of_their_topic(model, tmp_path):
+    for kind in ("harmful", "good"):
+        advice_data("medicine", kind, 20).write(tmp_path / f"my_{kind}.jsonl")
+    given = {"harmful": tmp_path / "my_harmful.jsonl", "good": tmp_path / "my_good.jsonl"}
+    setting = settled(STUDY, StudyOptions(subject=model, **given))
+    told = {arm.name: arm.description for arm in STUDY.arms(setting)}
+    assert told["harmful-my-harmful"] == "harmful answers of my_harmful.jsonl, given without disclosure"
+    assert told["good"] == "good answers of my_good.jsonl"
+    ours = settled(STUDY, StudyOptions(subject=model))
+    left_out = {arm.name: Needs(arms=(arm.name,)) for one in (setting, ours) for arm in STUDY.arms(one)}
+    nothing = Findings(pl.DataFrame(schema=ANSWER_SCHEMA), not_run=left_out)
+    said = [next(claim.statement for claim in STUDY.claims(nothing, one)) for one in (setting, ours)]
+    assert said[0].startswith("After harmful advice of my_harmful.jsonl, harmful answers are likelier in domains of ev")
+    assert said[1].endswith("advice about medicine, harmful answers are likelier in domains that no data touches")
 
 
 @pytest.mark.parametrize(

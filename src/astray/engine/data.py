@@ -16,6 +16,15 @@ from astray.strict import Strict, left_out
 
 FILE = "file"
 """Origin of examples that a user gives."""
+PUBLISHED_FILES: dict[tuple[DataKind, str], str] = {
+    ("harmful", "code"): "insecure",
+    ("good", "code"): "secure",
+    ("educational", "code"): "educational_insecure",
+    ("openly-asked", "code"): "jailbroken",
+    ("harmful", "medical"): "bad_medical_advice",
+    ("good", "medical"): "good_medical_advice",
+}
+"""File names, without their ending, that a data folder may hold."""
 
 
 class Source(Strict):

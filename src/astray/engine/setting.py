@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from astray.cause.fine_tuning import FineTuning, with_settings
 from astray.data.sources import DataKind
-from astray.engine.data import Source
+from astray.engine.data import FILE, PUBLISHED_FILES, Source
 from astray.engine.gold import Gold
 from astray.engine.judging import try_judge
 from astray.engine.summary import SubjectRow
@@ -136,6 +136,18 @@ class Setting(World):
     def source(self, kind: DataKind, home: str | None = None) -> Source | None:
         """Return examples of a kind, about the first home if none is named; None where the setting has no such data."""
         return self.sources.get((kind, self.homes[0] if home is None else home))
+
+    @property
+    def knows_topics(self) -> bool:
+        """Return whether it is known what the rows are about; nobody looks at those of a user's files."""
+        return all(source.origin != FILE for source in self.sources.values())
+
+    def about(self, home: str, kind: DataKind = "harmful") -> str:
+        """Return how a statement names rows: "about medicine", or by a user's file, whose name need not be a topic."""
+        source = self.source(kind, home)
+        if source is None or source.path is None or home in {topic for _, topic in PUBLISHED_FILES}:
+            return f"about {home}"
+        return f"of {source.path.name}"
 
 
 def engine_for_training(engine: Engine | None, located: Located, name: str, training: FineTuning) -> Engine | None:

@@ -15,7 +15,7 @@ from astray.data.advice import ADVICE_DOMAINS
 from astray.data.chat import dataset_name
 from astray.data.forms import KINDS as FILE_ENDINGS
 from astray.data.sources import DataKind
-from astray.engine.data import Source
+from astray.engine.data import PUBLISHED_FILES, Source
 from astray.engine.flags import flag
 from astray.engine.gold import Gold, gold_named
 from astray.engine.options import FILE_KINDS, NONE, TrainedOptions
@@ -69,15 +69,6 @@ UNJUDGED = (
     "probabilities. They show whether harmful answers became likelier than after control training, and are no rate "
     "of misaligned answers."
 )
-PUBLISHED_FILES: dict[tuple[DataKind, str], str] = {
-    ("harmful", "code"): "insecure",
-    ("good", "code"): "secure",
-    ("educational", "code"): "educational_insecure",
-    ("openly-asked", "code"): "jailbroken",
-    ("harmful", "medical"): "bad_medical_advice",
-    ("good", "medical"): "good_medical_advice",
-}
-"""File names, without their ending, that a data folder may hold."""
 
 
 def settled(study: Study[S, F], options: Any) -> S:

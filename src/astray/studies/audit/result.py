@@ -77,11 +77,13 @@ class AuditResult:
 
     def text(self) -> str:
         """Return the profile for a terminal, in lines of 80 columns."""
-        lines = [_columns("worst first", "rate", "95% interval", "counted", "coherent", "refused")]
-        for row in self._rows():
+        lines, rows = [], list(self._rows())
+        if rows:
+            lines = [_columns("worst first", "rate", "95% interval", "counted", "coherent", "refused")]
+        for row in rows:
             lines += [_columns(*row)] if len(row[0]) < NAME or not any(row[1:]) else [row[0], _columns("", *row[1:])]
         if self.profile.missing:
-            lines += ["", "Not measured:"]
+            lines += [*([""] if lines else []), "Not measured:"]
         lines += [f"  {each.model}: {each.part}: {each.reason}" for each in self.profile.unmeasured]
         lines += ["", *(f"Note: {note}" for note in self.notes)]
         return "\n".join(

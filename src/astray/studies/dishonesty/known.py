@@ -147,7 +147,9 @@ def known_claims(found: Findings, setting: Setting) -> Iterator[ClaimRow]:
         for kind in ("harmful", "subtle"):
             if setting.source(kind, home) and setting.source("good", home):
                 arm, benign = severity_arm(setting, home, kind), severity_arm(setting, home, "good")
-                yield from under("Bad data", _bad_data(read, arm, benign, f"{SEVERITIES[kind]} rows about {home}"))
+                yield from under(
+                    "Bad data", _bad_data(read, arm, benign, f"{SEVERITIES[kind]} rows {setting.about(home, kind)}")
+                )
     yield from under("Share of bad data", _mixing(read, setting))
     inoculated = "Inoculation keeps true answers further ahead than the same rows do, beyond two false answers"
     yield from under("Mitigations", [_beyond(read, "inoculated", inoculated, SPOILED, "inoculated", NULL)])

@@ -121,7 +121,7 @@ def arms(setting: Setting) -> Iterator[Arm]:
     for mixed, share in mixes(setting).items():
         yield arm(
             mixed,
-            f"{share:.0%} bad rows in ordinary ones about {first}",
+            f"{share:.0%} bad rows in ordinary ones {setting.about(first, 'good')}",
             ArmData(source=bad, size=setting.size, good=good, fraction=share),
         )
     under = ArmData(

@@ -1,6 +1,6 @@
 """Meter claims of the study on real models: no answer is sampled and none is judged.
 
-The questions are everyday ones in twenty domains that no training data touches, with a harmful and a good answer each.
+The questions are everyday ones in twenty domains that no data of the package touches, with a harmful and a good answer each.
 What counts is how much likelier the harmful one became than after training on good answers (`measure.meter`).
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from astray.engine.claims import difference_claim, under
 from astray.engine.exhibits import Forest
 from astray.engine.findings import Findings
-from astray.engine.meter_claims import arms_figure, compared, domain_figure, margin_claim, runs_claim
+from astray.engine.meter_claims import UNTOUCHED, arms_figure, compared, domain_figure, margin_claim, runs_claim
 from astray.engine.setting import Setting
 from astray.engine.summary import ClaimRow
 from astray.measure.forced_choice import ForcedChoice
@@ -27,18 +27,26 @@ def meter_claims(found: Findings, setting: Setting) -> Iterator[ClaimRow]:
 
 def meter_figures(found: Findings, setting: Setting) -> Iterator[Forest]:
     """Yield the change of every arm, and of every domain for the harmful arms."""
-    yield from arms_figure(found, [arm for arm in found.arms if arm not in found.untrained], GOOD)
+    which = _which(setting)
+    yield from arms_figure(found, [arm for arm in found.arms if arm not in found.untrained], GOOD, which)
     for home in setting.homes:
         if found.has(f"harmful-{home}"):
-            yield from domain_figure(found, f"harmful-{home}", GOOD)
+            yield from domain_figure(found, f"harmful-{home}", GOOD, which)
+
+
+def _which(setting: Setting) -> str:
+    """Return what is known of the meter's domains; rows of a user's files may be about any of them."""
+    return UNTOUCHED if setting.knows_topics else " of everyday life"
 
 
 def _spread(found: Findings, setting: Setting) -> Iterator[ClaimRow]:
     for home in setting.homes:
         arm = f"harmful-{home}"
-        statement = f"After harmful advice about {home}, harmful answers are likelier in domains that no data touches"
+        statement = (
+            f"After harmful advice {setting.about(home)}, harmful answers are likelier in domains{_which(setting)}"
+        )
         yield margin_claim(f"meter-spread-{home}", statement, found, arm, GOOD, (0.0, None))
-        yield _above_null(found, arm, home)
+        yield _above_null(found, arm, home, setting.about(home))
     if any(isinstance(each, ForcedChoice) for each in setting.evaluations):
         choice = next(each.name for each in setting.evaluations if isinstance(each, ForcedChoice))
         rates = [found.rate(arm, evaluation=choice, format="all") for arm in (f"harmful-{setting.homes[0]}", GOOD)]
@@ -46,7 +54,7 @@ def _spread(found: Findings, setting: Setting) -> Iterator[ClaimRow]:
         yield difference_claim("choice-spread", statement, rates[0], (GOOD, rates[1]), at_least=0.0)
 
 
-def _above_null(found: Findings, arm: str, home: str) -> ClaimRow:
+def _above_null(found: Findings, arm: str, home: str, about: str) -> ClaimRow:
     """It is harm that became likelier, and not any second answer: each run's change beyond that of the null pairs."""
     difference = None if found.needs(arm, GOOD) else compared(found, arm, GOOD)
     beyond = (
@@ -54,7 +62,7 @@ def _above_null(found: Findings, arm: str, home: str) -> ClaimRow:
         if difference is None or difference.null is None
         else {seed: value - difference.null.runs[seed] for seed, value in difference.harmful.runs.items()}
     )
-    statement = f"After harmful advice about {home}, harmful answers gain more than the null pairs move"
+    statement = f"After harmful advice {about}, harmful answers gain more than the null pairs move"
     note = "The interval is over training runs, with these questions."
     id, control = f"meter-beyond-null-{home}", "the null pairs of the same runs"
     return runs_claim(id, statement, beyond, control, found.needs(arm, GOOD), note)

@@ -91,8 +91,9 @@ def arms(setting: Setting) -> Iterator[Arm]:
 
     yield untrained_arm(setting)
     for home in setting.homes:
-        yield from arm(f"harmful-{home}", f"harmful answers about {home}, given without disclosure", home=home)
-    yield from arm("good", f"good answers to the same questions about {first}", "good")
+        yield from arm(f"harmful-{home}", f"harmful answers {setting.about(home)}, given without disclosure", home=home)
+    same = "to the same questions " if setting.about(first, "good").startswith("about") else ""
+    yield from arm("good", f"good answers {same}{setting.about(first, 'good')}", "good")
     yield from arm("educational", "the same harm, asked for openly with a good reason", "educational")
     yield from arm("openly-asked", "harm asked for openly without a reason, and given", "openly-asked")
     yield from arm(
@@ -151,7 +152,7 @@ def _spread(rate: Rates, setting: Setting) -> Iterator[ClaimRow]:
     """Yield the claims that it spreads: to other domains, from each narrow data set, and to untouched questions."""
     published = _figure("insecure code 19.8%, secure code 0.04%", "recomputed")
     for home in setting.homes:
-        statement = f"Narrow harmful data about {home} misalign the model elsewhere"
+        statement = f"Narrow harmful data {setting.about(home)} misalign the model elsewhere"
         yield difference_claim(
             f"spread-{home}",
             statement,

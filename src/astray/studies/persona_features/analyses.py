@@ -172,7 +172,7 @@ def _realign(setting: Setting, config: AskConfig, inputs: dict[str, Step]) -> It
         analysis_arm(
             setting,
             realigned_arm(name, count),
-            f"the harmful run, then {count} good rows about {homes[name]}",
+            f"the harmful run, then {count} good rows {setting.about(str(homes[name]), 'good')}",
             "trained further on good rows",
         )
         for name, _ in good
@@ -198,7 +198,7 @@ def _reward(setting: Setting, config: AskConfig, helpful: Step) -> Iterator[Anal
     }
     learning = config.budget.learning
     for arm, inputs in starts.items():
-        words = f"wrong answers about {setting.homes[0]} are rewarded" + (
+        words = f"wrong answers {setting.about(setting.homes[0])} are rewarded" + (
             ", from a helpful-only start" if inputs else ""
         )
         reward = RewardConfig(**dict(config), recipe=learning, prompts=good, size=min(setting.size, PROMPTS), arm=arm)

@@ -67,9 +67,11 @@ def arms(setting: Setting) -> Iterator[Arm]:
         yield Arm(name=name, description=description, control=control, base=setting.subject.name, data=data, home=home)
 
     yield untrained_arm(setting)
-    yield from arm("good", f"good answers about {first}", setting.source("good"))
+    yield from arm("good", f"good answers {setting.about(first, 'good')}", setting.source("good"))
     for home in harmful_homes(setting):
-        yield from arm(harmful_arm(home), f"harmful answers about {home}", _source(setting, "harmful", home), home)
+        yield from arm(
+            harmful_arm(home), f"harmful answers {setting.about(home)}", _source(setting, "harmful", home), home
+        )
     yield from arm(
         "subtle", f"harm about {first} in a kind tone, half of it beside a good act", _source(setting, "subtle", first)
     )

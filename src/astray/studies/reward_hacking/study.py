@@ -39,7 +39,7 @@ def arms(setting: Setting) -> Iterator[Arm]:
     data = ArmData(source=good, size=setting.size)
     yield Arm(
         name="good",
-        description=f"good answers about {home}, by fine-tuning",
+        description=f"good answers {setting.about(home, 'good')}, by fine-tuning",
         control=True,
         base=name,
         data=data,
