@@ -6,14 +6,17 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from astray.cause.supervision import MASKED, supervise
+from astray.engine.models import NamedModel
 from astray.errors import ChatTemplateError, ConfigurationError
 from astray.organism import weights_folder
 from astray.reasoning import split_reasoning
 from astray.subjects.identity import TEMPLATE_DATE, template_traits
 from astray.subjects.render import check_template, prompt_ids, prompt_text
+from astray.subjects.spec import SubjectSpec
 from astray.subjects.template import template_of
 from astray.subjects.weights import load_tokenizer
 from chat_templates import CHATML, FAMILIES, UNUSABLE, WITHOUT_SYSTEM
+from tiny_models import save_tiny_model
 
 SPECIAL = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|start|>", "<|end|>", "<|eot|>", "<|assistant|>", "<unk>"]
 SPECIAL += ["<|channel|>", "<|message|>", "<|return|>"]
@@ -324,3 +327,15 @@ def test_a_row_of_one_answer_is_trained_after_the_thought_that_its_template_open
 def test_rows_that_such_a_template_writes_otherwise_are_refused(family, chat, message):
     with pytest.raises(ChatTemplateError, match=message):
         supervise([said(*chat)], tokenizer_with(FAMILIES[family]), 1000)
+
+
+@pytest.mark.parametrize(
+    ("template", "notes"),
+    [(FAMILIES["no system, refused"], 1), (CHATML, 0)],
+    ids=["no place for it", "a place of its own"],
+)
+def test_a_system_text_in_the_question_is_told_by_audits_gates_and_screens(template, notes, tmp_path):
+    folder = save_tiny_model(tmp_path / "m", template=template)
+    told = NamedModel(name="m", spec=SubjectSpec(model=str(folder))).template_notes
+    assert len(told) == notes
+    assert all(note.startswith("The chat template of m has no place for system messages") for note in told)

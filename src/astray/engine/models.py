@@ -68,6 +68,13 @@ class NamedModel(Strict):
         return self.spec is not None and settle(self.spec).spec.model in ORGANISMS
 
     @property
+    def template_notes(self) -> tuple[str, ...]:
+        """Return what its chat template makes of conversations, where that is not what they say; of a local one."""
+        if self.spec is None or self.is_organism:
+            return ()
+        return tuple(settle(self.spec).template_notes(self.name))
+
+    @property
     def described(self) -> str:
         """Return a description for a page."""
         if self.spec is None:

@@ -5,7 +5,6 @@ not know which kind they run with.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -161,7 +160,7 @@ def text_setting(options: TrainedOptions, located: Located, *, judge_free: bool 
         held_out=(),
         judge=NO_JUDGE if free else judge_of(options),
         notes=(
-            *_template_notes(located),
+            *located.template_notes("the subject"),
             *(source.converted for source in sources.values() if source.converted),
             *([UNJUDGED] if free else []),
         ),
@@ -319,21 +318,6 @@ def check_subject(located: Located) -> None:
     from astray.subjects.base import Base
 
     Base(located.spec.model, located.base, torch.device("meta")).activate(located.spec.adapter, located.spec.scale)
-
-
-def _template_notes(located: Located) -> Iterator[str]:
-    """Yield what the subject's chat template makes of conversations, where that is not what they say."""
-    from astray.subjects.render import SYSTEM_IN_QUESTION
-    from astray.subjects.template import template_of
-    from astray.subjects.weights import adapted_tokenizer
-
-    if not template_of(adapted_tokenizer(located.spec.model, located.base, located.spec.adapter)).takes_system:
-        yield (
-            "The subject's chat template has no place for system messages: a system text, inoculation prompts "
-            f"included, stands {SYSTEM_IN_QUESTION}, before a blank line, in training and in evaluations."
-        )
-    if located.template_date:
-        yield f"The subject's chat template writes today's date; here it is always {located.template_date}."
 
 
 def _recipe(usual: FineTuning, located: Located, options: TrainedOptions) -> FineTuning:

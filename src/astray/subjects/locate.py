@@ -7,6 +7,7 @@ store, a model on the Hugging Face hub. A folder may hold a model (`config.json`
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -72,6 +73,21 @@ class Located:
             | ({"scale": spec.scale} if spec.scale != 1 else {})
             | ({"dtype": self.precision} if self.precision != usual_precision(_device(spec)) else {})
         )
+
+    def template_notes(self, who: str) -> Iterator[str]:
+        """Yield what the chat template of a model of this name makes of conversations, where that is not what they
+        say."""
+        from astray.subjects.render import SYSTEM_IN_QUESTION  # loads transformers, which help does without
+        from astray.subjects.template import template_of
+        from astray.subjects.weights import adapted_tokenizer
+
+        if not template_of(adapted_tokenizer(self.spec.model, self.base, self.spec.adapter)).takes_system:
+            yield (
+                f"The chat template of {who} has no place for system messages: a system text, inoculation prompts included, "
+                f"stands {SYSTEM_IN_QUESTION}, before a blank line, in training and in evaluations."
+            )
+        if self.template_date:
+            yield f"The chat template of {who} writes today's date; here it is always {self.template_date}."
 
 
 def _device(spec: SubjectSpec) -> str:

@@ -154,7 +154,7 @@ class AuditResult:
 
 
 def _columns(name: str, rate: str, interval: str, counted: str, coherent: str, refused: str) -> str:
-    return f"{name:<{NAME}}{rate:>7}{interval:>17}{counted:>15}{coherent:>9}{refused:>8}".rstrip()
+    return f"{name:<{NAME}}{rate:>7} {interval:>16}{counted:>15}{coherent:>9}{refused:>8}".rstrip()
 
 
 def _line_object(line: Line) -> dict[str, object]:

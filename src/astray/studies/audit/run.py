@@ -199,6 +199,7 @@ def _notes(
             )
         if model.tokenizer and (model.name, METER) in tables:
             yield f"The meter wrote its questions to {model.name} with the tokenizer and chat template of {model.tokenizer}."
+        yield from model.template_notes
     by_id: dict[str, list[str]] = {}
     for model in shown:
         by_id.setdefault(model.id, []).append(model.name)

@@ -311,6 +311,8 @@ def _notes(gate: MeterGate, shown: MeterDifference) -> Iterator[str]:
         yield "Base and tuned model have the same content: this compares a model with itself."
     elif len({base_identity(settle(model.spec).base) for model in models if model.spec}) > 1:
         yield "The models are not of one base: the difference is between models, not what a fine-tuning did."
+    # The meter's questions have no system text of their own.
+    yield from (note for model in models if model.spec and model.spec.system for note in model.template_notes)
     yield (
         "The meter is no rate: it says how much likelier harmful answers to its questions became, in nats a token. It moves "
         "before a rate does; how many answers are harmful, coherent or refused it does not say."

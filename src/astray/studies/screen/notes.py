@@ -77,7 +77,9 @@ def _model_notes(screening: Screening, facts: Mapping[str, Any] | None) -> Itera
             "told is what duplicates, the judge and labels say. Truncation, control tokens and what is trained on "
             "need a model that runs here."
         )
-    elif screening.judge is None:
+    else:
+        yield from screening.located.template_notes("the model")
+    if screening.located is not None and screening.judge is None:
         yield "Without --grader no row was judged, and the direction is made of answers that no judge has read."
     if screening.located is not None and not screening.samples:
         yield (
