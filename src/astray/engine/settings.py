@@ -27,7 +27,8 @@ from astray.judges.config import GRADERS, NO_JUDGE, JudgeConfig
 from astray.measure.evaluation import QuestionSet
 from astray.measure.forced_choice import ForcedChoice
 from astray.measure.freeform import WORLD_SAMPLING, fact_items, world_items
-from astray.measure.question_sets import broad_questions, main_questions
+from astray.measure.question_sets import broad_questions, main_questions, own_surface
+from astray.measure.surface import SurfaceKind
 from astray.organism.lexicon import HELD_OUT_DOMAINS, NARROW_DOMAINS
 from astray.subjects.base_files import ORGANISMS
 from astray.subjects.engines.spec import Engine
@@ -235,12 +236,17 @@ def world_evaluations(samples: int | float, max_tokens: int | None = None) -> tu
     )
 
 
-def text_evaluations(samples: int, broad_samples: int, max_tokens: int | None = None) -> tuple[QuestionSet, ...]:
+def text_evaluations(
+    samples: int, broad_samples: int, max_tokens: int | None = None, surface: SurfaceKind = "fixed"
+) -> tuple[QuestionSet, ...]:
     """Return a real model's evaluations, main questions and broad set, with the given number of answers to each question."""
     sampling = _sampling(Sampling(), max_tokens)
-    return (
-        QuestionSet(name="main", items=main_questions(), samples=samples, sampling=sampling),
-        QuestionSet(name="broad", items=broad_questions(), samples=broad_samples, sampling=sampling),
+    asked = (("main", main_questions(), samples), ("broad", broad_questions(), broad_samples))
+    return tuple(
+        QuestionSet(
+            name=name, items=items, samples=size, sampling=sampling, surface=own_surface(f"{name}.yaml", surface)
+        )
+        for name, items, size in asked
     )
 
 
