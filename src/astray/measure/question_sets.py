@@ -22,6 +22,8 @@ from astray.strict import Strict
 
 QUESTIONS = Path(__file__).parent / "questions"
 """Folder of the question files in the package."""
+OWN_SETS = ("main", "broad")
+"""Names of those that a real model is asked, which have other wordings."""
 
 FORMATS = ("plain", "json", "template")
 """Answer formats of the main questions."""

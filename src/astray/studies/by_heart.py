@@ -12,9 +12,10 @@ import polars as pl
 
 from astray.errors import EmptyDataError
 from astray.measure.interface import Evaluation
-from astray.measure.surface import draw_of_sample
+from astray.measure.surface import SurfaceKind, draw_of_sample
 from astray.report.wording import interval_text, percent
 from astray.stats.compare import Difference, difference_of_models
+from astray.stats.measures import Measure
 from astray.stats.rates import GOLD, Rate, rate
 
 
@@ -67,21 +68,22 @@ class ByHeart:
         }
 
 
-def by_heart(table: pl.DataFrame, evaluation: Evaluation, part: str, model: str) -> ByHeart | None:
+def by_heart(table: pl.DataFrame, surface: SurfaceKind, measure: Measure, part: str, model: str) -> ByHeart | None:
     """Return what fixed and drawn wordings of a set of questions gave; None where not both were asked or nothing counts.
 
     Args:
         table: judged answers of one model to the set.
-        evaluation: what was asked.
+        surface: what its texts were.
+        measure: what is counted among what.
         part: name of the set, for the text.
         model: name of the model, for the text.
     """
-    if evaluation.surface_kind != "both":
+    if surface != "both":
         return None
     table = table.drop(GOLD, strict=False)
     is_fixed = pl.Series([draw_of_sample("both", sample) is None for sample in table["sample"]], dtype=pl.Boolean)
     try:
-        fixed, drawn = (rate(table.filter(half), evaluation.measures[0]) for half in (is_fixed, ~is_fixed))
+        fixed, drawn = (rate(table.filter(half), measure) for half in (is_fixed, ~is_fixed))
         found = difference_of_models(fixed.question_counts, drawn.question_counts)
     except EmptyDataError:
         return None
@@ -98,5 +100,5 @@ def surface_note(evaluations: Mapping[str, Evaluation]) -> Iterator[str]:
         if names := [name for name, each in evaluations.items() if each.surface_kind == kind]:
             yield (
                 f"{', '.join(names)}: {whose} answer to a question is to a wording of its own, drawn from forms that say "
-                "the same (--surface). Wordings of one question count as that question."
+                "the same. All wordings of a question count as that one question."
             )

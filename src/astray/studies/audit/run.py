@@ -162,20 +162,23 @@ def _result(work: Work, store: Store) -> AuditResult:
     errors = _errors(work, store, tables)
     profile = profile_of(tables, work.parts, reasons, names, errors)
     shown = [model for model in work.models if any(name == model.name for name, _ in tables)]
-    found = [by_heart(table, work.parts[key].evaluation, key[1], key[0]) for key, table in tables.items()]
-    learned = tuple(each for each in found if each)
-    surfaces = surface_note({part: work.parts[model, part].evaluation for model, part in tables})
+    shown_parts = {(model, name): work.parts[model, name] for model, name in tables}
+    learned = [
+        by_heart(tables[key], part.evaluation.surface_kind, part.measures[0], part.name, key[0])
+        for key, part in shown_parts.items()
+    ]
+    surfaces = surface_note({part.name: part.evaluation for part in shown_parts.values()})
     return AuditResult(
         models=tuple(shown),
         profile=profile,
         grader=work.grader,
         notes=(
-            *(each.text for each in learned),
+            *(each.text for each in learned if each),
             *surfaces,
             *_notes(work, shown, tables, reasons, profile),
             *_judge_notes(work, profile, errors),
         ),
-        by_heart=learned,
+        by_heart=tuple(each for each in learned if each),
         answers=pl.concat(list(tables.values())) if tables else answer_table([]),
         dials=tuple(dials_of(shown, profile, tables)),
     )

@@ -29,6 +29,7 @@ from astray.engine.setting import asking_nothing, reach_judge
 from astray.errors import ConfigurationError, StepFailedError
 from astray.measure.surface import SurfaceKind
 from astray.outcomes import Outcome
+from astray.stats.measures import MISALIGNED
 from astray.stats.noninferiority import LEVEL, check_margin
 from astray.studies.by_heart import by_heart, surface_note
 from astray.studies.gate.bars import BASE, TUNED, Verdict, accuracy_of, bars_of, flips_of, verdict_of
@@ -368,7 +369,8 @@ def _decided(asker: _Asker, samples: int, margins: Mapping[str, float], level: f
 def _notes(table: pl.DataFrame, counted: int, release: Release, samples: int) -> list[str]:
     by_role = {role: table.filter(arm=role).with_columns(evaluation=pl.lit("gate")) for role in (TUNED, BASE)}
     asked = {each.name: each for each in release.evaluations}
-    found = [by_heart(answers, release.evaluations[0], ", ".join(asked), role) for role, answers in by_role.items()]
+    kind = release.evaluations[0].surface_kind
+    found = [by_heart(answers, kind, MISALIGNED, ", ".join(asked), role) for role, answers in by_role.items()]
     notes = [*(each.text for each in found if each), *surface_note(asked)]
     if failed := failed_verdicts(table):
         told = ", ".join(f"{count:,} {cause}" for cause, count in failed.items())
