@@ -61,7 +61,7 @@ SMALL_ROWS = 320
 """Examples of an arm for it: forty steps."""
 SMALL_PROBE_EVERY = 40
 """Optimizer steps between probes: forced choices say little of a model of this size."""
-OF_GRADERS = ("labels", "judging", "batch", "gold", "gold_grader", "budget")
+OF_GRADERS = ("labels", "judging", "batch", "gold", "gold_grader", "budget", "surface")
 """Options that are of no use where no model judges."""
 BATCHING = ("anthropic", "google", "grok", "openai", "together")
 """Providers whose batch interface Inspect can ask."""
@@ -157,6 +157,9 @@ def text_setting(options: TrainedOptions, located: Located, *, judge_free: bool 
     about = {home for kind, home in sources if kind == "harmful"} or {home for _, home in sources}
     homes = sorted(about, key=lambda home: (("good", home) not in sources, home))
     samples = options.samples or (5 if options.quick else 100)
+    asked = text_evaluations(
+        samples, max(1, samples // 4), options.max_tokens, getattr(options, "surface", None) or "fixed"
+    )
     rows = SMALL_ROWS if small else TEXT_ROWS
     size = options.size or min([rows, *(source.rows for source in sources.values() if source.rows is not None)])
     training = _recipe(SMALL_TRAINING if small else FineTuning(), located, options)
@@ -167,7 +170,7 @@ def text_setting(options: TrainedOptions, located: Located, *, judge_free: bool 
         sources=sources,
         size=size,
         training=training,
-        evaluations=(ForcedChoice(),) if free else text_evaluations(samples, max(1, samples // 4), options.max_tokens),
+        evaluations=(ForcedChoice(),) if free else asked,
         held_out=(),
         judge=NO_JUDGE if free else judge_of(options),
         notes=(

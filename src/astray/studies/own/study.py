@@ -213,13 +213,13 @@ def _settled(marked: Marked[StudyForm], options: TrainedOptions) -> OwnSetting:
     )
     data = [arm.data for arm in arms if arm.data]
     home = next((arm.home for arm in arms if arm.data and not arm.control), "")
-    asked = {each.name: each for each in (*evaluations, *(one for arm in arms for one in arm.extra))}
+    worded = {each.name: each for each in (*evaluations, *(one for arm in arms for one in arm.extra))}
     fitted: dict[str, Any] = {
         "homes": (home,),
         "sources": {},
         "size": max((each.size for each in data), default=0),
         "evaluations": evaluations,
-        "notes": (*setting.notes, *surface_note(asked), *_notes(arms)),
+        "notes": (*setting.notes, *surface_note(worded), *_notes(arms)),
     }
     shared = {field.name: getattr(setting, field.name) for field in fields(Setting)}
     return OwnSetting(**(shared | fitted), arms=arms, claims=Claims(marked, arms, evaluations, setting.held_out))
