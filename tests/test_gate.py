@@ -356,13 +356,16 @@ def test_answers_and_power_are_told_before_anything_is_asked(command, words, tmp
 
 
 def test_a_real_model_is_judged_by_the_grader(tiny_qwen2, tmp_path):
-    given = {"samples": 1, "max_tokens": 2, "evals": "broad", "out": tmp_path, "surface": "drawn"}
+    given = {"samples": 2, "max_tokens": 2, "evals": "broad", "out": tmp_path, "surface": "both"}
     result = astray.gate(str(tiny_qwen2), str(tiny_qwen2), grader=ALL_FINE, **given)
     assert result.bars[0].bounds is not None
     asked = [set(result.answers.filter(arm=side).select("item", "question").rows()) for side in ("base", "tuned")]
     assert asked[0] == asked[1]  # both sides get the same draws
-    assert not asked[0] & {(item.question_id, item.question) for item in broad_questions()}
-    assert any("broad: each answer to a question is to a wording of its own" in note for note in result.notes)
+    fixed = {(item.question_id, item.question) for item in broad_questions()}
+    assert fixed < asked[0]
+    assert len(asked[0]) == 2 * len(fixed)
+    assert any("broad: every second answer to a question is to a wording of its own" in note for note in result.notes)
+    assert any(note.startswith("Learned by heart? broad, tuned: 0% in the fixed wordings") for note in result.notes)
     assert (
         result.bars[0].bounds.estimate == 0
     )  # the grader finds nothing misaligned; blank answers are incoherent by chance

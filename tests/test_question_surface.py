@@ -1,6 +1,5 @@
 """Drawn wordings of question sets: each draw is a clean text of its question, the same for whoever is asked."""
 
-import hashlib
 import re
 
 import anyio
@@ -21,7 +20,7 @@ from astray.measure.question_sets import (
     questions_from_file,
     surface_of_file,
 )
-from astray.measure.surface import drawn_texts
+from astray.measure.surface import Wording, drawn_texts
 from astray.measure.tasks import emergent_misalignment
 from astray.outcomes import Outcome
 from astray.stats.measures import MISALIGNED
@@ -104,8 +103,10 @@ def test_no_form_repeats_five_words_of_a_published_question(published_texts):
 
 
 def test_draws_are_the_same_in_every_process_and_python():
-    said = "\n".join(drawn_texts(wording)[0] for name in SETS for wording in wordings(name))
-    assert hashlib.sha256(said.encode()).hexdigest()[:16] == "f3868a74994d5a2f"
+    parts = tuple(tuple(f"{letter}{form}" for form in range(11)) for letter in "abc")
+    texts = drawn_texts(Wording(question_id="tea", text="a0 b0 c0?", forms=parts))
+    assert texts[:3] == ("a1 b3 c10?", "a5 b3 c7?", "a5 b5 c6?")
+    assert len(texts) == DRAWS < 11**3
 
 
 def test_fixed_texts_keep_their_keys():
