@@ -7,12 +7,14 @@ import polars as pl
 import pytest
 
 from astray.answers import answer_table
+from astray.counting import Rule, count_files
 from astray.engine.settings import text_evaluations
 from astray.errors import ConfigurationError, DataFormatError
 from astray.judges.judge import Verdict
 from astray.measure.asking import Heard
 from astray.measure.evaluation import QuestionSet
 from astray.measure.evaluations import evaluation_from
+from astray.measure.inspect_driver import inspect_log
 from astray.measure.question_sets import (
     broad_questions,
     main_questions,
@@ -226,3 +228,14 @@ def test_what_is_known_by_heart_differs_and_draws_are_no_questions_of_their_own(
     assert "90.0% in the fixed wordings, 10.0% in drawn ones" in learned.text
     assert learned.as_object()["questions"] == 8
     assert by_heart(answered(3, 3, asked), "drawn", MISALIGNED, "main", "m") is None
+
+
+def test_a_log_of_drawn_wordings_is_counted_by_question(tmp_path):
+    both, drawn = (text_evaluations(6, 6, surface=surface)[0] for surface in ("both", "drawn"))
+    logs = [
+        inspect_log(answered(2, 1, asked).with_columns(subject=pl.lit(name)), asked, tmp_path / f"{name}.eval")
+        for name, asked in (("a", both), ("b", drawn))
+    ]
+    [rate, other] = (found := count_files(logs[:1], Rule(), against=logs[1:])).rates
+    assert (rate.questions, rate.unit, rate.numerator, rate.denominator) == (8, "question", 72, 144)
+    assert (other.questions, found.differences[0].common) == (8, 8)  # paired where both were asked the same text
