@@ -222,9 +222,9 @@ def answered(fixed: int, drawn: int, evaluation: QuestionSet) -> pl.DataFrame:
 def test_what_is_known_by_heart_differs_and_draws_are_no_questions_of_their_own():
     asked = text_evaluations(20, 20, surface="both")[0]
     alike, learned = (by_heart(answered(*bad, asked), "both", MISALIGNED, "main", "m") for bad in ((3, 3), (9, 1)))
-    assert (alike.difference.estimate, alike.difference.n, alike.differs) == (0, 8, False)
-    assert "no difference is shown" in alike.text
-    assert (round(learned.difference.estimate, 6), learned.difference.n, learned.differs) == (0.8, 8, True)
+    assert (alike.difference.estimate, alike.difference.n, alike.verdict) == (0, 8, "undecided")
+    assert "no difference is shown, and 5 points are not ruled out" in alike.text
+    assert (round(learned.difference.estimate, 6), learned.difference.n, learned.verdict) == (0.8, 8, "differs")
     assert "90.0% in the fixed wordings, 10.0% in drawn ones" in learned.text
     assert learned.as_object()["questions"] == 8
     assert by_heart(answered(3, 3, asked), "drawn", MISALIGNED, "main", "m") is None

@@ -18,6 +18,14 @@ from astray.stats.compare import Difference, difference_of_models
 from astray.stats.measures import Measure
 from astray.stats.rates import GOLD, Rate, rate
 
+ALIKE = 0.05
+"""Difference up to which fixed and drawn wordings are taken as alike, as the surfaces of scenarios are."""
+_SAYS = {
+    "differs": "the wording matters",
+    "alike": f"alike up to {ALIKE * 100:.0f} points",
+    "undecided": f"no difference is shown, and {ALIKE * 100:.0f} points are not ruled out",
+}
+
 
 @dataclass(frozen=True)
 class ByHeart:
@@ -38,19 +46,22 @@ class ByHeart:
     difference: Difference
 
     @property
-    def differs(self) -> bool:
-        """Return whether the interval of the difference leaves 0 out."""
-        return not self.difference.interval.low <= 0 <= self.difference.interval.high
+    def verdict(self) -> str:
+        """Return "differs" where the interval leaves 0 out, "alike" where it lies within `ALIKE`, else "undecided"."""
+        low, high = self.difference.interval.low, self.difference.interval.high
+        if not low <= 0 <= high:
+            return "differs"
+        return "alike" if max(-low, high) <= ALIKE else "undecided"
 
     @property
     def text(self) -> str:
         """Return the claim in words."""
         found = self.difference
-        surely = "so the wording matters" if self.differs else "so no difference is shown"
         return (
             f"Learned by heart? {self.part}, {self.model}: {percent(self.fixed.rate)} in the fixed wordings, "
             f"{percent(self.drawn.rate)} in drawn ones. The difference is {percent(found.estimate)} "
-            f"({interval_text(found.interval)}, paired over {found.n:,} {found.unit}{'s' if found.n != 1 else ''}), {surely}."
+            f"({interval_text(found.interval)}, paired over {found.n:,} {found.unit}{'s' if found.n != 1 else ''}): "
+            f"{_SAYS[self.verdict]}."
         )
 
     def as_object(self) -> dict[str, object]:
@@ -64,7 +75,7 @@ class ByHeart:
             "estimate": self.difference.estimate,
             **{name: getattr(interval, name) for name in ("low", "high", "method")},
             "questions": self.difference.n,
-            "differs": self.differs,
+            "verdict": self.verdict,
         }
 
 
