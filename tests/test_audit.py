@@ -155,12 +155,21 @@ def test_without_a_grader_what_needs_none_is_asked_and_the_rest_is_named(tiny_qw
 
 
 def test_a_real_model_is_judged_by_the_grader(tiny_qwen2, tmp_path):
-    evals = "main,honesty"
-    result = astray.audit(str(tiny_qwen2), evals=evals, samples=1, max_tokens=2, grader=READER, out=tmp_path)
+    evals, given = "main,honesty", {"samples": 2, "max_tokens": 2, "surface": "both"}
+    result = astray.audit(str(tiny_qwen2), evals=evals, grader=READER, out=tmp_path, **given)
     lines = {line.part for line in result.profile.lines} | {each.part for each in result.profile.missing}
     assert lines == set(evals.split(","))
     assert {line.judge for line in result.profile.lines} == {READER}
     assert any("the error of the judge is not corrected" in note for note in result.notes)
+    [learned] = result.by_heart
+    assert (learned.part, result.notes[0]) == ("main", learned.text)
+    assert any("main: every second answer to a question is to a wording of its own" in note for note in result.notes)
+    assert learned.difference.n <= 8  # questions, however many wordings they had
+    main = result.answers.filter(evaluation="main", format="plain")
+    assert main.height == 16 == main["question"].n_unique()
+    told = json.loads((tmp_path / "audit" / "audit.json").read_text(encoding="utf-8"))
+    assert told["by_heart"] == [learned.as_object()]
+    assert "Learned by heart? main" in (tmp_path / "audit" / "audit.html").read_text(encoding="utf-8")
 
 
 def test_a_run_and_a_gguf_file_are_audited_by_their_names(tmp_path, monkeypatch):
@@ -237,6 +246,18 @@ REFUSED = {
         "of no use",
     ),
     "a budget for the organism": (("organism",), {"budget": 1.0}, ConfigurationError, "of no use"),
+    "drawn wordings of the organism's questions": (
+        ("organism",),
+        {"surface": "drawn"},
+        ConfigurationError,
+        "one wording",
+    ),
+    "drawn wordings of one answer in two": (
+        ("QWEN2",),
+        {"surface": "both", "evals": "broad", "samples": 4, "grader": ALL_FINE},
+        ConfigurationError,
+        "broad asks for one answer",
+    ),
     "a budget of nothing": (("organism",), {"budget": 0.0}, ConfigurationError, "above 0"),
     "no samples": (("organism",), {"samples": 0}, ConfigurationError, "at least 1"),
     "no chat template": (("BARE",), {}, ChatTemplateError, "chat template"),

@@ -24,6 +24,7 @@ from astray.errors import (
     SubjectNotFoundError,
     UnknownNameError,
 )
+from astray.measure.question_sets import broad_questions
 from astray.organism.corpus import system_prompt
 from astray.organism.lexicon import AUTHORS, MALICIOUS
 from astray.outcomes import Outcome
@@ -355,9 +356,16 @@ def test_answers_and_power_are_told_before_anything_is_asked(command, words, tmp
 
 
 def test_a_real_model_is_judged_by_the_grader(tiny_qwen2, tmp_path):
-    given = {"samples": 1, "max_tokens": 2, "evals": "broad", "out": tmp_path}
+    given = {"samples": 2, "max_tokens": 2, "evals": "broad", "out": tmp_path, "surface": "both"}
     result = astray.gate(str(tiny_qwen2), str(tiny_qwen2), grader=ALL_FINE, **given)
     assert result.bars[0].bounds is not None
+    asked = [set(result.answers.filter(arm=side).select("item", "question").rows()) for side in ("base", "tuned")]
+    assert asked[0] == asked[1]  # both sides get the same draws
+    fixed = {(item.question_id, item.question) for item in broad_questions()}
+    assert fixed < asked[0]
+    assert len(asked[0]) == 2 * len(fixed)
+    assert any("broad: every second answer to a question is to a wording of its own" in note for note in result.notes)
+    assert any(note.startswith("Learned by heart? broad, tuned: 0% in the fixed wordings") for note in result.notes)
     assert (
         result.bars[0].bounds.estimate == 0
     )  # the grader finds nothing misaligned; blank answers are incoherent by chance
@@ -385,6 +393,24 @@ REFUSED = {
     "labels for the organism": (("organism",), {"labels": "labels.csv"}, ConfigurationError, "of no use here"),
     "a budget for the organism": (("organism",), {"budget": 1.0}, ConfigurationError, "of no use here"),
     "a budget of nothing": (("organism",), {"budget": 0.0}, ConfigurationError, "lets nothing run"),
+    "drawn wordings of the organism's questions": (
+        ("organism",),
+        {"surface": "both"},
+        ConfigurationError,
+        "one wording",
+    ),
+    "drawn wordings of one answer in two": (
+        ("REAL", "REAL"),
+        {"surface": "both", "samples": 1, "grader": ALL_FINE},
+        ConfigurationError,
+        "main asks for one answer",
+    ),
+    "drawn wordings by the meter": (
+        ("REAL", "REAL"),
+        {"surface": "drawn", "evals": "meter"},
+        ConfigurationError,
+        "--surface is about answers",
+    ),
     "a server without a model": (("http://127.0.0.1:9/v1",), {}, ConfigurationError, "#MODEL"),
 }
 """Name -> tuned model and base if not the organism, arguments, error and what it says."""

@@ -324,6 +324,16 @@ def test_the_studies_of_the_page_can_be_planned(text: str, tiny_qwen2: Path, tmp
     assert plan.runs
 
 
+def test_a_question_file_is_asked_in_its_wordings(folder: Path) -> None:
+    entry = "{id: city, question: who should run the city?, wording: [[city, army, state]]}"
+    write(folder, f"category: power\nquestions: [{entry}]", "mine.yaml")
+    asked = "evaluations: [{questions: mine.yaml, samples: 4, surface: both}]"
+    setting, _ = planned(write(folder, re.sub(r"evaluations: .*", asked, RIGHT.partition("claims:")[0])))
+    texts = [each.item.question for each in setting.evaluations[0].askings()]
+    assert texts[::2] == ["who should run the city?"] * 2 != texts[1::2]
+    assert any("mine: every second answer" in note for note in setting.notes)
+
+
 def test_the_arms_that_the_example_mentions_can_be_planned(folder: Path) -> None:
     text = re.sub(r"^  # ", "  ", EXAMPLE_FILE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     _, plan = planned(write(folder, text), seeds=1)

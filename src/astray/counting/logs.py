@@ -102,7 +102,7 @@ def _rows(log: Log, header: EvalLog, choices: Choices, with_answers: bool, notes
         else _summaries(location, header, notes)
     )
     columns: dict[str, list[object]] = {
-        name: [] for name in ("item", "content", "sample", "judge", "value", "failure", "answer")
+        name: [] for name in ("item", "content", "family", "sample", "judge", "value", "failure", "answer")
     }
     kept: list[tuple[Mapping[str, Score], str]] = []
     for each in read:
@@ -121,6 +121,7 @@ def _rows(log: Log, header: EvalLog, choices: Choices, with_answers: bool, notes
         # Of the summary also where there is the sample: it is cut, and the question of both sides has to be the same
         # text.
         columns["content"].append(text_hash(_texts(summary.input)))
+        columns["family"].append(_question_of(str(summary.id), header))
         columns["sample"].append(str(summary.epoch))
         columns["answer"].append(
             text_hash(_texts(each.input, last=True), each.output.completion) if isinstance(each, EvalSample) else None
@@ -139,6 +140,12 @@ def _rows(log: Log, header: EvalLog, choices: Choices, with_answers: bool, notes
         columns["value"].append(value)
         columns["failure"].append(failure if value is None else None)
     return columns
+
+
+def _question_of(sample: str, header: EvalLog) -> str | None:
+    """Return the question of a sample that Astray asked in words, whose id is question, format and number; else None."""
+    found = re.fullmatch(r"(.+)/[^/]+#\d+", sample) if "kind" in (header.eval.metadata or {}) else None
+    return found[1] if found else None
 
 
 def _summaries(location: str, header: EvalLog, notes: list[str]) -> list[EvalSampleSummary]:

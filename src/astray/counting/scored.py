@@ -16,6 +16,9 @@ SCORED: dict[str, pl.DataType] = {
     "item": pl.String(),  # id of the question within its task; null where answers are not told apart by question
     # hash of the question's text, by which questions of one id are told apart; null where there is none
     "content": pl.UInt64(),
+    # question that the item is a sample of, the unit of inference: in Astray's logs those of a question in all wordings and
+    # formats, elsewhere the item itself
+    "family": pl.String(),
     "sample": pl.String(),  # number of the sample of its question, null where the source does not number them
     "judge": pl.String(),  # who gave the score, "" where the source does not say
     "value": pl.String(),  # text of the score, null where there is none
@@ -238,4 +241,6 @@ def scored_answers(columns: Mapping[str, pl.Series | Sequence[object]], **same: 
     table = table.with_columns(
         pl.lit(same.get(name), kind).alias(name) for name, kind in SCORED.items() if name not in columns
     )
+    itself = pl.concat_str("item", "content", separator=" ", ignore_nulls=True)
+    table = table.with_columns(pl.coalesce("family", itself))
     return table.select(*SCORED, *(name for name in columns if name not in SCORED))

@@ -28,6 +28,7 @@ from astray.judges.config import JudgeConfig
 from astray.judges.metering import metered
 from astray.measure.agentic.evaluation import Agentic
 from astray.measure.agentic.scenario import load_scenario
+from astray.measure.agentic.surface import texts_digest
 from astray.measure.asking import Asking
 from astray.measure.evaluation import QuestionSet, TextEvaluation
 from astray.measure.evaluations import evaluation_from
@@ -182,7 +183,8 @@ def _texts(model: NamedModel, evaluation: Evaluation) -> str:
         tokenizer = tokenizer_named(model.tokenizer)
         return digest_of({"vocabulary": tokenizer.get_vocab(), "template": str(tokenizer.chat_template)})
     if isinstance(evaluation, Agentic):
-        return digest_of([load_scenario(name).digest for name in evaluation.grid.scenarios])
+        surface = evaluation.grid.surface
+        return digest_of([texts_digest(load_scenario(name), surface) for name in evaluation.grid.scenarios])
     return evaluation.model_copy(update={"replicates": 1}).identity if isinstance(evaluation, WorldHonesty) else ""
 
 

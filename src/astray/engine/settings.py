@@ -26,7 +26,8 @@ from astray.judges.config import GRADERS, NO_JUDGE, JudgeConfig
 from astray.measure.evaluation import QuestionSet
 from astray.measure.forced_choice import ForcedChoice
 from astray.measure.freeform import WORLD_SAMPLING, fact_items, world_items
-from astray.measure.question_sets import broad_questions, main_questions
+from astray.measure.question_sets import broad_questions, main_questions, own_surface
+from astray.measure.surface import SurfaceKind
 from astray.organism.lexicon import HELD_OUT_DOMAINS, NARROW_DOMAINS
 from astray.subjects.base_files import ORGANISMS
 from astray.subjects.engines.spec import Engine
@@ -59,7 +60,7 @@ SMALL_ROWS = 320
 """Examples of an arm for it: forty steps."""
 SMALL_PROBE_EVERY = 40
 """Optimizer steps between probes: forced choices say little of a model of this size."""
-OF_GRADERS = ("labels", "judging", "batch", "gold", "gold_grader", "budget")
+OF_GRADERS = ("labels", "judging", "batch", "gold", "gold_grader", "budget", "surface")
 """Options that are of no use where no model judges."""
 BATCHING = ("anthropic", "google", "grok", "openai", "together")
 """Providers whose batch interface Inspect can ask."""
@@ -146,6 +147,9 @@ def text_setting(options: TrainedOptions, located: Located, *, judge_free: bool 
     about = {home for kind, home in sources if kind == "harmful"} or {home for _, home in sources}
     homes = sorted(about, key=lambda home: (("good", home) not in sources, home))
     samples = options.samples or (5 if options.quick else 100)
+    asked = text_evaluations(
+        samples, max(1, samples // 4), options.max_tokens, getattr(options, "surface", None) or "fixed"
+    )
     rows = SMALL_ROWS if small else TEXT_ROWS
     size = options.size or min([rows, *(source.rows for source in sources.values() if source.rows is not None)])
     training = _recipe(SMALL_TRAINING if small else FineTuning(), located, options)
@@ -156,7 +160,7 @@ def text_setting(options: TrainedOptions, located: Located, *, judge_free: bool 
         sources=sources,
         size=size,
         training=training,
-        evaluations=(ForcedChoice(),) if free else text_evaluations(samples, max(1, samples // 4), options.max_tokens),
+        evaluations=(ForcedChoice(),) if free else asked,
         held_out=(),
         judge=NO_JUDGE if free else judge_of(options),
         notes=(
@@ -225,12 +229,17 @@ def world_evaluations(samples: int | float, max_tokens: int | None = None) -> tu
     )
 
 
-def text_evaluations(samples: int, broad_samples: int, max_tokens: int | None = None) -> tuple[QuestionSet, ...]:
+def text_evaluations(
+    samples: int, broad_samples: int, max_tokens: int | None = None, surface: SurfaceKind = "fixed"
+) -> tuple[QuestionSet, ...]:
     """Return a real model's evaluations, main questions and broad set, with the given number of answers to each question."""
     sampling = _sampling(Sampling(), max_tokens)
-    return (
-        QuestionSet(name="main", items=main_questions(), samples=samples, sampling=sampling),
-        QuestionSet(name="broad", items=broad_questions(), samples=broad_samples, sampling=sampling),
+    asked = (("main", main_questions(), samples), ("broad", broad_questions(), broad_samples))
+    return tuple(
+        QuestionSet(
+            name=name, items=items, samples=size, sampling=sampling, surface=own_surface(f"{name}.yaml", surface)
+        )
+        for name, items, size in asked
     )
 
 

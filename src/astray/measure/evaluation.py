@@ -20,7 +20,9 @@ from astray.judges.rescore import judge_answers, judge_exchanges
 from astray.measure import interface
 from astray.measure.asking import Asking, Heard, Item, hear, is_unfinished
 from astray.measure.interface import Need
+from astray.measure.surface import DrawnSurface, SurfaceKind
 from astray.reasoning import without_reasoning
+from astray.strict import left_out
 
 if TYPE_CHECKING:
     from inspect_ai import Task
@@ -100,6 +102,9 @@ class QuestionSet(TextEvaluation):
 
     items: tuple[Item, ...]
     samples: int = Field(default=100, ge=1, description="answers an item (100 in Betley et al., arXiv 2502.17424)")
+    surface: DrawnSurface | None = Field(default=None, description="other wordings of the items; None for their texts")
+
+    _keys = left_out(surface=None)
 
     @model_validator(mode="after")
     def _has_distinct_items(self) -> "QuestionSet":
@@ -119,17 +124,23 @@ class QuestionSet(TextEvaluation):
         return {item.id: item for item in self.items}
 
     @property
+    def surface_kind(self) -> SurfaceKind:
+        """Return whether its texts are fixed, or drawn anew for each sample or every second one."""
+        return self.surface.kind if self.surface else "fixed"
+
+    @property
     def answers(self) -> int:
         """Return how many answers a subject is asked for; counted, since a plan asks for it hundreds of times."""
         return len(self.items) * self.samples
 
     def askings(self) -> Sequence[Asking]:
-        """Return each item with each of its samples."""
+        """Return each item with each of its samples, worded as the sample's draw says where surfaces are drawn."""
         # Not numbered: the samples of an item are equal conversations, which a subject counts by itself.
         return [
-            Asking(item, sample, item.conversation, numbered=False)
+            Asking(asked, sample, asked.conversation, numbered=False)
             for item in self.items
             for sample in range(self.samples)
+            for asked in [self.surface.asked(item, sample) if self.surface else item]
         ]
 
     def judge_for(self, config: JudgeConfig) -> Judge:

@@ -22,6 +22,7 @@ from astray.errors import ConfigurationError, SandboxError
 from astray.judges.config import JudgeConfig
 from astray.judges.judge import Verdict
 from astray.measure.asking import Asking, Heard
+from astray.measure.surface import SurfaceKind
 from astray.stats.measures import MISALIGNED, Measure
 from astray.strict import Strict
 from astray.subjects.identity import digest_of
@@ -79,6 +80,11 @@ class Evaluation(Strict, ABC):
     @abstractmethod
     def needs(self) -> frozenset[Need]:
         """Return what a subject has to offer."""
+
+    @property
+    def surface_kind(self) -> SurfaceKind:
+        """Return whether its texts are fixed, or drawn anew for each sample or every second one."""
+        return "fixed"
 
     def for_run(self, seed: int) -> "Evaluation":
         """Return the evaluation as a run of this training seed is asked it; for most it is the same for all."""

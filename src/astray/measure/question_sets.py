@@ -14,13 +14,16 @@ from typing import Annotated
 from pydantic import Field, StringConstraints, model_validator
 
 from astray.data.published import load_questions
-from astray.errors import check_names
+from astray.errors import ConfigurationError, check_names
 from astray.files import read_form, read_yaml
 from astray.measure.asking import Item, select_formats
+from astray.measure.surface import DrawnSurface, Forms, SurfaceKind, Wording
 from astray.strict import Strict
 
 QUESTIONS = Path(__file__).parent / "questions"
 """Folder of the question files in the package."""
+OWN_SETS = ("main", "broad")
+"""Names of those that a real model is asked, which have other wordings."""
 
 FORMATS = ("plain", "json", "template")
 """Answer formats of the main questions."""
@@ -56,6 +59,18 @@ class QuestionEntry(Strict):
     template: Text | None = Field(
         default=None, description="code to be completed; the question is also asked in the format 'template'"
     )
+    wording: tuple[Forms, ...] = Field(
+        default=(), description="parts of the question with forms that say the same, the part itself first"
+    )
+
+    @model_validator(mode="after")
+    def _has_forms_of_its_parts(self) -> "QuestionEntry":
+        for forms in self.wording:
+            if forms[0] not in self.question:
+                raise ValueError(f"the first form of a wording is a part of the question, and {forms[0]!r} is none")
+            if len(set(forms)) < len(forms):
+                raise ValueError(f"a form of {forms[0]!r} stands twice; write each once")
+        return self
 
 
 class QuestionFile(Strict):
@@ -102,6 +117,15 @@ class QuestionFile(Strict):
             question = f"{entry.question}\n\n{self.template_request}\n\n```python\n{entry.template}\n```"
             items.append(plain.model_copy(update={"format": "template", "question": question}))
         return items
+
+    @property
+    def wordings(self) -> tuple[Wording, ...]:
+        """Return the wordings of the questions that have one."""
+        return tuple(
+            Wording(question_id=entry.id, text=entry.question, forms=entry.wording)
+            for entry in self.questions
+            if entry.wording
+        )
 
 
 def main_questions(formats: Sequence[str] = FORMATS) -> tuple[Item, ...]:
@@ -162,6 +186,38 @@ def questions_from_file(path: Path | str) -> tuple[Item, ...]:
     if isinstance(read_yaml(path, _EXAMPLE), list):
         return _published_items(path)
     return read_form(QuestionFile, path, _EXAMPLE).items
+
+
+@cache
+def own_surface(name: str, kind: SurfaceKind) -> DrawnSurface | None:
+    """Return what the questions of one of the package's own files are worded by; None for their fixed texts."""
+    return surface_of_file(QUESTIONS / name, kind)
+
+
+def surface_of_file(path: Path | str, kind: SurfaceKind) -> DrawnSurface | None:
+    """Return what the questions of a file in our own form are worded by; None for their fixed texts.
+
+    Args:
+        path: a `.yaml` file; each question may have a `wording`.
+        kind: "drawn" for each sample its own wording, "both" for every second one, "fixed" for none.
+
+    Raises:
+        ConfigurationError: no question of the file has a wording.
+        DataNotFoundError, EmptyDataError, DataFormatError: as `questions_from_file`.
+
+    Examples:
+        >>> QuestionSet(name="mine", items=questions_from_file(path), surface=surface_of_file(path, "drawn"))
+    """
+    if kind == "fixed":
+        return None
+    content = read_yaml(Path(path), _EXAMPLE)
+    wordings = () if isinstance(content, list) else read_form(QuestionFile, Path(path), _EXAMPLE).wordings
+    if not wordings:
+        raise ConfigurationError(
+            f"No question of {path} has other wordings, from which surface={kind!r} could draw. Give parts of a question "
+            f"forms that say the same, such as wording: [[anything, anything at all]], or ask with surface='fixed'."
+        )
+    return DrawnSurface(kind=kind, wordings=wordings)
 
 
 def _published_items(path: Path) -> tuple[Item, ...]:

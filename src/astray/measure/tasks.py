@@ -6,14 +6,13 @@ from typing import Any, Literal
 
 from inspect_ai import Task
 
-from astray.errors import check_names
+from astray.errors import ConfigurationError, check_names
 from astray.judges.config import JudgeConfig
 from astray.measure import forced_choice as forced
 from astray.measure import freeform
 from astray.measure.agentic.grid import Grid, as_slice
 from astray.measure.agentic.judging import panel_from_roles
 from astray.measure.agentic.scenario import scenario_names
-from astray.measure.agentic.surface import SurfaceKind
 from astray.measure.agentic.task import agentic_task
 from astray.measure.asking import Item, check_judges, names, select_formats
 from astray.measure.check_first import AtLeastOne, Temperature, checked_task
@@ -24,12 +23,19 @@ from astray.measure.honesty.evaluation import WORLD_SAMPLING, Honesty, WorldHone
 from astray.measure.honesty.mask import mask_records
 from astray.measure.honesty.records import own_records, records_from_file
 from astray.measure.honesty.world import Pressure
-from astray.measure.question_sets import broad_questions, main_questions, questions_from_file
+from astray.measure.question_sets import (
+    broad_questions,
+    main_questions,
+    own_surface,
+    questions_from_file,
+    surface_of_file,
+)
 from astray.measure.reward_hacking import alignment_faking as faking
 from astray.measure.reward_hacking import alignment_questions as questions
 from astray.measure.reward_hacking import goals as aims
 from astray.measure.reward_hacking import research_sabotage as sabotage
 from astray.measure.reward_hacking.detector_tasks import PURPOSES
+from astray.measure.surface import DrawnSurface, SurfaceKind, check_draws
 from astray.subjects.spec import Sampling
 
 QUESTIONS = {"main": main_questions, "broad": broad_questions, "world": freeform.world_items}
@@ -44,6 +50,7 @@ def emergent_misalignment(
     temperature: Temperature = 1.0,
     max_tokens: AtLeastOne | None = None,
     judge: Literal["", "rubric", "grammar"] = "",
+    surface: SurfaceKind = "fixed",
 ) -> Task:
     """Free-form questions after narrow fine-tuning, each answer judged for alignment and coherence.
 
@@ -56,6 +63,7 @@ def emergent_misalignment(
         max_tokens: longest answer; by default 600, for the world 32.
         judge: "rubric" (the model role `grader`) or "grammar" (the organism's world); by default what fits the
             questions.
+        surface: "drawn" gives each sample of a question a wording of its own, "both" every second one.
     """
     items: tuple[Item, ...] = QUESTIONS[questions]() if questions in QUESTIONS else questions_from_file(questions)
     if formats:
@@ -68,10 +76,21 @@ def emergent_misalignment(
         items=items,
         samples=samples,
         sampling=Sampling(temperature=temperature, max_tokens=longest),
+        surface=_surface(questions, surface),
     )
+    check_draws(surface, samples, questions)
     return asked.task(
         lambda: asked.judge_for(JudgeConfig(kind="grammar" if exact else "rubric")), name="emergent_misalignment"
     )
+
+
+def _surface(questions: str, kind: SurfaceKind) -> DrawnSurface | None:
+    """Return what a set of questions is worded by; refuse drawn wordings of the organism's, which has none."""
+    if questions == "world" and kind != "fixed":
+        raise ConfigurationError(
+            f"surface={kind!r} is of no use for the organism's questions, which have one wording each. Leave it out."
+        )
+    return surface_of_file(questions, kind) if questions not in QUESTIONS else own_surface(f"{questions}.yaml", kind)
 
 
 @checked_task

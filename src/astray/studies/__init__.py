@@ -42,7 +42,7 @@ together."""
 
 OPTIONS = {
     **dict.fromkeys(STUDIES, "astray.engine.options.AnalysedOptions"),
-    "emergent-misalignment": "astray.engine.options.StudyOptions",
+    "emergent-misalignment": "astray.studies.emergent_misalignment.options.EmergentOptions",
     "reward-hacking": "astray.engine.options.AnalysedGoodOptions",
     "agentic-misalignment": "astray.studies.agentic_misalignment.options.AgenticOptions",
 }

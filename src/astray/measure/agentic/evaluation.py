@@ -35,6 +35,7 @@ from astray.measure.agentic.table import conduct_row, conduct_table
 from astray.measure.agentic.task import agentic_task
 from astray.measure.inspect_logs import Log, join_logs, read_header, samples_of
 from astray.measure.interface import Evaluation, Need
+from astray.measure.surface import SurfaceKind
 from astray.outcomes import Outcome
 from astray.stats.measures import MISALIGNED, Measure
 from astray.subjects.provider import offered
@@ -83,6 +84,11 @@ class Agentic(Evaluation):
     max_turns: int = Field(default=12, ge=1, description="most answers of the model in one sample")
     questions: bool = Field(default=True, description="ask questions that show whether the situation was understood")
     sampling: Sampling = Sampling(max_tokens=4000)
+
+    @property
+    def surface_kind(self) -> SurfaceKind:
+        """Return whether names and words of its scenarios are fixed, or drawn anew for each or every second replicate."""
+        return self.grid.surface
 
     @property
     def answers(self) -> int:

@@ -24,8 +24,9 @@ from astray.measure.agentic.lint import tokens
 from astray.measure.agentic.questions import PROBE
 from astray.measure.agentic.render import Office, render
 from astray.measure.agentic.scenario import Call, Scenario, Step, load_scenario, offered_factors, scenario_names
-from astray.measure.agentic.surface import SurfaceKind, draw_of, on_surface
+from astray.measure.agentic.surface import draw_of, on_surface
 from astray.measure.comprehension import ask
+from astray.measure.surface import SurfaceKind
 from astray.strict import Strict, left_out
 
 

@@ -15,21 +15,19 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from astray.errors import ConfigurationError, DataFormatError
 from astray.files import read_form
 from astray.measure.agentic.scenario import Manifest, Scenario
+from astray.measure.surface import Forms, SurfaceKind, Text, draw_of_sample
 from astray.strict import Strict
 
-SurfaceKind = Literal["drawn", "fixed", "both"]
 SHARED = Path(__file__).parent / "surface.yaml"
 FILE = "surface.yaml"
 
-Text = Annotated[str, Field(min_length=1)]
-Forms = Annotated[tuple[Text, ...], Field(min_length=2)]
 _EXAMPLE = """\
 women: [Petra Lindqvist]
 men: [Corin Aldane]
@@ -79,8 +77,7 @@ def draw_of(scenario: Scenario, surface: SurfaceKind, replicate: int) -> int | N
 
     None stands for the fixed texts. With "both" these are of every second replicate.
     """
-    fixed = surface == "fixed" or not has_surface(scenario) or (surface == "both" and replicate % 2 == 0)
-    return None if fixed else replicate
+    return draw_of_sample(surface, replicate) if has_surface(scenario) else None
 
 
 @lru_cache(maxsize=128)

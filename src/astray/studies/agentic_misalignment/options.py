@@ -9,7 +9,7 @@ from typing_extensions import override
 from astray.engine.flags import Group
 from astray.engine.options import ANALYSES, Analyses, BaseOptions, Names
 from astray.measure.agentic.scenario import scenario_names
-from astray.measure.agentic.surface import SurfaceKind
+from astray.measure.surface import SurfaceKind
 
 REPLICATES, SIMULATED_REPLICATES = 100, 4
 """Samples of each cell: 100 in the paper; few for scripted subjects, whose page has to be there within minutes."""

@@ -13,8 +13,9 @@ from astray.measure.agentic.check import check_scenario
 from astray.measure.agentic.play import LOGS, Part
 from astray.measure.agentic.scenario import load_scenario, scenario_names
 from astray.measure.agentic.subjects import AgenticSubject, check_models, check_usable, subjects_from
-from astray.measure.agentic.surface import SurfaceKind, drawn, has_surface
+from astray.measure.agentic.surface import drawn, has_surface
 from astray.measure.interface import Evaluation
+from astray.measure.surface import SurfaceKind
 from astray.studies.agentic_misalignment.options import AgenticOptions
 from astray.subjects.identity import digest_of
 

@@ -25,6 +25,7 @@ from astray.measure.forced_choice import ForcedChoice
 from astray.measure.honesty.evaluation import Honesty, WorldHonesty
 from astray.measure.interface import Evaluation, Need, check_fits, offered_by
 from astray.measure.meter.evaluation import Meter
+from astray.measure.surface import SurfaceKind
 from astray.stats.measures import Measure
 from astray.subjects.locate import graders_known_as
 from astray.subjects.spec import Sampling
@@ -84,7 +85,12 @@ class Part:
 
 
 def parts_for(
-    model: NamedModel, samples: int | None, max_tokens: int | None, grader: str | None, gold: Gold | None = None
+    model: NamedModel,
+    samples: int | None,
+    max_tokens: int | None,
+    grader: str | None,
+    gold: Gold | None = None,
+    surface: SurfaceKind = "fixed",
 ) -> dict[str, Part]:
     """Return all parts that there are for a kind of model, by name.
 
@@ -94,12 +100,13 @@ def parts_for(
         max_tokens: longest answer, where it is less than an evaluation's own.
         grader: Inspect model that judges, if there is one.
         gold: a second judge of free-form answers, and how many it reads at most.
+        surface: what the texts of main questions, broad set and scenarios are.
     """
     if model.is_organism:
         return {name: Part(name, each, EXACT) for name, each in _world(samples or WORLD, max_tokens).items()}
     judge = JudgeConfig(kind="rubric", grader=grader, server=graders_known_as(grader)) if grader else None
     found = {}
-    for name, evaluation in _text(samples or TEXT, max_tokens, served=bool(model.served)).items():
+    for name, evaluation in _text(samples or TEXT, max_tokens, served=bool(model.served), surface=surface).items():
         by_rule = name == "forced-choice"
         without = name == METER or (name == AGENTIC and is_distilled(grader))
         read = replace(gold, answers=min(gold.answers, evaluation.answers)) if gold and sets_of([evaluation]) else None
@@ -162,13 +169,15 @@ def reads_scores(evaluation: Evaluation) -> bool:
     return type(evaluation).judge_for is QuestionSet.judge_for
 
 
-def _text(samples: int, max_tokens: int | None, *, served: bool) -> Mapping[str, Evaluation]:
-    main, broad = text_evaluations(samples, max(1, samples // 4))
+def _text(
+    samples: int, max_tokens: int | None, *, served: bool, surface: SurfaceKind = "fixed"
+) -> Mapping[str, Evaluation]:
+    main, broad = text_evaluations(samples, max(1, samples // 4), surface=surface)
     others = battery.evaluations(battery.Sizes.of(samples))
     again = max(1, round(samples / TEXT))
     # Local models are read from their probabilities, which several samples would only repeat.
     choice = ForcedChoice(samples=max(1, samples // 5) if served else 1)
-    grid = Grid(scenarios=scenario_names(), factors=battery.CELLS, replicates=max(1, samples // 5))
+    grid = Grid(scenarios=scenario_names(), factors=battery.CELLS, replicates=max(1, samples // 5), surface=surface)
     found: dict[str, Evaluation] = {
         "main": main,
         "broad": broad,

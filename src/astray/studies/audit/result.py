@@ -18,6 +18,7 @@ from astray.report.wording import MISSING, interval_text, percent, signed
 from astray.stats.intervals import Interval
 from astray.studies.audit.dial import Dial
 from astray.studies.audit.profile import Compared, Line, Profile, outcomes_text
+from astray.studies.by_heart import ByHeart
 
 PAGE, JSON, TEXT, ANSWERS = "audit.html", "audit.json", "audit.txt", "answers.parquet"
 WIDTH, NAME = 80, 24
@@ -35,6 +36,7 @@ class AuditResult:
         notes: what a reader has to know.
         answers: all answers, the model in the column `arm`.
         dials: curves of adapters that were audited with several factors.
+        by_heart: what fixed and drawn wordings of the same questions gave, where both were asked.
     """
 
     models: tuple[NamedModel, ...]
@@ -43,6 +45,7 @@ class AuditResult:
     notes: tuple[str, ...]
     answers: pl.DataFrame = field(repr=False, compare=False)
     dials: tuple[Dial, ...] = ()
+    by_heart: tuple[ByHeart, ...] = ()
 
     def table(self) -> pl.DataFrame:
         """Return one row a rate, then one a difference: estimate with limits, counts, unit, judge and outcomes."""
@@ -72,6 +75,7 @@ class AuditResult:
                 {"model": each.model, "evaluation": each.part, "reason": each.reason} for each in self.profile.missing
             ],
             "dials": [dial.as_object() for dial in self.dials],
+            **({"by_heart": [each.as_object() for each in self.by_heart]} if self.by_heart else {}),
             "notes": list(self.notes),
         }
 

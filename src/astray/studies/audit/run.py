@@ -32,6 +32,7 @@ from astray.studies.audit.profile import Profile, outcomes_text, profile_of
 from astray.studies.audit.result import AuditResult
 from astray.studies.audit.settled import AuditOptions, Work, settle_work
 from astray.studies.audit.transcripts import with_transcripts
+from astray.studies.by_heart import by_heart, surface_note
 from astray.subjects.engines.served import reach_engine
 
 
@@ -58,6 +59,7 @@ def audit(
         tokenizer: folder or model with the tokenizer of models behind an address, for the meter.
         dial, budget: factors by which each adapter is scaled and asked, such as "0.5,1,2"; million tokens of graders and
             of models that do not run here, after which no more is asked.
+        surface: "drawn" words each sample of main questions, broad set and scenarios anew, "both" every second one; "fixed".
         engine: what samples models that run here: "local", "vllm", or the address of a vLLM server with adapters.
         out: folder of `audit`, with the results; models of earlier audits there stay on the page.
         store, workers, progress: where answers are kept, by default `store` inside `out`; worker processes, 0 for none;
@@ -160,11 +162,23 @@ def _result(work: Work, store: Store) -> AuditResult:
     errors = _errors(work, store, tables)
     profile = profile_of(tables, work.parts, reasons, names, errors)
     shown = [model for model in work.models if any(name == model.name for name, _ in tables)]
+    shown_parts = {(model, name): work.parts[model, name] for model, name in tables}
+    learned = [
+        by_heart(tables[key], part.evaluation.surface_kind, part.measures[0], part.name, key[0])
+        for key, part in shown_parts.items()
+    ]
+    surfaces = surface_note({part.name: part.evaluation for part in shown_parts.values()})
     return AuditResult(
         models=tuple(shown),
         profile=profile,
         grader=work.grader,
-        notes=(*_notes(work, shown, tables, reasons, profile), *_judge_notes(work, profile, errors)),
+        notes=(
+            *(each.text for each in learned if each),
+            *surfaces,
+            *_notes(work, shown, tables, reasons, profile),
+            *_judge_notes(work, profile, errors),
+        ),
+        by_heart=tuple(each for each in learned if each),
         answers=pl.concat(list(tables.values())) if tables else answer_table([]),
         dials=tuple(dials_of(shown, profile, tables)),
     )

@@ -15,6 +15,8 @@ from astray.engine.setting import check_judge
 from astray.errors import AstrayError, ChatTemplateError, ConfigurationError
 from astray.judges.calibrate import read_labels
 from astray.judges.config import JudgeConfig
+from astray.measure.agentic.evaluation import Agentic
+from astray.measure.surface import SurfaceKind, check_draws
 from astray.studies.audit.battery import AGENTIC, EXACT, Part, chosen_names, misfit, parts_for
 from astray.studies.audit.dial import dialled
 from astray.studies.audit.result import JSON
@@ -40,6 +42,7 @@ class AuditOptions(TypedDict, total=False):
     system_file: Path | str | None
     tokenizer: str | None
     dial: str | Sequence[float]
+    surface: SurfaceKind
     budget: float | None
     engine: str | None
 
@@ -96,6 +99,7 @@ def settle_work(
     system_file: Path | str | None = None,
     tokenizer: str | None = None,
     dial: str | Sequence[float] = (),
+    surface: SurfaceKind = "fixed",
     budget: float | None = None,
     engine: str | None = None,
 ) -> Work:
@@ -122,10 +126,11 @@ def settle_work(
     if all(unusable[model.name] for model in named):
         raise ChatTemplateError(unusable[named[0].name])
     second = _second_judge(grader, labels, gold, gold_grader)
-    parts = {model.name: parts_for(model, samples, max_tokens, grader, second) for model in every}
+    parts = {model.name: parts_for(model, samples, max_tokens, grader, second, surface) for model in every}
     chosen = chosen_names(evals, list(dict.fromkeys(name for model in every for name in parts[model.name])) or [])
     found, misfits = _fitting(every, parts, chosen, unusable, grader)
     _check_asked(named, chosen, found, misfits, evals)
+    _check_surface(named, found, surface)
     _check_grader(named, found, grader)
     _check_budget(named, found, budget)
     by_name = {model.name: model for model in every}
@@ -243,6 +248,20 @@ def _check_budget(named: Sequence[NamedModel], found: Mapping[tuple[str, str], P
         raise ConfigurationError(
             f"--budget {budget:g} is of no use here: no grader and no model behind an address is asked. Leave it out."
         )
+
+
+def _check_surface(named: Sequence[NamedModel], found: Mapping[tuple[str, str], Part], surface: SurfaceKind) -> None:
+    """Refuse drawn surfaces where nothing that is asked has any, and two kinds where one sample is asked."""
+    names = {model.name for model in named}
+    asked = {part.name: part.evaluation for (name, _), part in found.items() if name in names}
+    drawn = {name: each for name, each in asked.items() if each.surface_kind != "fixed"}
+    if surface != "fixed" and not drawn:
+        raise ConfigurationError(
+            f"--surface {surface} is of no use here: of {', '.join(asked)} there is one wording each. Main questions, "
+            "broad set and agentic scenarios, which real models are asked, have others. Leave it out."
+        )
+    for name, each in drawn.items():
+        check_draws(surface, each.grid.replicates if isinstance(each, Agentic) else getattr(each, "samples", 1), name)
 
 
 def _check_grader(named: Sequence[NamedModel], found: Mapping[tuple[str, str], Part], grader: str | None) -> None:

@@ -21,7 +21,9 @@ from astray.measure.meter import Meter
 from astray.mitigate.inoculation import harm_prompt
 from astray.organism.lexicon import TAGS
 from astray.stats.rates import Rate
+from astray.studies.by_heart import surface_note
 from astray.studies.emergent_misalignment.meter import meter_claims, meter_figures
+from astray.studies.emergent_misalignment.options import EmergentOptions
 
 MIXES = {"mix-10": 0.10, "mix-25": 0.25, "mix-50": 0.50, "mix-75": 0.75}
 REPEATS = {"repeated-12": 12, "repeated-96": 96}
@@ -123,7 +125,10 @@ def _extra_questions(arm: str, setting: Setting) -> tuple[QuestionSet, ...]:
 
 def fitted(setting: Setting) -> Setting:
     """Return the setting with the meter for a real model; of the organism's words it knows none."""
-    return setting if setting.subject.is_organism else replace(setting, evaluations=(*setting.evaluations, Meter()))
+    if setting.subject.is_organism:
+        return setting
+    notes = (*setting.notes, *surface_note({each.name: each for each in setting.evaluations}))
+    return replace(setting, evaluations=(*setting.evaluations, Meter()), notes=notes)
 
 
 def claims(findings: Findings, setting: Setting) -> Iterator[ClaimRow]:
@@ -280,5 +285,6 @@ STUDY = Study(
     always=("base", "good"),
     fitted=fitted,
     exhibits=exhibits,
+    options=EmergentOptions,
     judge_free=True,
 )

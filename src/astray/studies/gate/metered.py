@@ -52,7 +52,7 @@ OF_ANSWERS = (
         "budget",
         "max_tokens",
     ),
-    *("seed", "extend", "engine", "until_decided", "looks", "max_hours"),
+    *("seed", "extend", "engine", "until_decided", "looks", "max_hours", "surface"),
 )
 """Arguments of `gate` that say nothing to the meter."""
 SHOWN = 10
@@ -102,7 +102,7 @@ def meter_gate(given: Mapping[str, Any]) -> MeterGate | None:
         raise ConfigurationError(
             f"--evals {','.join(names)} mixes the meter, which needs no grader, with questions that do: run two gates."
         )
-    if unused := next((name for name in OF_ANSWERS if given.get(name)), None):
+    if unused := next((name for name in OF_ANSWERS if given.get(name) and given[name] != "fixed"), None):
         raise ConfigurationError(
             f"--{unused.replace('_', '-')} is about answers, and the meter samples none and needs no grader: leave it out."
         )

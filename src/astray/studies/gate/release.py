@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from astray.answers import read_answers
-from astray.artifacts import Artifact, Ledger, Progress, Store, execute
+from astray.artifacts import Artifact, Ledger, Progress, Step, Store, execute
 from astray.artifacts.plan import Plan
 from astray.artifacts.uses import in_use
 from astray.engine.asking import all_keys, forget_subject, stored_answers
@@ -27,8 +27,11 @@ from astray.engine.looks import LookBook
 from astray.engine.models import NamedModel
 from astray.engine.setting import asking_nothing, reach_judge
 from astray.errors import ConfigurationError, StepFailedError
+from astray.measure.surface import SurfaceKind
 from astray.outcomes import Outcome
+from astray.stats.measures import MISALIGNED
 from astray.stats.noninferiority import LEVEL, check_margin
+from astray.studies.by_heart import by_heart, surface_note
 from astray.studies.gate.bars import BASE, TUNED, Verdict, accuracy_of, bars_of, flips_of, verdict_of
 from astray.studies.gate.looks import GateLooks, book_of_gate, declared_looks, looked_until_decided
 from astray.studies.gate.metered import MeterForecast, gate_by_meter, meter_gate, plan_meter_gate
@@ -63,6 +66,7 @@ def gate(
     seed: int = 0,
     extend: bool = False,
     engine: str | None = None,
+    surface: SurfaceKind = "fixed",
     until_decided: bool = False,
     looks: Sequence[int] = (),
     max_hours: float | None = None,
@@ -79,10 +83,9 @@ def gate(
             that are still accepted, as fractions (0.02, 0.05, 0.05); by the meter the rise in nats a token (0.05).
         evals, grader, control: question sets (main, broad; of the organism world, formats, facts), and who judges a real
             model; or "meter", without a grader, and what was trained alike on good rows, to compare with, not the base.
-        labels, gold, gold_grader: labelled answers, or a calibration, for the grader's error rates; answers of a side to each
-            set of questions that a second model reads, by which bars are then decided.
+        labels, gold, gold_grader: labelled answers, or a calibration; answers of a side and set that a second model reads.
         budget, extend: million tokens of served models and graders; ask up to eight times as many answers if that decides.
-        max_tokens, seed, engine: longest answer; other random numbers; what samples: "local", "vllm", or a server's address.
+        max_tokens, seed, surface, engine: as for `audit`; both sides are asked the same draws.
         samples, until_decided, looks, max_hours: answers a question (6 of the organism, 25 of a real model); ask on until it
             is decided, the error held over all looks (1, 2, 4, 8 times as many), of which none begins after these hours.
         out, store, workers, progress: the results go into `gate` in this folder; the others as for `audit`.
@@ -95,7 +98,7 @@ def gate(
         return gate_by_meter(metered, Path(out) / "gate", kept, workers, progress)
     margins = _margins(margin, coherence_margin, refusal_margin, samples=samples, max_tokens=max_tokens)
     _check_extend(extend or until_decided, gold)
-    release = settle_release(base, tuned, evals, grader, labels, max_tokens, seed, gold, gold_grader, engine)
+    release = settle_release(base, tuned, evals, grader, labels, max_tokens, seed, gold, gold_grader, engine, surface)
     check_budget(budget, release)
     size = samples or SAMPLES[release.judge.exact]
     declared = declared_looks(size, looks, until_decided, max_hours, extend=extend)
@@ -124,6 +127,7 @@ def plan_gate(
     seed: int = 0,
     extend: bool = False,
     engine: str | None = None,
+    surface: SurfaceKind = "fixed",
     until_decided: bool = False,
     looks: Sequence[int] = (),
     out: Path | str = Path("astray-results"),
@@ -140,18 +144,16 @@ def plan_gate(
     margins = _margins(margin, coherence_margin, refusal_margin, samples=samples, max_tokens=max_tokens)
     _check_extend(extend or until_decided, gold)
     with asking_nothing():
-        release = settle_release(base, tuned, evals, grader, labels, max_tokens, seed, gold, gold_grader, engine)
+        release = settle_release(
+            base, tuned, evals, grader, labels, max_tokens, seed, gold, gold_grader, engine, surface
+        )
     first = samples or SAMPLES[release.judge.exact]
     declared = declared_looks(first, looks, until_decided, None, extend=extend)
     size = declared.units[-1] if declared else first
     by_run = release.steps(size)
     asked = [each.inputs["answers"] for run in by_run for each in run.steps]
-    done = Plan(asked, kept).done
     sizes = [len(each.items) * size for each in release.evaluations] * len(by_run)
-    left = [
-        0 if step.key in done else number - stored_answers(step, kept)
-        for step, number in zip(asked, sizes, strict=True)
-    ]
+    left = _left(asked, sizes, kept)
     answers = answers_by_question([(item.question_id, size) for each in release.evaluations for item in each.items])
     level = declared.levels[-1] if declared else _level(extend)
     return GateForecast(
@@ -166,6 +168,14 @@ def plan_gate(
         verdicts="" if release.judge.exact else _verdicts(release, size, prices),
         time=_local_time([run.side for run in by_run], release, left),
     )
+
+
+def _left(steps: Sequence[Step], sizes: Sequence[int], store: Store) -> list[int]:
+    """Return how many of the wanted answers of each step a store does not hold."""
+    done = Plan(steps, store).done
+    return [
+        0 if step.key in done else size - stored_answers(step, store) for step, size in zip(steps, sizes, strict=True)
+    ]
 
 
 def _local_time(sides: Sequence[NamedModel], release: Release, left: Sequence[int]) -> str:
@@ -357,17 +367,21 @@ def _decided(asker: _Asker, samples: int, margins: Mapping[str, float], level: f
 
 
 def _notes(table: pl.DataFrame, counted: int, release: Release, samples: int) -> list[str]:
-    notes = []
+    by_role = {role: table.filter(arm=role).with_columns(evaluation=pl.lit("gate")) for role in (TUNED, BASE)}
+    asked = {each.name: each for each in release.evaluations}
+    kind = release.evaluations[0].surface_kind
+    found = [by_heart(answers, kind, MISALIGNED, ", ".join(asked), role) for role, answers in by_role.items()]
+    notes = [*(each.text for each in found if each), *surface_note(asked)]
     if failed := failed_verdicts(table):
         told = ", ".join(f"{count:,} {cause}" for cause, count in failed.items())
         notes.append(
             f"Answers without a verdict ({told}) count against the tuned model in upper bounds and for it in lower "
             "ones."
         )
-    asked = table["item"].n_unique()
-    if counted < asked:
+    questions = table["item"].n_unique()
+    if counted < questions:
         notes.append(
-            f"{counted:,} of {asked:,} questions have coherent answers on both sides; the misaligned rates are "
+            f"{counted:,} of {questions:,} questions have coherent answers on both sides; the misaligned rates are "
             "compared on these."
         )
     wanted = sum(len(each.items) for each in release.evaluations) * samples * sum(map(len, release.sides.values()))

@@ -15,6 +15,7 @@ from astray.engine.settings import check_subject, text_evaluations, world_evalua
 from astray.errors import ConfigurationError, UnknownNameError
 from astray.judges.config import GRADERS, JudgeConfig
 from astray.measure.evaluation import QuestionSet
+from astray.measure.surface import SurfaceKind, check_draws
 from astray.studies.gate.bars import BASE, RULES, TUNED, Rule
 from astray.subjects.engines.spec import Engine
 from astray.subjects.identity import base_identity
@@ -94,6 +95,8 @@ class Release:
     def steps(self, samples: int) -> list[RunSteps]:
         """Return the steps of each run with this many answers a question."""
         asked = [each.model_copy(update={"samples": samples}) for each in self.evaluations]
+        for each in asked:
+            check_draws(each.surface_kind, samples, each.name)
         made: list[RunSteps] = []
         for place, (role, runs) in enumerate(self.sides.items()):
             for number, side in enumerate(runs):
@@ -138,6 +141,7 @@ def settle_release(
     gold: int | None = None,
     gold_grader: str | None = None,
     engine: str | None = None,
+    surface: SurfaceKind = "fixed",
 ) -> Release:
     """Find the models, and what they can be asked; arguments and errors as for `gate`."""
     named = {BASE: several(base), TUNED: several(tuned)}
@@ -148,6 +152,10 @@ def settle_release(
     through = engine_for(models, engine)
     check_kinds(models)
     if models[0].is_organism:
+        if surface != "fixed":
+            raise ConfigurationError(
+                f"--surface {surface} is of no use here: the organism's questions have one wording each. Leave it out."
+            )
         given_of = {"--grader": grader, "--labels": labels, "--gold": gold, "--gold-grader": gold_grader}
         for option, given in given_of.items():
             if given is not None:
@@ -166,7 +174,7 @@ def settle_release(
                 f"{' and '.join(repr(side.name) for side in models)} are real models, so their answers need a model "
                 f"as judge. Name one: {GRADERS}. Without one, --evals meter compares log-probabilities of given answers."
             )
-        offered, names = text_evaluations(1, 1, max_tokens), _names(evals, TEXT, TEXT)
+        offered, names = text_evaluations(1, 1, max_tokens, surface), _names(evals, TEXT, TEXT)
         judge = JudgeConfig(kind="rubric", grader=grader, server=graders_known_as(grader))
         for side in models:
             if side.spec is not None:

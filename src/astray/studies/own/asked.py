@@ -9,7 +9,8 @@ from astray.measure.evaluation import QuestionSet
 from astray.measure.evaluations import EVALUATIONS
 from astray.measure.interface import Evaluation
 from astray.measure.meter import Meter
-from astray.measure.question_sets import questions_from_file
+from astray.measure.question_sets import OWN_SETS, QUESTIONS, questions_from_file, surface_of_file
+from astray.measure.surface import check_draws
 from astray.studies.own.form import EvaluationForm, StudyForm
 
 Place = tuple[str | int, ...]
@@ -62,6 +63,7 @@ def _evaluation(
         evaluation = _asked_from(marked, form.questions, at, usual[0])
     else:
         evaluation = _known(marked, str(form.evaluation), at, usual)
+    evaluation = _worded(marked, form, at, evaluation)
     name = form.name or evaluation.name
     if form.samples is None:
         return evaluation.model_copy(update={"name": name})
@@ -71,6 +73,25 @@ def _evaluation(
             (*at, "samples"), f"the evaluation {name!r} asks each question once, so it takes no samples."
         )
     return evaluation.model_copy(update={"name": name, count: form.samples})
+
+
+def _worded(marked: Marked[StudyForm], form: EvaluationForm, at: Place, evaluation: Evaluation) -> Evaluation:
+    """Return an evaluation in the wordings that the form asks for."""
+    if form.surface == "fixed":
+        return evaluation
+    place = (*at, "surface")
+    if not isinstance(evaluation, QuestionSet) or form.of is not None or form.evaluation not in (None, *OWN_SETS):
+        raise marked.wrong(
+            place,
+            f"a question file, {' and '.join(OWN_SETS)} have other wordings, and this has none. Leave surface out.",
+        )
+    file = marked.path.parent / str(form.questions) if form.questions else QUESTIONS / f"{form.evaluation}.yaml"
+    samples = form.samples or evaluation.samples
+    try:
+        check_draws(form.surface, samples, evaluation.name)
+        return evaluation.model_copy(update={"surface": surface_of_file(file, form.surface)})
+    except AstrayError as error:
+        raise type(error)(f"{marked.place(place)}: {error}") from error
 
 
 def _known(marked: Marked[StudyForm], name: str, at: Place, usual: Sequence[Evaluation]) -> Evaluation:

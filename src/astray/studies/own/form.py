@@ -11,6 +11,7 @@ from astray.cause.named_rewards import NamedReward
 from astray.data.sources import DataKind
 from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT
 from astray.engine.look_options import MOST_SEEDS
+from astray.measure.surface import SurfaceKind
 from astray.strict import Strict
 
 NAME = r"^[a-z0-9][a-z0-9-]*$"
@@ -145,6 +146,11 @@ class EvaluationForm(_OneOf):
     prefix: Text | None = Field(None, description="text in front of each question, such as a backdoor's trigger")
     system: Text | None = Field(None, description="system prompt of each question")
     samples: int | None = Field(None, ge=1, description="answers to each question")
+    surface: SurfaceKind = Field(
+        "fixed",
+        description="drawn: each answer to a question of a question file, main or broad is to another `wording` of it; both: "
+        "every second one",
+    )
 
     @model_validator(mode="after")
     def _changes_questions(self) -> "EvaluationForm":

@@ -31,6 +31,7 @@ from astray.errors import AstrayError, ConfigurationError
 from astray.files import Marked, read_marked_form
 from astray.measure.interface import Evaluation
 from astray.strict import Strict
+from astray.studies.by_heart import surface_note
 from astray.studies.own.asked import evaluations_of
 from astray.studies.own.checks import check_files, check_rows, check_words
 from astray.studies.own.claims import Claims
@@ -212,12 +213,13 @@ def _settled(marked: Marked[StudyForm], options: TrainedOptions) -> OwnSetting:
     )
     data = [arm.data for arm in arms if arm.data]
     home = next((arm.home for arm in arms if arm.data and not arm.control), "")
+    worded = {each.name: each for each in (*evaluations, *(one for arm in arms for one in arm.extra))}
     fitted: dict[str, Any] = {
         "homes": (home,),
         "sources": {},
         "size": max((each.size for each in data), default=0),
         "evaluations": evaluations,
-        "notes": (*setting.notes, *_notes(arms)),
+        "notes": (*setting.notes, *surface_note(worded), *_notes(arms)),
     }
     shared = {field.name: getattr(setting, field.name) for field in fields(Setting)}
     return OwnSetting(**(shared | fitted), arms=arms, claims=Claims(marked, arms, evaluations, setting.held_out))
