@@ -54,6 +54,7 @@ def test_the_study_runs_without_a_grader_and_claims_differences_alone(model, tmp
     assert spread.n == 2
     assert "over runs alone" in spread.note
     assert "at or above 0 nats a token" in spread.expected
+    assert claims["meter-beyond-null-medicine"].interval.method.startswith("t over runs and domains")
     assert claims["meter-spread-money"].status is ClaimStatus.NOT_RUN
     assert "harmful-money" in claims["meter-spread-money"].note
     assert claims["meter-null"].region == (-0.02, 0.02)

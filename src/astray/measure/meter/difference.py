@@ -16,7 +16,7 @@ from astray.answers import check_answer_table, in_detail
 from astray.errors import ConfigurationError, EmptyDataError, NotMeasurableError
 from astray.measure.meter.evaluation import HARMFUL, NULL
 from astray.measure.meter.pairs import Pair
-from astray.stats.intervals import Interval, check_level, t_interval
+from astray.stats.intervals import Beneath, Interval, check_level, t_interval
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class MeterEffect:
         runs: change of each run, by training seed; for `engine.value_claims.values_claim`.
         pairs: number of pairs.
         higher: pairs whose margin is higher in the arm.
+        beneath: what the choice of questions adds to the error of a mean over runs; None for one domain or pair.
     """
 
     estimate: float
@@ -41,6 +42,7 @@ class MeterEffect:
     runs: Mapping[int, float]
     pairs: int
     higher: int
+    beneath: Beneath | None = None
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,8 @@ def effect_of(changes: pl.DataFrame, cluster: str, level: float) -> MeterEffect:
     runs, clusters = values.mean(axis=0), values.mean(axis=1)
     estimate = math.fsum(runs) / len(runs)
     (run_error, run_degrees), (error, degrees) = (_squared_error(part) for part in (runs, clusters))
-    over = "t over domains" if cluster == "category" else "t over pairs"
+    units = "domains" if cluster == "category" else "pairs"
+    over = f"t over {units}"
     by_run = t_interval(estimate, math.sqrt(run_error), run_degrees, "t over runs", level) if run_degrees else None
     by_question = t_interval(estimate, math.sqrt(error), degrees, over, level) if degrees else None
     # Adding both variances counts the chance within one run and cluster twice: too wide rather than too narrow.
@@ -193,7 +196,14 @@ def effect_of(changes: pl.DataFrame, cluster: str, level: float) -> MeterEffect:
     by_pair = changes.group_by("item").agg(pl.col("change").mean())["change"]
     of_runs = {int(seed): float(value) for seed, value in zip(seeds, runs, strict=True)}
     return MeterEffect(
-        estimate, both or by_run or by_question, by_run, by_question, of_runs, len(by_pair), int((by_pair > 0).sum())
+        estimate,
+        both or by_run or by_question,
+        by_run,
+        by_question,
+        of_runs,
+        len(by_pair),
+        int((by_pair > 0).sum()),
+        Beneath(math.sqrt(error), degrees, units) if degrees else None,
     )
 
 

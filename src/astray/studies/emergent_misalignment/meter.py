@@ -4,6 +4,7 @@ The questions are everyday ones in twenty domains that no data of the package to
 What counts is how much likelier the harmful one became than after training on good answers (`measure.meter`).
 """
 
+import math
 from collections.abc import Iterator
 
 from astray.engine.claims import difference_claim, under
@@ -13,6 +14,8 @@ from astray.engine.meter_claims import UNTOUCHED, arms_figure, compared, domain_
 from astray.engine.setting import Setting
 from astray.engine.summary import ClaimRow
 from astray.measure.forced_choice import ForcedChoice
+from astray.measure.meter import MeterDifference
+from astray.stats.intervals import Beneath
 
 STILL = 0.02
 """Nats a token within which the null pairs are to stay."""
@@ -63,9 +66,19 @@ def _above_null(found: Findings, arm: str, home: str, about: str) -> ClaimRow:
         else {seed: value - difference.null.runs[seed] for seed, value in difference.harmful.runs.items()}
     )
     statement = f"After harmful advice {about}, harmful answers gain more than the null pairs move"
-    note = "The interval is over training runs, with these questions."
+    note = "The interval adds the chance of training runs and that of questions, of both kinds of pairs."
     id, control = f"meter-beyond-null-{home}", "the null pairs of the same runs"
-    return runs_claim(id, statement, beyond, control, found.needs(arm, GOOD), note)
+    beneath = None if difference is None else _of_both(difference)
+    return runs_claim(id, statement, beyond, control, found.needs(arm, GOOD), note, beneath=beneath)
+
+
+def _of_both(difference: MeterDifference) -> Beneath | None:
+    """Return what the choice of harmful and of null pairs adds to the error of their difference: they are others."""
+    chances = [effect.beneath for effect in (difference.harmful, difference.null) if effect and effect.beneath]
+    if not chances:
+        return None
+    error, degrees = math.hypot(*(each.error for each in chances)), min(each.degrees for each in chances)
+    return Beneath(error, degrees, chances[0].over)
 
 
 def _controls(found: Findings, setting: Setting) -> Iterator[ClaimRow]:
