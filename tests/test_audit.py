@@ -128,6 +128,30 @@ def test_a_further_model_extends_the_page_and_nothing_is_asked_twice(tmp_path, m
     assert rates(again, "world") == rates(both, "world")
 
 
+def test_an_audit_of_something_else_keeps_what_earlier_ones_show(tiny_qwen2, other_qwen2, tmp_path):
+    given, first = {"max_tokens": 2, "out": tmp_path}, str(tiny_qwen2)
+    facts = rates(astray.audit("organism-small", evals="facts", samples=2, out=tmp_path), "facts")
+    world = astray.audit("organism-small", evals="world", samples=1, out=tmp_path)
+    assert rates(world, "facts") == facts
+    assert "organism-small, facts: as an earlier audit asked, with --samples 2." in "".join(world.notes)
+    one = astray.audit(first, evals="meter", samples=1, **given)
+    told = {(each.model, each.part): each.reason for each in one.profile.missing}
+    assert "the level of one model says nothing" in told[first, "meter"]
+    judged = astray.audit(first, evals="main", samples=1, grader=ALL_FINE, **given)
+    names: list[str] = []
+    other = astray.audit(str(other_qwen2), evals="main", samples=1, grader=READER, progress=finished(names), **given)
+    assert len(names) == 2
+    assert [model.name for model in other.models] == [str(other_qwen2), first, "organism-small"]
+    assert rates(other, "facts") == facts
+    assert rates(other, "world") == rates(world, "world")
+    judges = {line.model: line.judge for line in other.profile.lines if line.part == "main"}
+    assert judges == {first: ALL_FINE, str(other_qwen2): READER}
+    assert other.grader == f"{READER}, {ALL_FINE}"
+    assert rates(other, "main")[first] == rates(judged, "main")[first]
+    [difference] = [each for each in other.profile.compared if each.part == "main"]
+    assert (difference.difference, difference.note[:9]) == (None, "judged by")
+
+
 def test_more_samples_ask_what_is_missing_alone(tmp_path):
     given = {"evals": "world"}
     fewer = astray.audit("organism-small", samples=1, out=tmp_path, **given)

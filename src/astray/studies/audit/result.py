@@ -17,9 +17,10 @@ from astray.report.transcripts import PAGE_LIMIT, pack
 from astray.report.wording import MISSING, interval_text, percent, signed
 from astray.stats.intervals import Interval
 from astray.studies.audit.dial import Dial
+from astray.studies.audit.earlier import JSON, Asked
 from astray.studies.audit.profile import Compared, Line, Profile, outcomes_text
 
-PAGE, JSON, TEXT, ANSWERS = "audit.html", "audit.json", "audit.txt", "answers.parquet"
+PAGE, TEXT, ANSWERS = "audit.html", "audit.txt", "answers.parquet"
 WIDTH, NAME = 80, 24
 """Columns of the table for a terminal, and of a model's name in it."""
 
@@ -35,6 +36,7 @@ class AuditResult:
         notes: what a reader has to know.
         answers: all answers, the model in the column `arm`.
         dials: curves of adapters that were audited with several factors.
+        asked: how each model was asked each evaluation, and where that is kept; a later audit extends the page by it.
     """
 
     models: tuple[NamedModel, ...]
@@ -43,6 +45,7 @@ class AuditResult:
     notes: tuple[str, ...]
     answers: pl.DataFrame = field(repr=False, compare=False)
     dials: tuple[Dial, ...] = ()
+    asked: tuple[Asked, ...] = ()
 
     def table(self) -> pl.DataFrame:
         """Return one row a rate, then one a difference: estimate with limits, counts, unit, judge and outcomes."""
@@ -72,6 +75,7 @@ class AuditResult:
                 {"model": each.model, "evaluation": each.part, "reason": each.reason} for each in self.profile.missing
             ],
             "dials": [dial.as_object() for dial in self.dials],
+            "asked": [each.model_dump(mode="json") for each in self.asked],
             "notes": list(self.notes),
         }
 
