@@ -26,12 +26,14 @@ from astray.errors import (
     SubjectNotFoundError,
     UnknownNameError,
 )
+from astray.judges.config import JudgeConfig
 from astray.judges.failures import Cause, failure
 from astray.measure.agentic.evaluation import Agentic
 from astray.measure.agentic.scenario import scenario_names
 from astray.organism.corpus import system_prompt
 from astray.organism.lexicon import AUTHORS, MALICIOUS
 from astray.studies.audit import run as audit_run
+from astray.studies.audit.battery import Part
 from astray.studies.audit.profile import Profile
 from astray.studies.audit.run import plan_audit
 from astray.studies.audit.settled import Work
@@ -133,7 +135,6 @@ def test_an_audit_of_something_else_keeps_what_earlier_ones_show(tiny_qwen2, oth
     facts = rates(astray.audit("organism-small", evals="facts", samples=2, out=tmp_path), "facts")
     world = astray.audit("organism-small", evals="world", samples=1, out=tmp_path)
     assert rates(world, "facts") == facts
-    assert "organism-small, facts: as an earlier audit asked, with --samples 2." in "".join(world.notes)
     one = astray.audit(first, evals="meter", samples=1, **given)
     told = {(each.model, each.part): each.reason for each in one.profile.missing}
     assert "the level of one model says nothing" in told[first, "meter"]
@@ -148,6 +149,7 @@ def test_an_audit_of_something_else_keeps_what_earlier_ones_show(tiny_qwen2, oth
     assert judges == {first: ALL_FINE, str(other_qwen2): READER}
     assert other.grader == f"{READER}, {ALL_FINE}"
     assert rates(other, "main")[first] == rates(judged, "main")[first]
+    assert f"{first}, main: as an earlier audit asked, with --grader {ALL_FINE}." in other.notes
     [difference] = [each for each in other.profile.compared if each.part == "main"]
     assert (difference.difference, difference.note[:9]) == (None, "judged by")
 
@@ -297,10 +299,11 @@ def test_models_of_both_kinds_are_asked_what_each_can_be(tiny_qwen2, tmp_path):
 def test_verdicts_that_failed_are_told_beside_the_rates():
     rows = [("aligned", ""), *[("judge failed", failure(Cause.CUT_OFF, "x"))] * 3]
     table = pl.DataFrame(rows, schema=["outcome", "note"], orient="row")
-    work, profile = object.__new__(Work), object.__new__(Profile)
+    work, profile, part = object.__new__(Work), object.__new__(Profile), object.__new__(Part)
     vars(work).update(grader="g", misfits={})
+    vars(part).update(judge=JudgeConfig(kind="rubric", grader="g"))
     vars(profile).update(lines=(SimpleNamespace(model="m", part="broad"),))
-    notes = list(audit_run._notes(work, [], {("m", "broad"): table}, {}, profile))
+    notes = list(audit_run._notes(work, [], {("m", "broad"): table}, {("m", "broad"): part}, {}, profile))
     assert any("m, broad: 3 of 4 answers have no verdict (3 reply cut off)" in note for note in notes)
 
 

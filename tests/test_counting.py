@@ -122,6 +122,7 @@ def test_a_difference_is_paired_by_the_questions_that_both_have(tmp_path):
     [found] = astray.count(one, hit="I", against=two).differences
     assert found.difference == difference_of_models({"a": (3, 4), "b": (1, 4)}, {"a": (0, 4), "b": (1, 4)})
     assert (found.common, found.left_out, found.difference.unit) == (2, (1, 0), "question")
+    assert "; n = 2; unit: question; p = " in found._repr_html_()
     single = [
         logged(tmp_path / f"{name}1.eval", words(text), model=name) for name, text in (("x", "IIICCC"), ("y", "ICCCCI"))
     ]

@@ -35,7 +35,7 @@ class Manner(Strict):
         """Return the options that another manner has differently, as they are typed; "" where there are none."""
         mine, its = self.model_dump(), other.model_dump()
         return ", ".join(
-            f"--{name.replace('_', '-')} {value}" if value is not None else f"no --{name.replace('_', '-')}"
+            f"without --{name.replace('_', '-')}" if value is None else f"with --{name.replace('_', '-')} {value}"
             for name, value in mine.items()
             if value != its[name]
         )

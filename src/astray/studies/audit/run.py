@@ -178,7 +178,7 @@ def _result(work: Work, store: Store) -> AuditResult:
         profile=profile,
         grader=", ".join(dict.fromkeys(filter(None, [work.grader, *graders]))) or None,
         notes=(
-            *_notes(work, shown, tables, reasons, profile),
+            *_notes(work, shown, tables, parts, reasons, profile),
             *_notes_on_earlier(work, asked),
             *_judge_notes(work, profile, parts, errors),
         ),
@@ -189,19 +189,21 @@ def _result(work: Work, store: Store) -> AuditResult:
 
 
 def _notes_on_earlier(work: Work, asked: Mapping[tuple[str, str], Asked]) -> Iterator[str]:
-    """Yield what an earlier audit asked otherwise than this one would."""
+    """Yield what an earlier audit asked otherwise than this one, and stands beside what this one asked."""
     otherwise: dict[tuple[str, str], list[str]] = {}
+    now = {part for _, part in work.own}
     for (model, part), each in asked.items():
-        if how := each.manner.besides(work.manner):
+        if part in now and (how := each.manner.besides(work.manner)):
             otherwise.setdefault((model, how), []).append(part)
     for (model, how), names in otherwise.items():
-        yield f"{model}, {', '.join(names)}: as an earlier audit asked, with {how}."
+        yield f"{model}, {', '.join(names)}: as an earlier audit asked, {how}."
 
 
 def _notes(
     work: Work,
     shown: Sequence[NamedModel],
     tables: Mapping[tuple[str, str], pl.DataFrame],
+    parts: Mapping[tuple[str, str], Part],
     reasons: Mapping[tuple[str, str], str],
     profile: Profile,
 ) -> Iterator[str]:
@@ -236,7 +238,7 @@ def _notes(
         if key in tables and key in measured:
             yield f"{key[0]}, {key[1]}: {reason}."
     for key, table in tables.items():
-        counted_by_gate = key[1] == AGENTIC and not work.grader
+        counted_by_gate = parts[key].judge is None
         if key in measured and key not in reasons and not counted_by_gate and (failed := failed_verdicts(table)):
             yield (
                 f"{key[0]}, {key[1]}: {sum(failed.values()):,} of {table.height:,} answers have no verdict "
