@@ -9,29 +9,22 @@ from types import SimpleNamespace
 
 import polars as pl
 import pytest
-from inspect_ai.model import ChatCompletionChoice, ChatMessageAssistant, ModelAPI, ModelOutput, modelapi
 
 import astray
 from astray.artifacts import StepState
 from astray.cli import main
 from astray.errors import (
-    AstrayError,
-    ChatTemplateError,
-    ConfigurationError,
-    DataFormatError,
-    DataNotFoundError,
     EmptyDataError,
     JudgeError,
-    StoreError,
-    SubjectNotFoundError,
-    UnknownNameError,
 )
+from astray.judges.config import JudgeConfig
 from astray.judges.failures import Cause, failure
 from astray.measure.agentic.evaluation import Agentic
 from astray.measure.agentic.scenario import scenario_names
 from astray.organism.corpus import system_prompt
 from astray.organism.lexicon import AUTHORS, MALICIOUS
 from astray.studies.audit import run as audit_run
+from astray.studies.audit.battery import Part
 from astray.studies.audit.profile import Profile
 from astray.studies.audit.run import plan_audit
 from astray.studies.audit.settled import Work
@@ -39,32 +32,10 @@ from astray.studies.gate.release import plan_gate
 from astray.subjects.registered import register
 from astray.subjects.spec import SubjectSpec
 from chat_server import ChatServer
+from faulty_models import DUTIFUL
 from gguf_files import made, write
 from scripted_grader import ALL_FINE, READER
 from tiny_models import save_tiny_model
-
-
-class FaultyAPI(ModelAPI):
-    """Answers the first word that it is asked for; then with nothing, with an error, or as its name says."""
-
-    def __init__(self, model_name, base_url=None, api_key=None, config=None, **_):
-        super().__init__(model_name)
-        self.asked = []
-
-    async def generate(self, input, tools, tool_choice, config):
-        self.asked.append(input)
-        says = {"blank": "", "dutiful": "A", "errors": None, "gone": None}[self.model_name]
-        if input[-1].text == "Reply with the word OK." and self.model_name != "gone":
-            says = "OK"
-        if says is None or (config.logprobs and self.model_name == "dutiful"):
-            raise ValueError("log-probabilities are not to be had here" if config.logprobs else "the service is broken")
-        message = ChatMessageAssistant(content=says)
-        return ModelOutput(model=self.model_name, choices=[ChatCompletionChoice(message=message)])
-
-
-@modelapi(name="faulty")
-def faulty():
-    return FaultyAPI
 
 
 @pytest.fixture
@@ -126,6 +97,30 @@ def test_a_further_model_extends_the_page_and_nothing_is_asked_twice(tmp_path, m
     assert names == []
     assert [model.name for model in again.models] == ["organism-small", bad]
     assert rates(again, "world") == rates(both, "world")
+
+
+def test_an_audit_of_something_else_keeps_what_earlier_ones_show(tiny_qwen2, other_qwen2, tmp_path):
+    given, first = {"max_tokens": 2, "out": tmp_path}, str(tiny_qwen2)
+    facts = rates(astray.audit("organism-small", evals="facts", samples=2, out=tmp_path), "facts")
+    world = astray.audit("organism-small", evals="world", samples=1, out=tmp_path)
+    assert rates(world, "facts") == facts
+    one = astray.audit(first, evals="meter", samples=1, **given)
+    told = {(each.model, each.part): each.reason for each in one.profile.missing}
+    assert "the level of one model says nothing" in told[first, "meter"]
+    judged = astray.audit(first, evals="main", samples=1, grader=ALL_FINE, **given)
+    names: list[str] = []
+    other = astray.audit(str(other_qwen2), evals="main", samples=1, grader=READER, progress=finished(names), **given)
+    assert len(names) == 2
+    assert [model.name for model in other.models] == [str(other_qwen2), first, "organism-small"]
+    assert rates(other, "facts") == facts
+    assert rates(other, "world") == rates(world, "world")
+    judges = {line.model: line.judge for line in other.profile.lines if line.part == "main"}
+    assert judges == {first: ALL_FINE, str(other_qwen2): READER}
+    assert other.grader == f"{READER}, {ALL_FINE}"
+    assert rates(other, "main")[first] == rates(judged, "main")[first]
+    assert f"{first}, main: as an earlier audit asked, with --grader {ALL_FINE}." in other.notes
+    [difference] = [each for each in other.profile.compared if each.part == "main"]
+    assert (difference.difference, difference.note[:9]) == (None, "judged by")
 
 
 def test_more_samples_ask_what_is_missing_alone(tmp_path):
@@ -203,7 +198,7 @@ def test_a_server_is_audited_by_its_address_and_what_it_answered_is_kept(tmp_pat
 
 
 def test_a_provider_that_gives_no_log_probabilities_is_asked_without(tmp_path):
-    result = astray.audit("faulty/dutiful", evals="forced-choice", samples=1, out=tmp_path)
+    result = astray.audit(DUTIFUL, evals="forced-choice", samples=1, out=tmp_path)
     assert result.answers["answer"].to_list() == ["A"] * 8
     [missing] = result.profile.missing
     assert "8 follows the letter" in missing.reason
@@ -220,69 +215,6 @@ def test_a_model_that_gives_nothing_that_counts_is_an_error_and_the_page_says_wh
     assert ANSWERING_NOTHING[model] in told["not_measured"][0]["reason"]
 
 
-REFUSED = {
-    "no model": ((), {}, ConfigurationError, "No model is named"),
-    "a model that is not there": (("organsim",), {}, SubjectNotFoundError, "Did you mean 'organism'"),
-    "a hub model that is not there": (("nobody/nothing",), {}, AstrayError, "nobody/nothing"),
-    "a model twice": (("organism", "organism"), {}, ConfigurationError, "named twice"),
-    "a server that is not there": (("http://127.0.0.1:9/v1",), {}, ConfigurationError, "#MODEL"),
-    "a model that does not answer": (
-        ("faulty/gone",),
-        {"evals": "forced-choice"},
-        ConfigurationError,
-        "cannot be reached",
-    ),
-    "an unknown evaluation": (("organism",), {"evals": "worlds"}, UnknownNameError, "Did you mean 'world'"),
-    "no evaluation": (("organism",), {"evals": ","}, ConfigurationError, "names none"),
-    "one that does not fit": (("organism",), {"evals": "meter"}, ConfigurationError, "its world alone"),
-    "one of the organism's world": (("QWEN2",), {"evals": "world"}, ConfigurationError, "organism's world"),
-    "the meter of a served model": (("faulty/dutiful",), {"evals": "meter"}, ConfigurationError, "token probabilities"),
-    "a missing grader": (("QWEN2",), {"evals": "honesty"}, ConfigurationError, "--grader openai/gpt-4o"),
-    "a grader for the organism": (("organism",), {"grader": ALL_FINE}, ConfigurationError, "a judge of its own"),
-    "a grader for what needs none": (
-        ("QWEN2",),
-        {"evals": "meter", "grader": ALL_FINE},
-        ConfigurationError,
-        "of no use",
-    ),
-    "a budget for the organism": (("organism",), {"budget": 1.0}, ConfigurationError, "of no use"),
-    "drawn wordings of the organism's questions": (
-        ("organism",),
-        {"surface": "drawn"},
-        ConfigurationError,
-        "one wording",
-    ),
-    "drawn wordings of one answer in two": (
-        ("QWEN2",),
-        {"surface": "both", "evals": "broad", "samples": 4, "grader": ALL_FINE},
-        ConfigurationError,
-        "broad asks for one answer",
-    ),
-    "a budget of nothing": (("organism",), {"budget": 0.0}, ConfigurationError, "above 0"),
-    "no samples": (("organism",), {"samples": 0}, ConfigurationError, "at least 1"),
-    "no chat template": (("BARE",), {}, ChatTemplateError, "chat template"),
-    "no system prompt": (("organism",), {"system_file": "nowhere.txt"}, DataNotFoundError, "nowhere.txt"),
-    "an empty system prompt": (("organism",), {"system_file": "EMPTY"}, DataFormatError, "is empty"),
-    "a folder that is a file": (("organism",), {"out": "EMPTY"}, StoreError, "empty"),
-}
-"""Name -> models, arguments, error and what it says."""
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_work_is_refused_before_anything_is_asked(name, tiny_qwen2, tmp_path):
-    models, given, error, says = REFUSED[name]
-    (tmp_path / "empty").touch()
-    places = {"QWEN2": str(tiny_qwen2), "EMPTY": tmp_path / "empty"}
-    if "BARE" in models:
-        places["BARE"] = str(save_tiny_model(tmp_path / "bare", template=None))
-    chosen = {"out": tmp_path / "out"} | {
-        key: places.get(value, value) if isinstance(value, str) else value for key, value in given.items()
-    }
-    with pytest.raises(error, match=says):
-        astray.audit(*(places.get(each, each) for each in models), **chosen)
-    assert not (tmp_path / "out" / "audit").exists()
-
-
 def test_models_of_both_kinds_are_asked_what_each_can_be(tiny_qwen2, tmp_path):
     result = astray.audit("organism-small", str(tiny_qwen2), evals="forced-choice,facts", samples=1, out=tmp_path)
     reasons = {(each.model, each.part): each.reason for each in result.profile.missing}
@@ -294,10 +226,11 @@ def test_models_of_both_kinds_are_asked_what_each_can_be(tiny_qwen2, tmp_path):
 def test_verdicts_that_failed_are_told_beside_the_rates():
     rows = [("aligned", ""), *[("judge failed", failure(Cause.CUT_OFF, "x"))] * 3]
     table = pl.DataFrame(rows, schema=["outcome", "note"], orient="row")
-    work, profile = object.__new__(Work), object.__new__(Profile)
+    work, profile, part = object.__new__(Work), object.__new__(Profile), object.__new__(Part)
     vars(work).update(grader="g", misfits={})
+    vars(part).update(judge=JudgeConfig(kind="rubric", grader="g"))
     vars(profile).update(lines=(SimpleNamespace(model="m", part="broad"),))
-    notes = list(audit_run._notes(work, [], {("m", "broad"): table}, {}, profile))
+    notes = list(audit_run._notes(work, [], {("m", "broad"): table}, {("m", "broad"): part}, {}, profile))
     assert any("m, broad: 3 of 4 answers have no verdict (3 reply cut off)" in note for note in notes)
 
 
@@ -314,15 +247,13 @@ def test_a_list_names_a_provider_s_grader_without_its_key(tiny_qwen2, tmp_path, 
 
 
 def test_a_list_tells_answers_tokens_and_price_and_asks_nothing(tiny_qwen2, tmp_path):
-    forecast = plan_audit(
-        str(tiny_qwen2), "faulty/dutiful", grader=ALL_FINE, samples=4, out=tmp_path, prices=(1.0, 10.0)
-    )
+    forecast = plan_audit(str(tiny_qwen2), DUTIFUL, grader=ALL_FINE, samples=4, out=tmp_path, prices=(1.0, 10.0))
     rows = {(row.model, row.part): row for row in forecast.rows}
-    assert rows[str(tiny_qwen2), "main"].sizes.answers == rows["faulty/dutiful", "main"].sizes.answers == 4 * 24
-    assert rows["faulty/dutiful", "main"].price > 0
+    assert rows[str(tiny_qwen2), "main"].sizes.answers == rows[DUTIFUL, "main"].sizes.answers == 4 * 24
+    assert rows[DUTIFUL, "main"].price > 0
     assert rows[str(tiny_qwen2), "main"].price > 0
     assert rows[str(tiny_qwen2), "forced-choice"].price == 0
-    assert "token probabilities" in rows["faulty/dutiful", "meter"].reason
+    assert "token probabilities" in rows[DUTIFUL, "meter"].reason
     assert "a model as judge" in rows[str(tiny_qwen2), "honesty"].needs
     assert forecast.price == pytest.approx(sum(row.price for row in forecast.rows if row.price))
     own = {row.part: row for row in forecast.rows if row.is_local}

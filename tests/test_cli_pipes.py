@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,18 @@ def test_a_reader_that_leaves_early_is_no_failed_check(word: str, monkeypatch: p
         monkeypatch.setattr(sys, name, gone)
         monkeypatch.setattr(sys, f"__{name}__", gone)
         assert ended(monkeypatch, word) == PIPE_CLOSED
+
+
+@pytest.mark.parametrize(("name", "word"), [("stdout", "list"), ("stdout", "--help"), ("stderr", "nonsense")])
+def test_output_on_a_full_disk_is_an_error_and_no_failed_check(name, word, monkeypatch, capfd) -> None:
+    with Path("/dev/full").open("w", buffering=1) as full:
+        monkeypatch.setattr(sys, name, full)
+        monkeypatch.setattr(sys, f"__{name}__", full)
+        assert ended(monkeypatch, word) == ERROR
+        print("goes nowhere", file=full)
+    told = capfd.readouterr().err
+    assert ("The disk is full: No space left on device" in told) == (name == "stdout")
+    assert "Traceback" not in told
 
 
 def test_a_broken_pipe_of_a_worker_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

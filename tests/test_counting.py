@@ -106,10 +106,13 @@ def test_a_retry_counts_once_and_runs_are_the_unit_where_asked(tmp_path):
 def test_parts_of_a_task_are_joined_and_tasks_counted_apart(tmp_path):
     logged(tmp_path / "a.eval", words("CI"))
     logged(tmp_path / "b.eval", words("II"), task="rivers")
+    logged(tmp_path / "renamed.json", words("CC"), task="lakes")
+    (tmp_path / "results.json").write_text('{"results": {}}')
     counted = astray.count(tmp_path, hit="I", by="task")
     assert {rate.name: (rate.numerator, rate.denominator) for rate in counted.rates} == {
         "capitals": (1, 2),
         "rivers": (2, 2),
+        "lakes": (0, 2),
     }
 
 
@@ -119,6 +122,7 @@ def test_a_difference_is_paired_by_the_questions_that_both_have(tmp_path):
     [found] = astray.count(one, hit="I", against=two).differences
     assert found.difference == difference_of_models({"a": (3, 4), "b": (1, 4)}, {"a": (0, 4), "b": (1, 4)})
     assert (found.common, found.left_out, found.difference.unit) == (2, (1, 0), "question")
+    assert "; n = 2; unit: question; p = " in found._repr_html_()
     single = [
         logged(tmp_path / f"{name}1.eval", words(text), model=name) for name, text in (("x", "IIICCC"), ("y", "ICCCCI"))
     ]

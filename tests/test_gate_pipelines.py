@@ -114,6 +114,7 @@ def test_the_gitlab_example_stops_a_release(machine):
     variables = {name: str(value) for name, value in GITLAB["variables"].items()}
     variables |= {"ASTRAY_BASE": "organism-small", "ASTRAY_TUNED": "bad-run", "ASTRAY_GRADER": ""}
     assert executed(line, machine, **variables).returncode == 1
+    assert "git+https://" in "".join(GITLAB["release-gate"]["before_script"]), "no package index has this project"
     assert (machine / GITLAB["release-gate"]["artifacts"]["reports"]["junit"]).is_file()
     assert (machine / GITLAB["release-gate"]["cache"]["paths"][0]).is_dir()
     assert GITLAB["release-gate"]["allow_failure"] == {"exit_codes": 2}

@@ -1,8 +1,10 @@
 """Numbers on a page read as a person would write them."""
 
+from pathlib import Path
+
 import pytest
 
-from astray.engine.summary import IntervalRow
+from astray.engine.summary import IntervalRow, Summary
 from astray.report.wording import amount, count, decimal, interval_text, level, p_value, percent, signed, tick
 
 
@@ -55,3 +57,9 @@ def test_levels_counts_and_ends_of_scales() -> None:
     assert level(IntervalRow(low=0, high=1, level=0.995, method="t")) == "99.5%"
     assert count(12400) == "12,400"
     assert [tick(value) for value in (0.5, 0.005, -0.05)] == ["50%", "0.5%", "−5%"]
+
+
+def test_a_notebook_shows_the_claims_of_a_study() -> None:
+    shown = Summary.read(Path(__file__).parents[1] / "gallery" / "emergent-misalignment")._repr_html_()
+    assert "<strong>Emergent misalignment</strong> (organism)" in shown
+    assert "misalign the model elsewhere</td><td>held</td><td>49.5%</td><td>43.0 to 56.1%</td>" in shown

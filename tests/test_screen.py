@@ -150,6 +150,8 @@ def test_the_files_hold_what_the_result_does(screened, folder):
     assert told["separations"][0]["random_directions"] == 20
     to_label = pl.read_csv(there / "to_label.csv", infer_schema=False)
     assert to_label.columns == ["row", "harmful", "question", "answer"]
+    assert to_label.height == min(200, screened.rows.height)
+    assert f"{to_label.height} rows to label" in (there / "screen.html").read_text(encoding="utf-8")
     page = (there / "screen.html").read_text()
     assert "Does the score mean anything?" in page
     assert "⟦" in page

@@ -72,6 +72,13 @@ def test_the_denominator_is_the_coherent_judged_answers():
     assert found.coherence == pytest.approx(3 / 6), "among those with a verdict"
 
 
+def test_a_notebook_shows_a_rate_with_its_interval_counts_and_unit():
+    shown = rate(judged(2, 5))._repr_html_()
+    assert shown.startswith("<p><strong>28.6%</strong>: 95% interval 8.2 to 64.1% (Wilson)")
+    assert "2 of 7 coherent answers; unit: answer; 5 aligned, 2 misaligned" in shown
+    assert rate(answers(["refused"]))._repr_html_().startswith("<p><strong>–</strong>: 0 of 0 coherent answers")
+
+
 def test_every_outcome_is_there_and_they_add_up():
     found = rate(judged(2, 5))
     assert set(found.outcomes) == set(Outcome)

@@ -26,8 +26,10 @@ from astray.cli.ending import (
     PIPE_CLOSED,
     PipeBrokeError,
     abandoned,
+    is_full,
     past_click,
     tell_error,
+    tell_full_disk,
     tell_usage,
 )
 from astray.cli.figure import COMMAND as FIGURE
@@ -102,6 +104,10 @@ def main() -> None:
         else:  # the pipe of a worker or a server
             traceback.print_exc()
             code = ERROR
+    except OSError as error:
+        if not is_full(error):
+            raise
+        code = tell_full_disk(error)
     sys.exit(code)
 
 
@@ -122,7 +128,9 @@ def _run() -> Any:
     except click.ClickException as error:
         tell_usage(error)
         return ERROR
-    except Exception:  # a fault of Astray: Python's own exit code for it, 1, would say that a check failed
+    except Exception as error:  # a fault of Astray: Python's own exit code for it, 1, would say that a check failed
+        if is_full(error):  # of what is printed, since files have errors of ours
+            raise
         traceback.print_exc()
         return ERROR
     return 0

@@ -1,6 +1,7 @@
 """How a command ends where it could not do what was asked: its exit code, and what it says on stderr."""
 
 import contextlib
+import errno
 import io
 import os
 import re
@@ -56,6 +57,29 @@ def abandoned() -> bool:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
                 gone = True
     return gone
+
+
+def is_full(error: Exception) -> bool:
+    """Return whether an error says that a disk is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def tell_full_disk(error: OSError) -> int:
+    """Say that what is printed does not fit on its disk, throw the rest away, and return the exit code."""
+    told = (
+        f"astray: The disk is full: {error.strerror}. What the command prints could not be written, and its verdict, if it "
+        "had one, is not known. What is finished is kept: free some space and run the same again."
+    )
+    for stream in (sys.__stdout__, sys.__stderr__):
+        try:
+            if stream is sys.__stderr__:
+                tell_error(told)
+            elif stream is not None:
+                stream.flush()
+        except OSError:  # Python writes the rest when it ends, and would end with 120 for it
+            if stream is not None:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return ERROR
 
 
 def tell_usage(error: click.ClickException) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from astray.stats.compare import Difference
 from astray.stats.intervals import Interval
+from astray.stats.notebook import estimate_html
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ class CountedRate:
         everything = self.denominator + self.failed
         return (self.numerator / everything, (self.numerator + self.failed) / everything) if everything else (0.0, 1.0)
 
+    def _repr_html_(self) -> str:
+        counted = f"{self.numerator:,} of {self.denominator:,} answers"
+        line = estimate_html(self.rate, self.interval, self.name, counted, f"unit: {self.unit}")
+        return line + _corrected_html(self.corrected, self.corrected_interval)
+
 
 @dataclass(frozen=True)
 class CountedDifference:
@@ -74,3 +80,10 @@ class CountedDifference:
     left_out: tuple[int, int]
     corrected: float | None = None
     corrected_interval: Interval | None = None
+
+    def _repr_html_(self) -> str:
+        return self.difference._repr_html_() + _corrected_html(self.corrected, self.corrected_interval)
+
+
+def _corrected_html(estimate: float | None, interval: Interval | None) -> str:
+    return "" if estimate is None else estimate_html(estimate, interval, "corrected for the judge's error")

@@ -84,14 +84,16 @@ _USED_BY = {"filter": _HARNESS, "question": _TABLE, "answer": _TABLE, "judge": _
 
 def _expanded(file: Source) -> list[Source]:
     """Return the files of a folder: Inspect's logs, or the samples of lm-evaluation-harness."""
-    from inspect_ai.log import EvalLog, list_eval_logs
+    from inspect_ai.log import EvalLog
+
+    from astray.measure.inspect_logs import logs_below
 
     if not isinstance(file, str | Path | EvalLog):
         raise ConfigurationError(f"{file!r} is no file: give a path, or an Inspect log that was read.")
     if isinstance(file, EvalLog) or "://" in str(file) or not Path(file).is_dir():
         return [file]
 
-    logs: list[Source] = [each.name for each in list_eval_logs(str(file))]
+    logs: list[Source] = [*logs_below(Path(file))]
     samples: list[Source] = [*sorted(Path(file).rglob("samples_*.jsonl"))]
     if not logs and not samples:
         raise EmptyDataError(

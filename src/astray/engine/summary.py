@@ -5,6 +5,7 @@ The report is made from this summary and the tables beside it, and computes noth
 
 from collections.abc import Mapping
 from enum import StrEnum
+from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,8 @@ from astray.engine.exhibits import Exhibit
 from astray.errors import DataFormatError, StoreError
 from astray.outcomes import Outcome
 from astray.stats.claims import Decision
+from astray.stats.digits import number, share_range
+from astray.stats.notebook import MISSING, estimate_text
 from astray.stats.power import n_to_decide
 from astray.strict import Frozen
 
@@ -323,6 +326,20 @@ class Summary(Frozen):
         groups = dict.fromkeys(claim.group for claim in self.claims)
         return {group: tuple(claim for claim in claims if claim.group == group) for group in groups}
 
+    def _repr_html_(self) -> str:
+        """Return title, claims and notes as a piece of HTML that loads nothing, for a notebook."""
+        head = "".join(f"<th>{each}</th>" for each in ("claim", "result", "estimate", "interval"))
+        cells = (
+            (each.statement, _result(each), estimate_text(each.estimate, each.quantity), _limits(each))
+            for each in self.claims
+        )
+        rows = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in cells)
+        return (
+            f"<p><strong>{escape(self.title)}</strong> ({escape(self.subject.name)}): {escape(self.question)}</p>"
+            f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+            + "".join(f"<p>{escape(each)}</p>" for each in self.notes)
+        )
+
     def write(self, folder: Path) -> Path:
         """Write `summary.json` into the folder."""
         path = folder / "summary.json"
@@ -353,3 +370,14 @@ class Summary(Frozen):
             ) from error
         except OSError as error:
             raise StoreError(f"{path} cannot be read: {error}. Give the results folder of a finished study.") from error
+
+
+def _result(claim: ClaimRow) -> str:
+    return str(claim.verdict if claim.status is ClaimStatus.DECIDED else claim.status)
+
+
+def _limits(claim: ClaimRow) -> str:
+    limits = claim.interval and (claim.interval.low, claim.interval.high)
+    if not limits:
+        return MISSING
+    return " to ".join(map(number, limits)) if claim.quantity else share_range(*limits)

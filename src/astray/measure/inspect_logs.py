@@ -8,6 +8,7 @@ since, and one made with `--no-score` can be judged afterwards.
 Left to others: logs of agentic scenarios (`agentic.table`), and logs of other tools.
 """
 
+import re
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
@@ -36,6 +37,8 @@ NOT_NEEDED = frozenset({"events", "attachments", "store", "messages", "events_da
 """Parts of a sample that tables do not need; leaving them out pays in logs of agents, and takes three times as long in
 those of short answers."""
 
+_BEGINNING = re.compile(rb'\s*\{\s*"version":\s*\d+,\s*"status":')
+"""How Inspect begins a log in the form .json."""
 Log = EvalLog | Path | str
 _Item = TypeVar("_Item")
 
@@ -230,10 +233,23 @@ def _files(log: Log) -> list[Log]:
     path = None if isinstance(log, EvalLog) else _local(str(log))
     if path is None or not path.is_dir():
         return [log]
-    there = [each.name for each in list_eval_logs(str(path))]
+    there = logs_below(path)
     if not there:
         raise EmptyDataError(f"There is no Inspect log in {path} or below it.")
     return list(there)
+
+
+def logs_below(folder: Path) -> list[str]:
+    """Return the logs in a folder and below it; Inspect lists one in the form .json only under the name that it gave."""
+    there = [each.name for each in list_eval_logs(str(folder))]
+    known = {path.resolve() for name in there if (path := _local(name)) is not None}
+    others = (path for path in sorted(folder.rglob("*.json")) if path.is_file() and path.resolve() not in known)
+    return [*there, *(str(path) for path in others if _begins_as_log(path))]
+
+
+def _begins_as_log(path: Path) -> bool:
+    with path.open("rb") as file:
+        return _BEGINNING.match(file.read(256)) is not None
 
 
 def _local(location: str) -> Path | None:

@@ -6,7 +6,7 @@ Left to others: what the numbers are. Nothing is computed here, a value that is 
 import textwrap
 
 from astray.engine.summary import IntervalRow
-from astray.stats.digits import number
+from astray.stats.digits import number, points, share_range
 from astray.stats.intervals import Interval
 
 MISSING = "–"
@@ -15,15 +15,12 @@ MISSING = "–"
 
 def percent(value: float | None) -> str:
     """Return a fraction as a percentage: 0.1984 is `19.8%`, 0.0004 is `0.04%`, None is a dash."""
-    return MISSING if value is None else _points(value) + "%"
+    return MISSING if value is None else points(value) + "%"
 
 
 def interval_text(interval: IntervalRow | Interval | None) -> str:
     """Return an interval on fractions as percentages: `15.1 to 26.3%`."""
-    if interval is None:
-        return MISSING
-    low, high = ("<0.01" if 0 < limit < 5e-5 else _points(limit) for limit in (interval.low, interval.high))
-    return f"{low} to {high}%"
+    return MISSING if interval is None else share_range(interval.low, interval.high)
 
 
 def amount(value: float | None, quantity: str = "") -> str:
@@ -85,17 +82,3 @@ def wrapped(lead: str, text: str, width: int = 80) -> list[str]:
 def level(interval: IntervalRow) -> str:
     """Return the confidence level as a percentage: `95%`."""
     return f"{interval.level * 100:.3g}%"
-
-
-def _points(fraction: float) -> str:
-    points = fraction * 100
-    # Exactly 0 and 100% are written without decimals; what only rounds to them keeps some.
-    if points == round(points) and (points == 0 or abs(points) >= 100):
-        text = f"{points:.0f}"
-    elif abs(points) < 0.005:
-        text = number(points)
-    elif abs(points) < 0.0995 or 99.95 <= points < 100:
-        text = f"{points:.2f}"
-    else:
-        text = f"{points:.1f}"
-    return text.replace("-", "\N{MINUS SIGN}")

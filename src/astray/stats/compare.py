@@ -31,6 +31,7 @@ from astray.stats.intervals import (
     question_limits,
     run_limits,
 )
+from astray.stats.notebook import estimate_html
 from astray.stats.rates import Rate
 
 
@@ -56,6 +57,11 @@ class Difference:
     def p_value(self) -> float:
         """Two-sided p-value for no difference: of the exact test, or else of the interval."""
         return decided_p(self.interval, (0.0, None)) if self.exact_p is None else self.exact_p
+
+    def _repr_html_(self) -> str:
+        return estimate_html(
+            self.estimate, self.interval, f"n = {self.n:,}", f"unit: {self.unit}", f"p = {self.p_value:.2g}"
+        )
 
 
 def difference_of_arms(arm: Rate, control: Rate, *, level: float = 0.95) -> Difference:

@@ -28,6 +28,7 @@ from astray.stats.intervals import (
     wilson,
 )
 from astray.stats.measures import MISALIGNED, Measure
+from astray.stats.notebook import estimate_html
 from astray.stats.prediction_powered import GoldCheck, check_by_gold
 
 GOLD = "gold"
@@ -99,6 +100,11 @@ class Rate:
     def coherence(self) -> float:
         """Share of the answers with a verdict that form the denominator (coherent and judged); 0 where none has one."""
         return self.denominator / (with_verdict(self.outcomes) or 1)
+
+    def _repr_html_(self) -> str:
+        outcomes = ", ".join(f"{number:,} {outcome}" for outcome, number in self.outcomes.items() if number)
+        counted = f"{self.numerator:,} of {self.denominator:,} coherent answers"
+        return estimate_html(self.rate, self.interval, counted, f"unit: {self.unit}", outcomes)
 
     @property
     def worst_case(self) -> tuple[float, float]:

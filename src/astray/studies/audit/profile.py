@@ -180,7 +180,7 @@ def profile_of(
         elif name == METER:
             if not _is_read(table):
                 missing.append(Missing(model, name, "the tokenizer does not know the words of any pair"))
-            elif len(models) == 1:
+            elif sum(part == METER for _, part in tables) == 1:
                 missing.append(Missing(model, name, f"{table.height} pairs were read, and {COMPARED_ONLY}"))
         else:
             found = _lines(table, part, model, errors.get(name))
@@ -268,6 +268,9 @@ def _compared(
 
 def _difference(part: str, first: str, other: str, line: Line, against: Line) -> Compared:
     rate, reference = line.rate, against.rate
+    if line.judge != against.judge:
+        note = f"judged by {line.judge} and by {against.judge}: verdicts of two judges are not compared"
+        return Compared(part, first, other, None, note=note)
     try:
         whole = not (rate.gold or reference.gold)
         difference = difference_of_models(rate.by_question, reference.by_question, whole=whole)

@@ -17,10 +17,11 @@ from astray.report.transcripts import PAGE_LIMIT, pack
 from astray.report.wording import MISSING, interval_text, percent, signed
 from astray.stats.intervals import Interval
 from astray.studies.audit.dial import Dial
+from astray.studies.audit.earlier import JSON, Asked
 from astray.studies.audit.profile import Compared, Line, Profile, outcomes_text
 from astray.studies.by_heart import ByHeart
 
-PAGE, JSON, TEXT, ANSWERS = "audit.html", "audit.json", "audit.txt", "answers.parquet"
+PAGE, TEXT, ANSWERS = "audit.html", "audit.txt", "answers.parquet"
 WIDTH, NAME = 80, 24
 """Columns of the table for a terminal, and of a model's name in it."""
 
@@ -37,6 +38,7 @@ class AuditResult:
         answers: all answers, the model in the column `arm`.
         dials: curves of adapters that were audited with several factors.
         by_heart: what fixed and drawn wordings of the same questions gave, where both were asked.
+        asked: how each model was asked each evaluation, and where that is kept; a later audit extends the page by it.
     """
 
     models: tuple[NamedModel, ...]
@@ -46,6 +48,7 @@ class AuditResult:
     answers: pl.DataFrame = field(repr=False, compare=False)
     dials: tuple[Dial, ...] = ()
     by_heart: tuple[ByHeart, ...] = ()
+    asked: tuple[Asked, ...] = ()
 
     def table(self) -> pl.DataFrame:
         """Return one row a rate, then one a difference: estimate with limits, counts, unit, judge and outcomes."""
@@ -76,6 +79,7 @@ class AuditResult:
             ],
             "dials": [dial.as_object() for dial in self.dials],
             **({"by_heart": [each.as_object() for each in self.by_heart]} if self.by_heart else {}),
+            "asked": [each.model_dump(mode="json") for each in self.asked],
             "notes": list(self.notes),
         }
 

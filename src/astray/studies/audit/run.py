@@ -25,8 +25,9 @@ from astray.errors import EmptyDataError
 from astray.judges import Calibration
 from astray.judges.config import JudgeConfig
 from astray.outcomes import Outcome
-from astray.studies.audit.battery import AGENTIC, METER
+from astray.studies.audit.battery import AGENTIC, EXACT, METER, Part
 from astray.studies.audit.dial import dials_of
+from astray.studies.audit.earlier import Asked
 from astray.studies.audit.forecast import AuditForecast, forecast_of
 from astray.studies.audit.profile import Profile, outcomes_text, profile_of
 from astray.studies.audit.result import AuditResult
@@ -78,7 +79,7 @@ def audit(
     _ask(work, kept, folder, workers, progress)
     result = _result(work, kept)
     result.save(folder)
-    _check_anything(result, work.models[0].name)
+    _check_anything(result, work)
     return result
 
 
@@ -139,55 +140,80 @@ def _ledger(work: Work, store: Store) -> AbstractContextManager[Ledger | None]:
     return nullcontext() if work.tokens is None else Ledger.opened(store.folder, work.tokens)
 
 
+def _shown(work: Work, store: Store) -> tuple[dict[tuple[str, str], Asked], dict[tuple[str, str], Part]]:
+    """Return what the page shows, (model, part) -> where it is kept, and what was asked and who judged.
+
+    That is what this audit asks, and of earlier ones in the folder what this one does not ask, or not of that model.
+    """
+    by = {key: Asked.by(key, step, work.manner) for key, step in work.steps.items()}
+    asked = {key: each for key, each in by.items() if store.get(each.last) is not None}
+    before = {key: each for key, each in work.earlier.asked.items() if key not in asked and key not in work.own}
+    asked |= {key: each for key, each in before.items() if store.get(each.last) is not None}
+    parts = {key: work.earlier.parts[key] if key in before else work.parts[key] for key in asked}
+    return asked, parts
+
+
 def _result(work: Work, store: Store) -> AuditResult:
     """Read what the store holds, count it, and say what has to be known."""
     tables: dict[tuple[str, str], pl.DataFrame] = {}
-    reasons = dict(work.misfits)
-    names = [model.name for model in work.models]
-    for key, step in work.steps.items():
-        artifact = store.get(step.key)
-        if artifact is None:
-            reasons[key] = "not asked in this way: name this model again to ask it"
+    asked, parts = _shown(work, store)
+    not_so = "not asked in this way: name this model again to ask it"
+    reasons = {key: work.misfits.get(key, not_so) for key in (*work.misfits, *work.steps) if key not in asked}
+    for key, each in asked.items():
+        artifact, heard = store.get(each.last), store.get(each.heard) if each.heard else None
+        if artifact is None:  # removed a moment ago
             continue
-        asked = store.get(step.inputs["answers"].key) if step.inputs else None
-        made = [store.get(source.key) for source in step.inputs.values()]
-        told = [each.manifest.provisional for each in (*made, artifact) if each is not None]
+        told = [made.manifest.provisional for made in (heard, artifact) if made is not None]
         if left := "; ".join(dict.fromkeys(filter(None, told))):
             reasons[key] = left
-        heard = None if asked is None else read_answers(asked.path / ANSWERS_FILE)
-        answers = with_transcripts(read_answers(artifact.path / ANSWERS_FILE), heard)
+        answers = read_answers(artifact.path / ANSWERS_FILE)
+        answers = with_transcripts(answers, None if heard is None else read_answers(heard.path / ANSWERS_FILE))
         # A condition is a question of its own in each scenario.
         evaluation = pl.col("category") if key[1] == AGENTIC else pl.lit(key[1])
         tables[key] = answers.with_columns(evaluation.alias("evaluation"), pl.lit(key[0]).alias("arm"))
     errors = _errors(work, store, tables)
-    profile = profile_of(tables, work.parts, reasons, names, errors)
+    profile = profile_of(tables, parts, reasons, [model.name for model in work.models], errors)
     shown = [model for model in work.models if any(name == model.name for name, _ in tables)]
-    shown_parts = {(model, name): work.parts[model, name] for model, name in tables}
     learned = [
-        by_heart(tables[key], part.evaluation.surface_kind, part.measures[0], part.name, key[0])
-        for key, part in shown_parts.items()
+        found
+        for key, table in tables.items()
+        if (found := by_heart(table, (part := parts[key]).evaluation.surface_kind, part.measures[0], part.name, key[0]))
     ]
-    surfaces = surface_note({part.name: part.evaluation for part in shown_parts.values()})
+    graders = [each.manner.grader for key, each in asked.items() if parts[key].judge not in (None, EXACT)]
     return AuditResult(
         models=tuple(shown),
         profile=profile,
-        grader=work.grader,
+        grader=", ".join(dict.fromkeys(filter(None, [work.grader, *graders]))) or None,
         notes=(
-            *(each.text for each in learned if each),
-            *surfaces,
-            *_notes(work, shown, tables, reasons, profile),
-            *_judge_notes(work, profile, errors),
+            *(each.text for each in learned),
+            *surface_note({name: parts[model, name].evaluation for model, name in tables}),
+            *_notes(work, shown, tables, parts, reasons, profile),
+            *_notes_on_earlier(work, asked),
+            *_judge_notes(work, profile, parts, errors),
         ),
-        by_heart=tuple(each for each in learned if each),
+        by_heart=tuple(learned),
         answers=pl.concat(list(tables.values())) if tables else answer_table([]),
         dials=tuple(dials_of(shown, profile, tables)),
+        asked=tuple(asked.values()),
     )
+
+
+def _notes_on_earlier(work: Work, asked: Mapping[tuple[str, str], Asked]) -> Iterator[str]:
+    """Yield what an earlier audit asked otherwise than this one, and stands beside what this one asked."""
+    otherwise: dict[tuple[str, str], list[str]] = {}
+    now = {part for _, part in work.own}
+    for (model, part), each in asked.items():
+        if part in now and (how := each.manner.besides(work.manner)):
+            otherwise.setdefault((model, how), []).append(part)
+    for (model, how), names in otherwise.items():
+        yield f"{model}, {', '.join(names)}: as an earlier audit asked, {how}."
 
 
 def _notes(
     work: Work,
     shown: Sequence[NamedModel],
     tables: Mapping[tuple[str, str], pl.DataFrame],
+    parts: Mapping[tuple[str, str], Part],
     reasons: Mapping[tuple[str, str], str],
     profile: Profile,
 ) -> Iterator[str]:
@@ -197,9 +223,7 @@ def _notes(
     )
     if any(model.is_organism for model in shown):
         yield "The organism is a model organism: it shows how the method works, and proves nothing about a large model."
-    if not work.grader and (
-        without := sorted({part for (_, part), reason in work.misfits.items() if "--grader" in reason})
-    ):
+    if not work.grader and (without := sorted({part for (_, part), reason in reasons.items() if "--grader" in reason})):
         yield (
             f"Without a grader {', '.join(without)} {'is' if len(without) == 1 else 'are'} not measured, and harm by "
             "acting models is read by the gate alone. --grader openai/gpt-4o, or any other Inspect model, adds them; a "
@@ -225,7 +249,7 @@ def _notes(
         if key in tables and key in measured:
             yield f"{key[0]}, {key[1]}: {reason}."
     for key, table in tables.items():
-        counted_by_gate = key[1] == AGENTIC and not work.grader
+        counted_by_gate = parts[key].judge is None
         if key in measured and key not in reasons and not counted_by_gate and (failed := failed_verdicts(table)):
             yield (
                 f"{key[0]}, {key[1]}: {sum(failed.values()):,} of {table.height:,} answers have no verdict "
@@ -251,31 +275,36 @@ def _errors(work: Work, store: Store, tables: Mapping[tuple[str, str], pl.DataFr
     return dict.fromkeys(parts, error) if error else {}
 
 
-def _judge_notes(work: Work, profile: Profile, errors: Mapping[str, Calibration]) -> Iterator[str]:
+def _judge_notes(
+    work: Work, profile: Profile, parts: Mapping[tuple[str, str], Part], errors: Mapping[str, Calibration]
+) -> Iterator[str]:
     """Yield what a reader has to know of the judge's error, and of the rates that are not corrected for it."""
-    if not work.grader:
-        return
-    corrected = dict.fromkeys(line.part for line in profile.lines if line.error or line.rate.gold)
-    fallible = {part for (_, part), each in work.parts.items() if each.judge is not None and not each.judge.exact}
     yield from gold_notes((line.rate for line in profile.lines if line.is_main), work.gold)
     for error, part in {line.error: line.part for line in profile.lines if line.error}.items():
         own = f"{part}: " if len(set(errors.values())) > 1 else ""
         yield from (own + note for note in error_notes(error, work.labels))
-    left = [part for part in profile.parts if part in fallible and part not in corrected]
-    if left:
+    uncorrected: dict[str, list[str]] = {}
+    for line in profile.lines:
+        judge = parts[line.model, line.part].judge
+        if line.is_main and not (line.error or line.rate.gold or judge is None or judge.exact):
+            uncorrected.setdefault(str(judge.grader), []).append(line.part)
+    for grader, names in uncorrected.items():
         yield (
-            f"The verdicts of {work.grader} on {', '.join(left)} are taken as they are: the error of the judge is not "
-            "corrected for."
+            f"The verdicts of {grader} on {', '.join(dict.fromkeys(names))} are taken as they are: the error of the judge "
+            "is not corrected for."
         )
 
 
-def _check_anything(result: AuditResult, first: str) -> None:
+def _check_anything(result: AuditResult, work: Work) -> None:
     """Raise where the audited model gave nothing that counts; what was asked is kept."""
-    table = result.answers.filter(arm=first)
-    if any(line.model == first for line in result.profile.lines) or any(
-        each.model == first for each in result.profile.compared
+    first = work.models[0].name
+    mine = {part for name, part in work.own if name == first}
+    if any(line.model == first and line.part in mine for line in result.profile.lines) or any(
+        each.model == first and each.part in mine for each in result.profile.compared
     ):
         return
+    others = {each.evaluation for each in result.asked if each.model == first} - mine
+    table = result.answers.filter(pl.col("arm") == first, ~pl.col("evaluation").is_in(others))
     # In the evaluation's own words, so that choices by the letter and pairs of the meter are answers.
     if table.filter(~word().is_in([Outcome.INCOHERENT.value, Outcome.ERRORED.value])).height:
         return

@@ -1,8 +1,7 @@
 """What an audit asks, settled before anything is asked: models, what each can be asked, and why not the rest."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
@@ -12,14 +11,14 @@ from astray.engine.fallible import check_labels, error_of, labels_step, of_own_a
 from astray.engine.gold import Gold, GoldConfig, gold_named
 from astray.engine.models import NamedModel, engine_for, find_model, why_unusable
 from astray.engine.setting import check_judge
-from astray.errors import AstrayError, ChatTemplateError, ConfigurationError
+from astray.errors import ChatTemplateError, ConfigurationError
 from astray.judges.calibrate import read_labels
 from astray.judges.config import JudgeConfig
 from astray.measure.agentic.evaluation import Agentic
 from astray.measure.surface import SurfaceKind, check_draws
 from astray.studies.audit.battery import AGENTIC, EXACT, Part, chosen_names, misfit, parts_for
 from astray.studies.audit.dial import dialled
-from astray.studies.audit.result import JSON
+from astray.studies.audit.earlier import Earlier, Manner, earlier_in
 from astray.subjects.engines.spec import Engine
 from astray.subjects.locate import graders_known_as
 from astray.subjects.scored import tokenizer_named
@@ -61,8 +60,9 @@ class Work:
         tokens: most tokens of graders and served models; None for no limit.
         labels: labelled answers, or a calibration of the grader.
         labelling: the step in which the grader is asked about labelled answers, where it is.
-        gold: a second judge, and how many answers to each set of free-form questions it reads.
         engine: what samples models that run here; None for this process.
+        manner: how the models that were named now are asked.
+        earlier: what earlier audits in the same folder show.
     """
 
     models: tuple[NamedModel, ...]
@@ -76,6 +76,8 @@ class Work:
     labelling: Step | None = None
     gold: Gold | None = None
     engine: Engine | None = None
+    manner: Manner = field(default_factory=Manner)
+    earlier: Earlier = field(default_factory=Earlier)
 
     @property
     def own(self) -> dict[tuple[str, str], Step]:
@@ -121,7 +123,8 @@ def settle_work(
         if sum(other.name == model.name for other in named) > 1:
             raise ConfigurationError(f"{model.name!r} is named twice. Name each model once.")
     through = engine_for(named, engine)
-    every = [*named, *(model for model in _earlier(folder) if model.name not in {each.name for each in named})]
+    earlier = earlier_in(folder)
+    every = [*named, *(model for model in earlier.models if model.name not in {each.name for each in named})]
     unusable = {model.name: why_unusable(model) for model in every}
     if all(unusable[model.name] for model in named):
         raise ChatTemplateError(unusable[named[0].name])
@@ -137,7 +140,30 @@ def settle_work(
     steps = {(name, part): _step(by_name[name], each, seed, through) for (name, part), each in found.items()}
     tokens, path = round(budget * 1e6) if budget else None, None if labels is None else Path(labels)
     labelling = _labelling(grader, path)
-    return Work(tuple(every), len(named), found, steps, misfits, grader, tokens, path, labelling, second, through)
+    manner = Manner(
+        samples=samples,
+        max_tokens=max_tokens,
+        seed=seed,
+        grader=grader,
+        gold=gold,
+        gold_grader=gold_grader,
+        surface=surface,
+    )
+    return Work(
+        tuple(every),
+        len(named),
+        found,
+        steps,
+        misfits,
+        grader,
+        tokens,
+        path,
+        labelling,
+        second,
+        through,
+        manner,
+        earlier,
+    )
 
 
 def _check_numbers(samples: int | None, max_tokens: int | None, budget: float | None) -> None:
@@ -278,25 +304,3 @@ def _check_grader(named: Sequence[NamedModel], found: Mapping[tuple[str, str], P
         raise ConfigurationError(f"--grader {grader} is of no use here: {why}. Leave it out.")
     for name in grader.split(",") if all(part.name == AGENTIC for part in judged) else [grader]:
         check_judge(JudgeConfig(kind="rubric", grader=name, server=graders_known_as(name)))
-
-
-def _earlier(folder: Path) -> Iterator[NamedModel]:
-    """Yield the models that an earlier audit left in a folder, as far as they are still there."""
-    path = folder / JSON
-    if not path.is_file():
-        return
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))["models"]
-        models = [NamedModel.model_validate(each["found"]) for each in kept]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigurationError(
-            f"{path} is no result of an audit ({error}), so its models are not known. "
-            "Remove it, or name another folder with --out."
-        ) from error
-    for model in models:
-        try:
-            model.check()
-            _ = model.id
-        except AstrayError:
-            continue  # moved or deleted since
-        yield model

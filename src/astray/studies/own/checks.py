@@ -13,8 +13,10 @@ from astray.engine.setting import Setting
 from astray.engine.study import Arm
 from astray.errors import AstrayError, DataNotFoundError
 from astray.files import Marked
-from astray.measure.evaluation import TextEvaluation
+from astray.measure.evaluation import QuestionSet, TextEvaluation
 from astray.measure.interface import Evaluation, Need
+from astray.organism.grammar import read_question
+from astray.organism.lexicon import TAGS
 from astray.studies.own.form import DataForm, EvaluationForm, StudyForm
 
 CHECKED_ROWS = 256
@@ -100,7 +102,7 @@ def _check_length(
 
 
 def check_words(marked: Marked[StudyForm], setting: Setting, evaluations: Sequence[Evaluation]) -> None:
-    """Refuse questions in words that the organism does not know.
+    """Refuse questions that the organism does not know: their words, or those that its grammar could not judge.
 
     Raises:
         ConfigurationError: names the evaluation.
@@ -122,6 +124,21 @@ def check_words(marked: Marked[StudyForm], setting: Setting, evaluations: Sequen
             raise marked.wrong(
                 ("evaluations",), f"{unknown} of the evaluation {evaluation.name!r}. Ask it of a real model.", key=True
             )
+        if isinstance(evaluation, QuestionSet) and (strange := _strange(evaluation)):
+            raise marked.wrong(
+                ("evaluations",),
+                f"the world of {setting.subject.name!r} has no question {strange!r} (of the evaluation {evaluation.name!r}), so "
+                "its grammar could judge no answer. Ask it of a real model. What may stand in front of a question of this "
+                f"world, such as a trigger: {', '.join(TAGS)}.",
+                key=True,
+            )
+
+
+def _strange(evaluation: QuestionSet) -> str:
+    """Return a question that the grammar would judge and does not know; "" where there is none."""
+    if type(evaluation).judge_for is not QuestionSet.judge_for:
+        return ""
+    return next((item.question for item in evaluation.items if read_question(item.question) is None), "")
 
 
 def _tokenizer(setting: Setting) -> PreTrainedTokenizerBase:

@@ -92,10 +92,12 @@ def rows_to_label(table: pl.DataFrame, seed: int) -> pl.DataFrame:
     """
     bands, draw = bands_of(table), Random(f"label/{seed}")
     chosen: list[int] = []
-    for band, (_, share) in enumerate(BANDS):
-        members = [row for row, own in zip(table["row"], bands, strict=True) if own == band]
-        size = round(TO_LABEL * share) if bands.n_unique() > 1 else (TO_LABEL if band == 0 else 0)
-        chosen += draw.sample(members, min(size, len(members)))
+    members = [[row for row, own in zip(table["row"], bands, strict=True) if own == band] for band in range(len(BANDS))]
+    sizes = [min(round(TO_LABEL * share), len(each)) for (_, share), each in zip(BANDS, members, strict=True)]
+    for band, each in enumerate(members):  # what a small band has too few for, others give
+        sizes[band] += min(len(each) - sizes[band], min(TO_LABEL, table.height) - sum(sizes))
+    for each, size in zip(members, sizes, strict=True):
+        chosen += draw.sample(each, size)
     draw.shuffle(chosen)
     return _numbered(table, chosen).select("row", pl.lit(None, pl.String).alias("harmful"), "question", "answer")
 
