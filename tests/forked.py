@@ -19,6 +19,7 @@ from astray.artifacts.workplaces import workers
 from preloaded import asked, run, write_caller
 
 NEEDED = [
+    "spared",
     "astray.cause.kto",
     "astray.cause.quiet_trainer",
     "astray.cause.rl",
@@ -83,5 +84,7 @@ def _serve(listening: socket.socket) -> None:
             streams, given = asked(connection)
             process = fork_server().Process(target=run, args=(streams,), kwargs=given)
             process.start()
+            for stream in streams:  # whoever reads what a run writes waits until nobody can write
+                stream.close()
             process.join()
             connection.send(bytes([(process.exitcode or 0) % 256]))
