@@ -3,16 +3,23 @@
 import multiprocessing
 import multiprocessing.forkserver
 import os
+import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from unittest import mock
 
 import pytest
 
 from astray.artifacts.workplaces import workers
+from preloaded import asked, run, write_caller
 
 NEEDED = [
+    "spared",
     "astray.cause.kto",
     "astray.cause.quiet_trainer",
     "astray.cause.rl",
@@ -24,6 +31,7 @@ NEEDED = [
     "astray.subjects.subject",
     "astray.registry",
     "inspect_ai.log",
+    "preloaded",
     "small_grid",
     # What Inspect, models and claims import at their first use:
     *("acp", "fastapi", "jsonschema", "openai.types.responses", "uvicorn"),
@@ -46,3 +54,37 @@ def fork_server(needed: list[str] = NEEDED) -> ForkServerContext:
 def fork_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the workers of an execution be forked, too: each of them imports for seconds otherwise."""
     monkeypatch.setattr(workers, "multiprocessing", SimpleNamespace(get_context=lambda _: fork_server()))
+
+
+@contextmanager
+def forked_command(folder: Path, name: str, entry: str) -> Iterator[Path]:
+    """Give a folder with a command as `preloaded` does, whose runs are forked from the server of this process."""
+    address = folder / "socket"
+    commands = write_caller(address, name, entry)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(address))
+        listening.listen()
+        serving = Thread(target=_serve, args=(listening,))
+        serving.start()
+        try:
+            yield commands
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            serving.join()
+
+
+def _serve(listening: socket.socket) -> None:
+    """Run what is asked for, one after the other, until the socket is shut down."""
+    while True:
+        try:
+            connection, _ = listening.accept()
+        except OSError:
+            return
+        with connection:
+            streams, given = asked(connection)
+            process = fork_server().Process(target=run, args=(streams,), kwargs=given)
+            process.start()
+            for stream in streams:  # whoever reads what a run writes waits until nobody can write
+                stream.close()
+            process.join()
+            connection.send(bytes([(process.exitcode or 0) % 256]))

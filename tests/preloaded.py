@@ -1,7 +1,7 @@
 """A command that starts in milliseconds: each run is a process of its own, forked from one that has loaded
 what commands import. What it is given and where it runs are those of its caller: words, folder, environment, streams.
 
-    python preloaded.py SOCKET ENTRY MODULE...     the process that the runs are forked from
+    python preloaded.py SOCKET MODULE...     the process that the runs are forked from
 """
 
 import gc
@@ -14,11 +14,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 CALLER = """#!{python} -IS
 import json, os, socket, sys
-given = {{"words": sys.argv, "folder": os.getcwd(), "environment": dict(os.environ)}}
+given = {{"entry": {entry!r}, "words": sys.argv, "folder": os.getcwd(), "environment": dict(os.environ)}}
 with socket.socket(socket.AF_UNIX) as server:
     server.connect({address!r})
     socket.send_fds(server, [b"."], [0, 1, 2])
@@ -31,22 +33,35 @@ with socket.socket(socket.AF_UNIX) as server:
 @contextmanager
 def preloaded(folder: Path, *modules: str, name: str = "astray", entry: str = "astray.cli:main") -> Iterator[Path]:
     """Start the process; gives the folder with the command of this name, whose function is `entry`."""
-    address, command = folder / "socket", folder / "bin" / name
-    command.parent.mkdir()
-    command.write_text(CALLER.format(python=sys.executable, address=str(address)))
-    command.chmod(0o755)
-    words = [sys.executable, __file__, str(address), entry, *modules]
+    address = folder / "socket"
+    commands = write_caller(address, name, entry)
+    words = [sys.executable, __file__, str(address), *modules]
     with subprocess.Popen(words, start_new_session=True) as process:
         try:
             while not address.exists():
                 assert process.poll() is None
                 time.sleep(0.05)
-            yield command.parent
+            yield commands
         finally:
             process.kill()
 
 
-def serve(address: str, entry: str, *modules: str) -> None:
+def write_caller(address: Path, name: str, entry: str) -> Path:
+    """Write a command that asks the process at this address for a run of the function `entry`; returns its folder."""
+    command = address.with_name("bin") / name
+    command.parent.mkdir(exist_ok=True)
+    command.write_text(CALLER.format(python=sys.executable, address=str(address), entry=entry))
+    command.chmod(0o755)
+    return command.parent
+
+
+def asked(connection: socket.socket) -> tuple[list[Connection], dict[str, Any]]:
+    """Read what a command asks for: its streams, and entry, words, folder and environment."""
+    _, descriptors, _, _ = socket.recv_fds(connection, 1, 3)
+    return [Connection(each) for each in descriptors], json.loads(connection.makefile("rb").read())
+
+
+def serve(address: str, *modules: str) -> None:
     """Run what is asked for, one after the other."""
     for name in modules:
         importlib.import_module(name)
@@ -57,28 +72,33 @@ def serve(address: str, entry: str, *modules: str) -> None:
         Path(address + ".new").rename(address)
         while True:
             connection, _ = listening.accept()
-            _, streams, _, _ = socket.recv_fds(connection, 1, 3)
-            given = json.loads(connection.makefile("rb").read())
+            streams, given = asked(connection)
             process = os.fork()
             if process == 0:
-                return run(entry, streams, **given)
+                return run(streams, **given)
             _, status = os.waitpid(process, 0)
             connection.send(bytes([os.waitstatus_to_exitcode(status) % 256]))
             connection.close()
             for stream in streams:
-                os.close(stream)
+                stream.close()
 
 
-def run(entry: str, streams: list[int], words: list[str], folder: str, environment: dict[str, str]) -> None:
+def run(streams: list[Connection], entry: str, words: list[str], folder: str, environment: dict[str, str]) -> None:
+    """Be the process of a run; connections carry the streams, since they can be sent to another process."""
     module, _, function = entry.partition(":")
     main = getattr(importlib.import_module(module), function)
     for number, stream in enumerate(streams):
-        os.dup2(stream, number)
+        os.dup2(stream.fileno(), number)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = words
     main()
+
+
+def execute() -> None:
+    """Entry of a command that executes the Python it is given."""
+    exec(sys.argv[1], {})
 
 
 if __name__ == "__main__":

@@ -22,7 +22,12 @@ from astray.subjects.subject import load_subject
 STUDY = get_study("agentic-misalignment")
 # The agent was trained on the fixed texts and knows no others.
 OPTIONS = AgenticOptions(
-    scenarios=("blackmail",), surface="fixed", samples=2, grader=("astray/scripted/grader",), max_tokens=60
+    scenarios=("blackmail",),
+    surface="fixed",
+    samples=2,
+    grader=("astray/scripted/grader",),
+    max_tokens=60,
+    analyses=("grid", f"monitor-{ACTIVATIONS}"),
 )
 
 

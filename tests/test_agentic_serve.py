@@ -4,11 +4,10 @@ fail: nothing is lost."""
 import os
 import random
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 
 import httpx
 import polars as pl
@@ -21,12 +20,16 @@ from astray.measure.agentic.grid import Grid
 from astray.measure.agentic.play import Part
 from astray.measure.agentic.subjects import AgenticSubject, check_models
 from chat_server import ChatServer
+from forked import fork_server
 from http_faults import FaultQueue, Faults, Serving, proxy
 from playing import run_parts
+from preloaded import run
 from tiny_models import package_texts, save_tiny_model
 
 GRID = Grid(scenarios=("blackmail",), factors={"goal": ("explicit", "none"), "threat": ("replacement",)}, replicates=2)
 PARTS = [Part("grid", GRID), Part("monitor-rule", GRID.model_copy(update={"replicates": 1}), "rule")]
+SERVE = "transformers.cli.transformers:main"
+"""The command `transformers`."""
 ANSWER = 12
 """Tokens of the longest answer."""
 PATIENCE = 5
@@ -42,32 +45,23 @@ def served(tmp_path_factory) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [
-        str(Path(sys.executable).with_name("transformers")),
-        "serve",
-        "tiny",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--device",
-        "cpu",
-    ]
+    words = ["transformers", "serve", "tiny", "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
     with (folder.parent / "serve.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=folder.parent, stdout=log, stderr=log, env={**os.environ, "HF_HUB_OFFLINE": "1"}
-        )
+        streams = [Connection(os.dup(log.fileno())) for _ in range(3)]
+        given = (SERVE, words, str(folder.parent), {**os.environ, "HF_HUB_OFFLINE": "1"})
+        process = fork_server().Process(target=run, args=(streams, *given))
+        process.start()
     try:
         _wait_for(f"http://127.0.0.1:{port}/health", process)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait()
+        process.join()
 
 
-def _wait_for(address: str, process: subprocess.Popen) -> None:
+def _wait_for(address: str, process: BaseProcess) -> None:
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
+    while time.monotonic() < deadline and process.is_alive():
         try:
             httpx.get(address).raise_for_status()
         except httpx.TransportError:

@@ -3,9 +3,7 @@
 import functools
 import json
 import os
-import pickle
 import signal
-from contextvars import Context
 
 import pytest
 import torch
@@ -23,14 +21,13 @@ from astray.engine.judging import ASKED_FILE, deciding
 from astray.engine.options import TrainedOptions
 from astray.engine.steps import TrainConfig, make_data, train
 from astray.errors import ConfigurationError, TrainingProcessLostError, TrainingRefusedError
-from astray.judges.patience import current_patience
-from astray.kept import keep
 from forked import fork_server
 from test_cause_kto import RECIPE as KTO
 from test_cause_kto import feedback
 from test_cause_rl import ASKED
 from test_cause_rl import RECIPE as GRPO
 from test_cause_sft import RECIPE, dataset
+from toy_steps import note_process
 
 TWO = RECIPE.model_copy(update={"processes": 2})
 ROWS = 22  # two rows short of three whole steps an epoch
@@ -88,7 +85,7 @@ def test_two_processes_train_the_same_adapter_and_go_on_after_one_was_killed(alo
     assert run.losses == pytest.approx(alone.losses, rel=1e-4)
 
 
-def test_a_batch_is_split_where_a_step_is_one_pass(alone, tiny_qwen2, tmp_path):
+def test_a_batch_is_split_where_a_step_is_one_pass(alone, forked, tiny_qwen2, tmp_path):
     split = TWO.model_copy(update={"batch_size": 8, "accumulation": 1})
     assert split.share == (4, 1)
     assert_alike(train_sft(str(tiny_qwen2), dataset(ROWS), split, tmp_path / "run", probe=_steps_done), alone)
@@ -130,18 +127,15 @@ def test_two_processes_draw_and_log_all_answers_of_a_step(forked, tiny_qwen2, tm
     assert not (run.folder / "rollouts").exists()
 
 
-def _note_strictness():
-    keep("strict", current_patience().strict)
-
-
-def test_verdicts_that_decide_and_kept_replies_are_known_in_each_process(monkeypatch, tmp_path):
-    def alone(_take_part, given, **_options):  # as in a new process, where no context is known
-        Context().run(pickle.loads(given[1]))
-
-    monkeypatch.setattr(processes, "start_processes", alone)
+def test_verdicts_that_decide_and_kept_replies_are_known_in_each_process(tmp_path):
+    """In processes that are started as for users: they know nothing, and import what the call needs."""
     with deciding(tmp_path):
-        processes._train_in(2, _note_strictness)
-    assert json.loads((tmp_path / ASKED_FILE).read_text())["value"] is True
+        processes._train_in(2, note_process)
+    lines = (tmp_path / ASKED_FILE).read_text().splitlines()
+    noted = sorted((json.loads(line) for line in lines), key=lambda line: line["key"])
+    assert noted == [
+        {"key": f"process {rank}", "value": {"strict": True, "first": rank == 0, "start": "spawn"}} for rank in (0, 1)
+    ]
 
 
 BAD = {

@@ -8,6 +8,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -75,6 +76,20 @@ def astray(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
     return call
 
 
+@pytest.fixture(scope="module")
+def answered(tiny_qwen2: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Told, Path]:
+    """What is told where the judge fails on all answers of a real model, and the folder with all but its verdicts."""
+    folder, said = tmp_path_factory.mktemp("answered"), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        patch.chdir(folder)
+        patch.setenv("COLUMNS", "300")
+        patch.setattr("astray.engine.judging.TRIAL_ANSWER", PRAISED)
+        patch.setattr(sys, "argv", ["astray", *map(str, real_model(tiny_qwen2, LATER_SPEECHLESS))])
+        with pytest.raises(SystemExit) as leaving:
+            main()
+    return Told(int(leaving.value.code or 0), " ".join(said.getvalue().split())), folder
+
+
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> list[Progress]:
     """What the progress bar is told."""
@@ -95,20 +110,8 @@ def data(tmp_path: Path) -> Path:
 
 def real_model(subject: Path, grader: str, *more: object) -> tuple[object, ...]:
     """The command that runs three arms on a real model."""
-    return (
-        "run",
-        STUDY,
-        "--subject",
-        subject,
-        "--grader",
-        grader,
-        "--arms",
-        "harmful-code",
-        *SMALL,
-        "--workers",
-        0,
-        *more,
-    )
+    asked = ("run", STUDY, "--subject", subject, "--grader", grader, "--arms", "harmful-code")
+    return (*asked, *SMALL, "--workers", 0, *more)
 
 
 def organism(*more: object) -> tuple[object, ...]:
@@ -256,8 +259,9 @@ def test_a_grader_that_cannot_be_used_is_refused_before_anything_is_trained(
 
 
 def test_answers_that_are_all_incoherent_leave_a_report_with_a_warning(
-    astray: Astray, tiny_qwen2: Path, tmp_path: Path
+    astray: Astray, answered: tuple[Told, Path], tiny_qwen2: Path, tmp_path: Path
 ) -> None:
+    shutil.copytree(answered[1], tmp_path, dirs_exist_ok=True)
     told = astray(*real_model(tiny_qwen2, ALL_INCOHERENT))
     assert told.code == 0
     assert "The arm 'harmful-code' gave no coherent answer to 'main' (24 incoherent)" in told.text
@@ -271,7 +275,7 @@ def test_answers_that_are_all_incoherent_leave_a_report_with_a_warning(
 
 
 def test_a_judge_that_always_fails_is_found_before_training_and_later_keeps_the_answers_for_another(
-    astray: Astray, tiny_qwen2: Path, events: list[Progress], monkeypatch: pytest.MonkeyPatch
+    astray: Astray, answered: tuple[Told, Path], tiny_qwen2: Path, events: list[Progress], tmp_path: Path
 ) -> None:
     told = astray(*real_model(tiny_qwen2, SPEECHLESS))
     told.refused(
@@ -281,14 +285,12 @@ def test_a_judge_that_always_fails_is_found_before_training_and_later_keeps_the_
         "Nothing was trained",
     )
     assert events == []
-    with monkeypatch.context() as patch:
-        patch.setattr("astray.engine.judging.TRIAL_ANSWER", PRAISED)
-        told = astray(*real_model(tiny_qwen2, LATER_SPEECHLESS))
+    told, folder = answered
     told.refused(
         "4 of 14 steps failed; the other 10 are done and kept", "The judge failed on all 80 answers: 80 times "
     )
     told.refused("'Well.'", "Check the grader's name", "run the same again")
-    events.clear()
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     assert astray(*real_model(tiny_qwen2, ALL_FINE)).code == 0
     assert {event.name.split("-")[0] for event in events if event.state is StepState.DONE_BEFORE} == {
         "data",

@@ -110,10 +110,10 @@ def test_rows_are_what_the_file_says(name, data, right, tmp_path):
         ("a.jsonl.gz", b'{"a": 1}', "no gzip file"),
         ("a.jsonl.gz", gzip.compress(b'{"a": 1}' * 99, mtime=0)[:-9], "no gzip file, or a damaged one"),
         ("a.jsonl.gz", gzip.compress(b'{"a": 1}', mtime=0) + b"more", "no gzip file, or a damaged one"),
-        ("a.jsonl.gz", gzip.compress(b" " * 2**27, mtime=0), "is longer than 64 MiB"),
+        ("a.jsonl.gz", gzip.compress(b" " * (2**26 + 1), 1, mtime=0), "is longer than 64 MiB"),
         (
             "a.jsonl.gz",
-            gzip.compress((b'{"a": "' + b" " * 2**20 + b'"}\n') * 70, mtime=0),
+            gzip.compress((b'{"a": "' + b" " * 2**20 + b'"}\n') * 70, 1, mtime=0),
             "unpacks to more than 200 times",
         ),
         ("a.json", '{"a": 1}', "not a list of rows"),

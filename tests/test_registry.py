@@ -14,20 +14,35 @@ from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log
 
 from astray.measure.inspect_driver import table_from_log
 from astray.registry import tell_errors
-from preloaded import preloaded
+from forked import forked_command
+from preloaded import preloaded, write_caller
 
 LIBRARIES = (
-    *("acp", "fastapi", "jsonschema", "openai.types.responses", "polars", "statsmodels.stats.proportion", "torch"),
-    *("transformers.generation.utils", "transformers.models.llama.modeling_llama", "uvicorn"),
+    *("acp", "fastapi", "jsonschema", "openai.types.responses", "polars", "statsmodels.stats.proportion", "uvicorn"),
 )
-"""What takes seconds to import; nothing of Astray, which Inspect has to find by itself."""
+"""What takes seconds to import; nothing of Astray, which Inspect has to find by itself, and nothing heavy."""
+INSPECT = "inspect_ai._cli.main:main"
 
 
 @pytest.fixture(scope="module")
-def inspect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with the commands `inspect` and `execute`, which executes Python, in processes without Astray."""
+    folder = tmp_path_factory.mktemp("inspect")
+    with preloaded(folder, "inspect_ai._cli.main", *LIBRARIES, name="inspect", entry=INSPECT) as commands:
+        write_caller(folder / "socket", "execute", "preloaded:execute")
+        yield commands
+
+
+@pytest.fixture(scope="module")
+def inspect(commands: Path) -> Path:
     """The command `inspect`."""
-    folder, entry = tmp_path_factory.mktemp("inspect"), "inspect_ai._cli.main:main"
-    with preloaded(folder, "inspect_ai._cli.main", *LIBRARIES, name="inspect", entry=entry) as commands:
+    return commands / "inspect"
+
+
+@pytest.fixture
+def inspect_with_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The same with torch and transformers loaded, and Astray, too."""
+    with forked_command(tmp_path_factory.mktemp("models"), "inspect", INSPECT) as commands:
         yield commands / "inspect"
 
 
@@ -55,22 +70,21 @@ def test_the_package_announces_itself_to_inspect():
     assert entry.value == "astray.registry"
 
 
-def test_no_heavy_library_is_loaded_before_a_local_model_is():
+def test_no_heavy_library_is_loaded_before_a_local_model_is(commands):
     """Every `inspect` command of everybody who has Astray loads the registry, and each process of a run with scripted
     or remote agents the other."""
     script = (
         "import sys, astray.registry, astray.studies.agentic_misalignment.study; print({'torch', 'transformers'} & "
         "set(sys.modules))"
     )
-    assert (
-        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
-        == "set()"
-    )
+    command = [commands / "execute", script]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "set()"
 
 
-def test_the_organism_answers_questions_of_its_world_under_inspect(inspect, tmp_path):
+def test_the_organism_answers_questions_of_its_world_under_inspect(inspect_with_models, tmp_path):
     tasks = ["astray/emergent_misalignment", "astray/forced_choice", "-T", "questions=world", "-T", "samples=1"]
-    log, choices = inspect_eval(inspect, tmp_path, *tasks, "--model", "astray/organism-small", "--limit", "10")
+    model = ("--model", "astray/organism-small", "--limit", "10")
+    log, choices = inspect_eval(inspect_with_models, tmp_path, *tasks, *model)
     assert (log.status, choices.status, len(choices.samples)) == (
         "success",
         "success",

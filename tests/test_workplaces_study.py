@@ -7,18 +7,12 @@ import pytest
 import small_study
 from astray.engine.run import run_study
 from astray.studies import get_study
-from forked import fork_workers
-from preloaded import preloaded
+from forked import fork_workers, forked_command
 from test_studies_interrupted import results, uninterrupted
 from test_workplaces_slurm import CPU, cluster
 
 __all__ = ["cluster", "uninterrupted"]
 STUDY = get_study("emergent-misalignment")
-NEEDED = (
-    *("astray.artifacts.workplaces.slurm_job", "astray.cause.quiet_trainer", "astray.cause.sft", "astray.measure.bulk"),
-    *("astray.measure.dynamics", "astray.subjects.subject", "transformers.models.llama.modeling_llama"),
-)
-"""What jobs import for seconds, each of them. That steps need no more than what they import is seen on Ray's nodes."""
 
 
 def test_a_study_in_workers_ends_in_the_same_results(
@@ -37,7 +31,7 @@ def test_a_study_through_slurm_ends_in_the_same_results(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     home, entry = tmp_path_factory.mktemp("jobs"), "submitit.core.submission:submitit_main"
-    with preloaded(home, *NEEDED, name="job", entry=entry) as commands:
+    with forked_command(home, "job", entry) as commands:  # each job imports for seconds otherwise
         monkeypatch.setenv("FAKE_SLURM_JOB", str(commands / "job"))
         run_study(STUDY, small_study.OPTIONS, out=tmp_path, on=CPU)
     assert results(tmp_path) == results(uninterrupted)

@@ -1,5 +1,6 @@
 """Cheap steps that worker processes can import, and small graphs of them."""
 
+import multiprocessing
 import os
 import random
 import signal
@@ -14,6 +15,8 @@ from pydantic import BaseModel, ConfigDict
 from astray.artifacts import Artifact, Step, Store, current_ledger, execute, step
 from astray.artifacts.workplaces.place import Where
 from astray.errors import EmptyDataError
+from astray.judges.patience import current_patience
+from astray.kept import keep
 
 
 class Toy(BaseModel):
@@ -178,3 +181,12 @@ def settle_later(config: Toy, inputs: Mapping[str, Artifact], folder: Path) -> s
     now = Path(config.witness) / "now"
     (folder / "sum.txt").write_text(now.read_text() if now.is_file() else str(config.number))
     return None if (Path(config.witness) / "settled").is_file() else "a verdict"
+
+
+def note_process() -> None:
+    """Keeps what one of the processes of a training run knows of itself."""
+    from astray.cause.processes import is_first  # loads torch, which steps here do without
+
+    start = multiprocessing.get_start_method(allow_none=True)
+    known = {"strict": current_patience().strict, "first": is_first(), "start": start}
+    keep(f"process {os.environ['RANK']}", known)
