@@ -106,22 +106,8 @@ def settle_work(
     engine: str | None = None,
 ) -> Work:
     """Find the models, and what each can be asked; refuse what cannot work before anything is asked."""
-    names = dialled(models, dial) if dial else models
     _check_numbers(samples, max_tokens, budget)
-    if not names:
-        raise ConfigurationError("No model is named. Write for example: astray audit organism")
-    file = None if system_file is None else Path(system_file)
-    named = [_with_tokenizer(find_model(name, file), tokenizer) for name in names]
-    if tokenizer is not None:
-        if not any(model.tokenizer for model in named):
-            raise ConfigurationError(
-                f"--tokenizer {tokenizer} is of no use here: it is that of a model behind an address "
-                "(http://127.0.0.1:8000/v1), and none is named. Leave it out."
-            )
-        tokenizer_named(tokenizer)
-    for model in named:
-        if sum(other.name == model.name for other in named) > 1:
-            raise ConfigurationError(f"{model.name!r} is named twice. Name each model once.")
+    named = _named(dialled(models, dial) if dial else models, system_file, tokenizer)
     through = engine_for(named, engine)
     earlier = earlier_in(folder)
     every = [*named, *(model for model in earlier.models if model.name not in {each.name for each in named})]
@@ -150,20 +136,29 @@ def settle_work(
         surface=surface,
     )
     return Work(
-        tuple(every),
-        len(named),
-        found,
-        steps,
-        misfits,
-        grader,
-        tokens,
-        path,
-        labelling,
-        second,
-        through,
-        manner,
-        earlier,
+        *(tuple(every), len(named), found, steps, misfits, grader, tokens, path, labelling, second, through),
+        manner=manner,
+        earlier=earlier,
     )
+
+
+def _named(names: Sequence[str], system_file: Path | str | None, tokenizer: str | None) -> list[NamedModel]:
+    """Find the models that are named; refuse one that is named twice, and a tokenizer that none of them needs."""
+    if not names:
+        raise ConfigurationError("No model is named. Write for example: astray audit organism")
+    file = None if system_file is None else Path(system_file)
+    named = [_with_tokenizer(find_model(name, file), tokenizer) for name in names]
+    if tokenizer is not None:
+        if not any(model.tokenizer for model in named):
+            raise ConfigurationError(
+                f"--tokenizer {tokenizer} is of no use here: it is that of a model behind an address "
+                "(http://127.0.0.1:8000/v1), and none is named. Leave it out."
+            )
+        tokenizer_named(tokenizer)
+    for model in named:
+        if sum(other.name == model.name for other in named) > 1:
+            raise ConfigurationError(f"{model.name!r} is named twice. Name each model once.")
+    return named
 
 
 def _check_numbers(samples: int | None, max_tokens: int | None, budget: float | None) -> None:
