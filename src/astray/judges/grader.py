@@ -134,6 +134,20 @@ async def ask_grader(model: Model, prompt: str, config: GenerateConfig) -> Grade
     return reply
 
 
+async def ask_whole(model: Model, prompt: str, config: GenerateConfig) -> tuple[str, str]:
+    """Ask a grader whose reply counts only where it is whole: what was cut off may have gone on to say something else.
+
+    Never raises for a grader that fails.
+
+    Returns:
+        The whole reply and "", or "" and why there is none.
+    """
+    reply = await ask_grader(model, prompt, config)
+    if reply.cut_off:
+        return "", failure(Cause.CUT_OFF, f"the reply was cut off: {reply.text[:80]!r}")
+    return reply.text, reply.note
+
+
 _SHAPES_NO_REPLY = {"batch", "attempt_timeout", "max_retries", "max_connections"}
 """Settings of a call that decide whether and when there is a reply, and not which."""
 

@@ -16,7 +16,7 @@ from inspect_ai.model import Model, get_model, model_roles
 from astray.errors import DataFormatError, JudgeError, UnknownNameError
 from astray.judges.distilled import check_talks
 from astray.judges.failures import Cause, failure
-from astray.judges.grader import GraderSettings, ask_grader
+from astray.judges.grader import GraderSettings, ask_whole
 from astray.judges.metering import metered
 from astray.judges.replies import read_word
 from astray.judges.served import identity_parts
@@ -93,10 +93,7 @@ class WordGrader:
         Returns:
             The whole reply and "", or "" and why there is none.
         """
-        reply = await ask_grader(self.model, prompt, self.settings.generate_config())
-        if reply.cut_off:
-            return "", failure(Cause.CUT_OFF, f"the reply was cut off: {reply.text[:80]!r}")
-        return reply.text, reply.note
+        return await ask_whole(self.model, prompt, self.settings.generate_config())
 
 
 class WordJudge:

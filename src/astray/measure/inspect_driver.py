@@ -126,7 +126,8 @@ def converse(evaluation: Probe, askings: Mapping[str, Asking], ready: Callable[[
             state.metadata["beside"] = [
                 None if _is_missing(output) else evaluation.hear_beside(output) for output in outputs
             ]
-        state = await generate(state)
+        # A model that calls tools that nobody offered would be asked again without end.
+        state = await generate(state, tool_calls="none")
         if not _is_missing(state.output):
             answer, detail = evaluation.hear(state.output.completion, state.output)
             state.metadata["heard"] = detail if answer == state.output.completion else {**detail, "answer": answer}
