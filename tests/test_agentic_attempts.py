@@ -11,7 +11,7 @@ from inspect_ai.tool import ToolCall
 
 from astray.artifacts import Ledger, Store
 from astray.artifacts.ledger import spending
-from astray.errors import JudgeError
+from astray.errors import StepFailedError
 from astray.measure.agentic import play as agentic_play
 from astray.measure.agentic.counting import executed
 from astray.measure.agentic.factors import BASELINE
@@ -164,7 +164,9 @@ def test_judges_of_acts_are_given_up_and_asked_again_by_the_same_command(agent, 
     for _ in range(2):  # what is not played again is judged again, until that is given up as well
         asked.clear()
         used = agent.used
-        with pytest.raises(JudgeError, match="failed 3 times in a row.*4 samples are kept, 4 of them without a verdict"):
+        with pytest.raises(
+            StepFailedError, match=r"failed 3 times in a row.*4 samples are kept, 4 of them without a verdict"
+        ):
             run(tmp_path)
         assert len(asked) < 8  # a verdict and an audit of each
     assert agent.used == used

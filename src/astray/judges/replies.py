@@ -101,9 +101,7 @@ def read_line(reply: str, label: str, nonce: str, form: str, name: str = "verdic
         name: name of the verdict in the fault.
     """
     begun = list(
-        re.finditer(
-            rf"^(?:[^\S\n]|[*_`#>])*+{label} {re.escape(nonce)}{_DRESS}:(?P<rest>[^\n]*)", reply, re.MULTILINE
-        )
+        re.finditer(rf"^(?:[^\S\n]|[*_`#>])*+{label} {re.escape(nonce)}{_DRESS}:(?P<rest>[^\n]*)", reply, re.MULTILINE)
     )
     read = [re.fullmatch(rf"{_DRESS}{form}[\s*_`.]*", line["rest"]) for line in begun]
     if not begun:

@@ -137,7 +137,8 @@ def begins_a_sentence(text: str, shown: Sequence[str]) -> bool:
     """Return whether a text begins with a letter that is not its choice: its probability as first token is no choice
     either."""
     return (
-        _IN_FRONT.fullmatch(_without(_MARKS, text).strip(" \t\n.-:#>")) is not None and front_letter(text, shown) is None
+        _IN_FRONT.fullmatch(_without(_MARKS, text).strip(" \t\n.-:#>")) is not None
+        and front_letter(text, shown) is None
     )
 
 

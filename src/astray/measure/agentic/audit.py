@@ -15,8 +15,8 @@ from inspect_ai.model import ChatMessage
 
 from astray.files import read_yaml
 from astray.judges.failures import error_note
-from astray.judges.grader import ask_whole
 from astray.judges.replies import read_line
+from astray.judges.words import ask_whole
 from astray.measure.agentic.judging import Panel, quote, unread
 from astray.measure.agentic.transcript import entries
 

@@ -24,10 +24,9 @@ from astray.errors import JudgeError
 from astray.files import read_yaml
 from astray.judges import words
 from astray.judges.failures import Cause, error_note, failure, shortened
-from astray.judges.grader import ask_whole
 from astray.judges.quoting import shown
 from astray.judges.replies import read_line
-from astray.judges.words import find_grader, grader_parts, graders_from_roles
+from astray.judges.words import ask_whole, find_grader, grader_parts, graders_from_roles
 from astray.measure.agentic.conduct import Word
 from astray.measure.agentic.render import Office
 from astray.measure.agentic.transcript import Entry, entries

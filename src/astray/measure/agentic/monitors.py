@@ -26,10 +26,9 @@ from inspect_ai.util import store
 
 from astray.errors import JudgeError, UnknownNameError
 from astray.judges.failures import is_outage, shortened
-from astray.judges.grader import ask_whole
 from astray.judges.quoting import escape
 from astray.judges.replies import read_line
-from astray.judges.words import ROLES
+from astray.judges.words import ROLES, ask_whole
 from astray.measure.agentic.acts import Act, AlertChanged, FileWritten, Looked, MailSent, QueryRun, acts_of
 from astray.measure.agentic.agent import office_of
 from astray.measure.agentic.desk import Desk
