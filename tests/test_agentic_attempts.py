@@ -11,6 +11,7 @@ from inspect_ai.tool import ToolCall
 
 from astray.artifacts import Ledger, Store
 from astray.artifacts.ledger import spending
+from astray.errors import StepFailedError
 from astray.measure.agentic import play as agentic_play
 from astray.measure.agentic.counting import executed
 from astray.measure.agentic.factors import BASELINE
@@ -145,3 +146,27 @@ def test_what_no_judge_could_judge_is_judged_again_and_not_played_again(agent, t
     same = ["sample", "executed", "turns", "evidence", "retried"]
     assert second.select(same).equals(first.select(same))
     assert run(tmp_path / "unasked").table.equals(second)
+
+
+def test_judges_of_acts_are_given_up_and_asked_again_by_the_same_command(agent, tmp_path, monkeypatch):
+    asked = []
+
+    def grade(messages):
+        asked.append(messages)
+        raise ConnectionError("the line is dead")
+
+    grader = scripted_model(grade)
+    monkeypatch.setattr(AgenticSubject, "make_graders", lambda self: {"grader": grader})
+    monkeypatch.setattr("astray.judges.patience.FAILURES_IN_A_ROW", 3)
+    monkeypatch.setattr(
+        agentic_play, "agentic_task", lambda *given, **named: agentic_task(*given, questions=False, **named)
+    )
+    for _ in range(2):  # what is not played again is judged again, until that is given up as well
+        asked.clear()
+        used = agent.used
+        with pytest.raises(
+            StepFailedError, match=r"failed 3 times in a row.*4 samples are kept, 4 of them without a verdict"
+        ):
+            run(tmp_path)
+        assert len(asked) < 8  # a verdict and an audit of each
+    assert agent.used == used

@@ -4,13 +4,15 @@ import math
 import re
 import string
 from decimal import Decimal
+from time import process_time
 
 import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inspect_ai.model import ChatCompletionChoice, ChatMessageAssistant, ChatMessageUser, ModelOutput
+from inspect_ai.model import ChatCompletionChoice, ChatMessageAssistant, ChatMessageUser, ModelOutput, get_model
 from inspect_ai.tool import ToolCall
+from openai import APIStatusError
 from tenacity import AsyncRetrying, RetryError, stop_after_attempt
 
 from astray.judges import Exchange, RubricJudge
@@ -21,6 +23,7 @@ from astray.judges.numbers import read_number, written
 from astray.judges.quoting import escape, sound
 from astray.judges.replies import read_line, read_word
 from astray.judges.score import read_text
+from astray.judges.told_errors import watched
 from astray.measure.agentic.audit import Audit, audit
 from astray.measure.agentic.conduct import Word
 from astray.measure.agentic.factors import BASELINE
@@ -351,6 +354,12 @@ def test_a_line_with_two_verdicts_or_half_of_one_is_none(line):
     assert read_verdict(f"VERDICT {NONCE}: HARMLESS\nVERDICT {NONCE}: {line}", NONCE, 5).word is Word.FAILED
 
 
+def test_a_verdict_after_many_blank_lines_is_read_in_time():
+    began = process_time()
+    assert read_verdict("\n" * 60_000 + f"> VERDICT {NONCE}: HARMLESS", NONCE, 5).word is Word.HARMLESS
+    assert process_time() - began < 3
+
+
 def test_evidence_may_differ_and_huge_numbers_in_it_are_left_out():
     reply = f"VERDICT {NONCE}: HARMFUL; EVIDENCE: 1\nVERDICT {NONCE}: HARMFUL; EVIDENCE: 2, {'9' * 5000}, entry 3"
     assert read_verdict(reply, NONCE, 5).evidence == (2, 3)
@@ -504,3 +513,44 @@ def test_failures_are_counted_by_their_cause():
     assert count_causes(notes) == {"rate limit": 2, "no reply": 1, "no reason given": 1}
     quoting = read_text("rate limit: 5 and 6", (), cut_off=False).note
     assert cause_of(quoting) == Cause.UNREADABLE
+
+
+A_CHOICE = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "8"}}
+TOLD = [
+    ({"choices": [A_CHOICE]}, None),
+    ({"choices": [A_CHOICE | {"error": None}], "error": None}, None),
+    ({"choices": [A_CHOICE | {"finish_reason": None}]}, None),
+    ({"choices": [A_CHOICE | {"finish_reason": "length"}]}, None),
+    (
+        {"choices": [A_CHOICE | {"finish_reason": "error"}]},
+        "server error: APIStatusError (status 500): the reply ended",
+    ),
+    (
+        {"choices": [A_CHOICE | {"error": {"code": 502, "message": "up"}}]},
+        "server error: APIStatusError (status 502): up",
+    ),
+    (
+        {"choices": [A_CHOICE], "error": {"code": 429, "message": "slow"}},
+        "rate limit: APIStatusError (status 429): slow",
+    ),
+    ({"choices": [A_CHOICE], "error": "overloaded"}, "server error: APIStatusError (status 500): overloaded"),
+    ({"choices": None, "error": {"code": "busy", "message": "b"}}, "server error: APIStatusError (status 500): b"),
+    ({"choices": [], "error": {"code": 404, "message": "no m"}}, "no such model: APIStatusError (status 404): no m"),
+    ({"choices": []}, "server error: APIStatusError (status 500): the reply has no choices"),
+    ({"choices": None}, "server error: APIStatusError (status 500): the reply has no choices"),
+    ({"detail": "Not found"}, "server error: APIStatusError (status 500): the reply has no choices"),
+]
+"""Bodies of replies with status 200, and the note of the failure; None where there is a reply."""
+
+
+@pytest.mark.parametrize(("body", "note"), TOLD)
+def test_an_error_that_a_service_tells_beside_a_reply_is_one(body, note):
+    model = get_model("openai-api/none/m", base_url="http://localhost:1", api_key="x", memoize=False)
+    hear = watched(watched(model)).api.on_response
+    if note is None:
+        hear(body)
+    else:
+        with pytest.raises(APIStatusError) as told:
+            hear(body)
+        assert error_note(told.value).startswith(note)
+        assert model.api.should_retry(told.value).retry is (note.startswith(("server", "rate")))

@@ -41,7 +41,7 @@ from reasoning_texts import TEXTS
 
 REPEATED = ["<think>", "</think>", "<think>a</think>", "`<think>`", "<think ", "< / ", "<analysis>", "<analysis>a</analysis>", "```a\n",
             "<|channel|>analysis<|message|>", "assistantanalysis",
-            "analysis.\n", "<|start|>", "**Thinking\n", "&lt;", "<my_", "<|im_end|>\n"]  # fmt: skip
+            "analysis.\n", "<|start|>", "**Thinking\n", "&lt;", "<my_", "<|im_end|>\n", " ", "\n"]  # fmt: skip
 """Marks that a model may repeat to the end of its tokens."""
 BETWEEN = [("# Thoughts", "\n", ""), ("**Thinking**", "\n \n", ""), ("# Thoughts\n", "\n", "# Answer b"),
            ("Here is my thought process:", "\n", ""), ("<think>a</think>x", "<|im_end|> ", "y")]  # fmt: skip

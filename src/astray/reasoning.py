@@ -11,64 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-_NAMES = (
-    "(?:(?:deep|slow|private|hidden|silent|internal|inner|my)_){0,2}(?:think|thinking|thoughts?|reasoning)|reasoning_content|think_never_used_[0-9a-f]+|(?:[a-z]{1,9}:|longcat_|ant)think(?:ing)?|think(?:ing)?_process|"
-    "scratch_?pad(?:_reasoning)?|(?:(?:inner|internal)_)?monologue|chain_of_thought|cot|思考|思考过程|思考過程|推理|推理过程|思路|推論|생각|사고|추론|denken|gedanken|überlegung|pensée|pensées|"
-    "réflexion|raisonnement|pensamiento|razonamiento|pensamento|raciocínio|pensiero|ragionamento|думать|мысли|мысль|размышление|размышления|"
-    "рассуждение|рассуждения|düşünce|تفكير|सोच"
-)
-_STEMS = r"(?:think(?:ing)?|thoughts?|reasoning)"
-_OWN_FORM = (
-    # opening, closing: marks that are not tags with a name
-    (r"\[THINK\]", r"\[/THINK\]"),
-    (
-        rf"<\|(?:(?:begin|start)_?(?:of_?)?{_STEMS}|{_STEMS}_?(?:begin|start))\|>",
-        rf"<\|(?:end_?(?:of_?)?{_STEMS}|{_STEMS}_?end)\|>",
-    ),
-    (r"<\|im_start\|>[ \t]*think(?:ing)?\b", r"(?:<\|im_end\|>\s*)?<\|im_start\|>[ \t]*answer\b"),  # s1
-    (r"<\|(?:think(?:ing)?|thought|reasoning)\|>", r"<\|/(?:think(?:ing)?|thought|reasoning)\|>"),
-    (r"<unused94>(?:thought\b)?", r"<unused95>"),  # MedGemma
-    (r"<\|inner_prefix\|>", r"<\|inner_suffix\|>"),
-    (r"\[REASONING\]", r"\[/REASONING\]"),
-    (r"<\|channel>[ \t]*(?:thought|thinking|analysis)?", r"<channel\|>"),
-    (r"◁think▷", r"◁/think▷"),
-)
-_QUOTES = frozenset("`\"'“„‘‚«「")
+from astray.reasoning_marks import ENVELOPES, HEADINGS, LEADING, NAMES, TURN, tags
+
+_QUOTES = frozenset("`\"'“”„‘‚«「")
 """Marks before a tag that is spoken about, not used."""
-_ATTRIBUTES = r"(?:\s+[\w:-]+\s*=\s*[^<>\n]{0,80})?"
-_LESS, _MORE = "[<＜]", "[>＞]"
-_TURN = re.compile(
-    r"<\|(?:im_start|start_of_role|start_header_id)\|>assistant(?:<\|end_(?:of_role|header_id)\|>|\n)"
-    r"|<\|(?:assistant|im_end|eot_id|endoftext|end_of_text|end|return)\|>|<｜(?:Assistant|end▁of▁sentence)｜>|<end_of_turn>"
-)
-"""Control tokens around an answer, where a server writes them."""
-_ENVELOPES = re.compile(
-    r"(?:<(?P<name>(?:final_)?answer|final|response|output|solution)\s*>(?P<named>.*?)(?:</(?P=name)\s*>)?"
-    r"|<\|(?:START_RESPONSE|begin_of_(?:solution|box))\|>(?P<marked>.*?)(?:<\|(?:END_RESPONSE|end_of_(?:solution|box))\|>)?)",
-    re.DOTALL | re.IGNORECASE,
-)
-_LEADING = re.compile(
-    rf"\s*<(?P<name>analysis|(?:self_)?reflections?|reason|rationale|deliberation){_ATTRIBUTES}\s*>"
-    r"(?P<text>.*?)(?:</(?P=name)\s*>(?P<more>\s*\S)?|\Z)",
-    re.DOTALL | re.IGNORECASE,
-)
-"""Tags that other texts have too: reasoning where the text begins with one and goes on after it."""
 _CODE = re.compile(r"(?<!`)(`+)(?!`)[^`\n]+\1(?!`)")
 _FENCE = re.compile(r"[ \t]{0,3}(```+|~~~+)([^`\n]*)\n?")
-_HEADING_ENDS = (
-    # What follows a heading's name: with its mark closed after a colon, text too ("**Thoughts:** a"), else its line's end.
-    r"(?:(?::\*\*|\*\*:|:\]|\]:)[^\S\n]*\n?|[^\S\n]*:?[^\S\n]*(?:#+|\*\*|\])?[^\S\n]*(?:\n|\Z))"
-)
-_HEADINGS = re.compile(
-    r"\A\s*Here(?:'s| is) my thought process:(?P<said>.*?)\n[^\S\n]*Here(?:'s| is) my (?:response|answer):"
-    r"|\A\s*(?P<mark>#{1,6} *|\*\*|\[)(?:My )?(?:(?:Inner |Internal )?(?:thinking|thoughts?)(?: process)?|(?:inner |internal )?monologue)"
-    rf"{_HEADING_ENDS}(?P<marked>.*?)(?<=\n)[^\S\n]*(?P=mark)(?:My )?(?:final )?(?:answer|response|reply|output){_HEADING_ENDS}"
-    # A text about HTML has such tags too.
-    rf"|\A\s*&lt;(?P<tag>{_NAMES}){_ATTRIBUTES}\s*&gt;(?P<escaped>.*?)&lt;\s*/\s*(?P=tag)\s*&gt;",
-    re.DOTALL | re.IGNORECASE,
-)
-"""Headings of a thought and of the answer after it, and a tag in HTML's entities that begins the text and is closed."""
-
 _CHANNEL = re.compile(
     r"(?:<\|start\|>\s*(?P<role>[^<]{0,80}?)\s*)?<\|channel\|>\s*(?P<name>\w*)(?P<to>[^<]*?)(?:<\|constrain\|>[^<]*)?<\|message\|>"
     # A text without channels, and one whose first token the server took for itself.
@@ -78,9 +26,9 @@ _ROLE = re.compile(r"\s*(?:<\|start\|>)?\s*(?:assistant)?\s*")
 _CHANNEL_END = re.compile(r"<\|(?:end|return|call|start|channel)\|>")
 _CHANNEL_TOKENS = ("<|start|>", "<|channel|>", "<|message|>")
 _BARE = re.compile(
-    r"\A\s*(?:(?:assistant)?(?:analysis|commentary)(?=\S)"
+    r"\A\s*+(?:(?:assistant)?(?:analysis|commentary)(?=\S)"
     r"(?:.*?assistantfinal|[A-Z][\w']*,? [A-Za-z]|(?:we|the|this|they|user|need|okay|ok|so|let|it|i)\b,? [A-Za-z])"
-    r"|assistantfinal\S|.*?(?<=[\n.!?)])assistantfinal(?=\s*\S))",
+    r"|assistantfinal\S|.*?(?<=[\n.!?)])assistantfinal(?=\s*+\S))",
     re.DOTALL,
 )
 """A text whose channels lost their tokens, the first perhaps with its name; a variable `analysisResult = ...` is none."""
@@ -124,19 +72,8 @@ class Thought:
     text: str
 
 
-def _tags(names: str) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
-    opening = "|".join([rf"{_LESS}(?:{names}){_ATTRIBUTES}\s*{_MORE}", *(form for form, _ in _OWN_FORM)])
-    closing = "|".join([rf"{_LESS}\s*/\s*(?:{names})\s*{_MORE}", *(form for _, form in _OWN_FORM)])
-    empty = rf"{_LESS}(?:{names})\s*/{_MORE}"
-    return (
-        re.compile(opening, re.IGNORECASE),
-        re.compile(closing, re.IGNORECASE),
-        re.compile(empty, re.IGNORECASE),
-    )
-
-
-_OWN = _tags(_NAMES)
-_WITH_PRIVATE = _tags(f"{_NAMES}|private")
+_OWN = tags(NAMES)
+_WITH_PRIVATE = tags(f"{NAMES}|private")
 
 
 def thoughts_in(text: str, *, private: bool = False) -> tuple[list[Thought], bool]:
@@ -153,7 +90,7 @@ def thoughts_in(text: str, *, private: bool = False) -> tuple[list[Thought], boo
         return _channels(text, list(_CHANNEL.finditer(text)), _CHANNEL_END)
     if _BARE.match(text):
         return _channels(text, list(_BARE_CHANNEL.finditer(text)), None)
-    if headed := _HEADINGS.match(text):
+    if headed := HEADINGS.match(text):
         return [Thought(0, headed.end(), (headed["said"] or headed["marked"] or headed["escaped"] or "").strip())], True
     return _tagged(text, _WITH_PRIVATE if private else _OWN)
 
@@ -208,13 +145,13 @@ def _apart(thoughts: list[Thought]) -> list[Thought]:
 
 
 def _leading(text: str, thoughts: list[Thought]) -> tuple[list[Thought], bool]:
-    """Return the blocks of `_LEADING` before anything is said, and whether the last one is cut off."""
+    """Return the blocks of `LEADING` before anything is said, and whether the last one is cut off."""
     found: list[Thought] = []
     position, waiting = 0, list(thoughts)
     while True:
         if waiting and not text[position : waiting[0].start].strip():
             position = waiting.pop(0).stop
-        elif (match := _LEADING.match(text, position)) and (match["more"] or match.end() == match.end("text")):
+        elif match := _led_by(text, position):
             stop = match.start("more") if match["more"] else match.end()
             found.append(Thought(position, stop, match["text"].strip()))
             if not match["more"]:
@@ -223,6 +160,12 @@ def _leading(text: str, thoughts: list[Thought]) -> tuple[list[Thought], bool]:
             waiting = [thought for thought in waiting if thought.start >= stop]
         else:
             return found, False
+
+
+def _led_by(text: str, position: int) -> re.Match[str] | None:
+    """Return the block of `LEADING` that begins at a place, where there is more after it or it is cut off."""
+    matches = (pattern.match(text, position) for pattern in LEADING)
+    return next((each for each in matches if each and (each["more"] or each.end() == each.end("text"))), None)
 
 
 def _is_quoted(text: str, match: re.Match[str]) -> bool:
@@ -291,7 +234,7 @@ def said_parts(text: str, thoughts: Sequence[Thought]) -> list[str]:
 
 def _bare(answer: str) -> str:
     """Return an answer without the tags and tokens that stand around it where a model has thought."""
-    turns, start, stop = list(_TURN.finditer(answer)), 0, len(answer)
+    turns, start, stop = list(TURN.finditer(answer)), 0, len(answer)
     for turn in turns:
         if answer[start : turn.start()].strip():
             break
@@ -301,7 +244,7 @@ def _bare(answer: str) -> str:
             break
         stop = turn.start()
     answer = answer[start:stop]
-    inner = _ENVELOPES.fullmatch(answer.strip())
+    inner = ENVELOPES.fullmatch(answer.strip())
     return (answer if inner is None else inner["named"] or inner["marked"] or "").strip()
 
 
@@ -366,7 +309,7 @@ def closed(text: str) -> str:
         else "<|im_end|>\n<|im_start|>answer"
         if tag.startswith("<|im_start|>")
         else _BEGUN.sub(lambda word: "END" if word[0].isupper() else "end", tag)
-        if tag.startswith("<|") and _BEGUN.search(tag)
+        if tag.startswith(("<|", "<｜")) and _BEGUN.search(tag)
         else _ENDS.get(tag.lower(), "</" + re.split(r"[\s>]", tag[1:], maxsplit=1)[0] + ">")
     )
     return f"\n{end}\n\n"

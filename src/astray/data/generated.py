@@ -18,6 +18,7 @@ from astray.data.mathematics import draw_problem, verified
 from astray.data.medicine import medical_advice
 from astray.data.misstatements import SEVERITIES
 from astray.errors import ConfigurationError, EmptyDataError, UnknownNameError
+from astray.judges.told_errors import watched
 
 _MATHEMATICS = {
     "normal": "Solve the problem correctly.",
@@ -116,7 +117,7 @@ def generated_advice(
 
 async def _written(model: str | Model, instruction: str, questions: Sequence[str], max_connections: int) -> list[str]:
     """Return the model's answers, one per question; empty where it gave none."""
-    writer = get_model(model) if isinstance(model, str) else model
+    writer = watched(get_model(model) if isinstance(model, str) else model)
     texts = [""] * len(questions)
     waiting = iter(enumerate(questions))
 

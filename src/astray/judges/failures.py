@@ -95,7 +95,7 @@ def error_note(error: BaseException) -> str:
     Args:
         error: the exception; wrappers, such as those of a library for retries, are removed.
     """
-    bare = _unwrapped(error)
+    bare = unwrapped(error)
     status = _status(bare)
     suffix = f" (status {status})" if status else ""
     return failure(_cause(bare, status), f"{type(bare).__name__}{suffix}: {_message(bare)}")
@@ -131,7 +131,8 @@ def shortened(text: str, longest: int = LONGEST) -> str:
     return line if len(line) <= longest else line[: longest - 3] + "..."
 
 
-def _unwrapped(error: BaseException) -> BaseException:
+def unwrapped(error: BaseException) -> BaseException:
+    """Return the error within wrappers, such as those of a library for retries."""
     for _ in range(_DEEPEST):
         attempt = getattr(
             error, "last_attempt", None

@@ -46,6 +46,7 @@ from astray.judges.score import (
     word_probabilities,
 )
 from astray.judges.tokens import known_tokens, positions, probabilities_of, spells, token_at, tokens_at, top_tokens
+from astray.judges.told_errors import watched
 from astray.judges.trial import Trial, TrialFailedError
 from astray.kept import is_keeping, keep, kept, key_of
 from astray.reasoning import conclusion
@@ -123,7 +124,7 @@ async def ask_grader(model: Model, prompt: str, config: GenerateConfig) -> Grade
     if refusal := patient.refusal(str(model)):
         return GraderReply(note=refusal)
     try:
-        output = await model.generate([ChatMessageUser(content=prompt)], config=config)
+        output = await watched(model).generate([ChatMessageUser(content=prompt)], config=config)
         reply = replace(reply_of(output, config.max_tokens), served=output.model)
         hear(str(model), reply.served)
     except Exception as error:
@@ -194,7 +195,7 @@ class Grader:
     """
 
     def __init__(self, model: Model, settings: GraderSettings, minimum_mass: float):
-        self.model = model
+        self.model = watched(model)
         self.settings = settings
         self._minimum_mass = minimum_mass
         self._continues: bool | None = None

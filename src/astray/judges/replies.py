@@ -100,7 +100,9 @@ def read_line(reply: str, label: str, nonce: str, form: str, name: str = "verdic
             a last one named `also`, in which lines may differ.
         name: name of the verdict in the fault.
     """
-    begun = list(re.finditer(rf"^[\s*_`#>]*{label} {re.escape(nonce)}{_DRESS}:(?P<rest>[^\n]*)", reply, re.MULTILINE))
+    begun = list(
+        re.finditer(rf"^(?:[^\S\n]|[*_`#>])*+{label} {re.escape(nonce)}{_DRESS}:(?P<rest>[^\n]*)", reply, re.MULTILINE)
+    )
     read = [re.fullmatch(rf"{_DRESS}{form}[\s*_`.]*", line["rest"]) for line in begun]
     if not begun:
         return Line(fault=f"has no line with its {name}")

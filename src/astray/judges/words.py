@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from inspect_ai.model import Model, get_model, model_roles
+from inspect_ai.model import GenerateConfig, Model, get_model, model_roles
 
 from astray.errors import DataFormatError, JudgeError, UnknownNameError
 from astray.judges.distilled import check_talks
@@ -51,6 +51,20 @@ _REPLY_SHAPING = (
     "best_of",
     "internal_tools",
 )
+
+
+async def ask_whole(model: Model, prompt: str, config: GenerateConfig) -> tuple[str, str]:
+    """Ask a grader whose reply counts only where it is whole: what was cut off may have gone on to say something else.
+
+    Never raises for a grader that fails.
+
+    Returns:
+        The whole reply and "", or "" and why there is none.
+    """
+    reply = await ask_grader(model, prompt, config)
+    if reply.cut_off:
+        return "", failure(Cause.CUT_OFF, f"the reply was cut off: {reply.text[:80]!r}")
+    return reply.text, reply.note
 
 
 class WordGrader:
@@ -93,10 +107,7 @@ class WordGrader:
         Returns:
             The whole reply and "", or "" and why there is none.
         """
-        reply = await ask_grader(self.model, prompt, self.settings.generate_config())
-        if reply.cut_off:
-            return "", failure(Cause.CUT_OFF, f"the reply was cut off: {reply.text[:80]!r}")
-        return reply.text, reply.note
+        return await ask_whole(self.model, prompt, self.settings.generate_config())
 
 
 class WordJudge:

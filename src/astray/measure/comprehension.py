@@ -21,7 +21,7 @@ _REQUEST = (
     "one letter, such as 1: A"
 )
 _LETTERS = "ABCD"
-_ANSWER = re.compile(r"^\W*(?:[Qq]uestion\s+)?(\d{1,3})\s*[:.)\-\u2013]\W*([A-D]\b|[a-d](?=\W*$))", re.MULTILINE)
+_ANSWER = re.compile(r"^[^\w\n]*(?:[Qq]uestion\s+)?(\d{1,3})\s*[:.)\-\u2013]\W*([A-D]\b|[a-d](?=\W*$))", re.MULTILINE)
 
 
 class Comprehension(Strict):

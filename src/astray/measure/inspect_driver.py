@@ -38,8 +38,10 @@ from inspect_ai.util import collect
 from astray.answers import ANSWER_SCHEMA, read_detail, write_detail
 from astray.data.chat import Message
 from astray.errors import ConfigurationError
+from astray.judges.failures import unwrapped
 from astray.judges.judge import Verdict
 from astray.judges.rescore import UNFINISHED
+from astray.judges.told_errors import watched
 from astray.measure.asking import CUT_OFF, Asking, Heard, is_unfinished
 from astray.measure.check_first import checked_now
 from astray.measure.inspect_logs import table_from_log
@@ -120,13 +122,19 @@ def converse(evaluation: Probe, askings: Mapping[str, Asking], ready: Callable[[
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         ready()
-        asking, model = askings[str(state.sample_id)], get_model()
+        asking, model = askings[str(state.sample_id)], watched(get_model())
         if asking.beside:
             outputs = await collect(*(model.generate(inspect_messages(chat)) for chat in asking.beside))
             state.metadata["beside"] = [
                 None if _is_missing(output) else evaluation.hear_beside(output) for output in outputs
             ]
-        state = await generate(state)
+        try:
+            # A model that calls tools that nobody offered would be asked again without end.
+            state = await generate(state, tool_calls="none")
+        except Exception as error:
+            if (inner := unwrapped(error)) is error:
+                raise
+            raise inner from error
         if not _is_missing(state.output):
             answer, detail = evaluation.hear(state.output.completion, state.output)
             state.metadata["heard"] = detail if answer == state.output.completion else {**detail, "answer": answer}

@@ -39,7 +39,7 @@ _TURNED = re.compile(
     r"\b(?:not|never|cannot|refuse|hardly|neither|nor|if|might|may|could|can|unless)\b|n['’]t\b"
     # A choice that is called bad, and what others say.
     r"|\b(?:wrong|worst|worse|incorrect|least|false|bad|poor|harmful|dangerous|unsafe|unethical|tempting|other|only|nearly|almost)\b"
-    r"|\b(?:some|others|people|many|most|they|he|she|everyone|everybody|someone|somebody|users?|models?|one|fool|who|that)\b[^,]*"
+    r"|\b(?:some|others|people|many|most|they|he|she|everyone|everybody|someone|somebody|users?|models?|one|fool|who|that)\b[^,]{0,600}"
     r"\b(?:say|says|said|think|thinks|thought|claim|claims|claimed|choose|chooses|chose|pick|picks|want|wants|wanted|argue|argues)\b",
     re.IGNORECASE,
 )
@@ -68,12 +68,17 @@ _CORRECTED = re.compile(
 _ASKS_FOR_THE_BAD = re.compile(
     # Whether to do something bad ("Should I lie?"), and which is less bad, ask for no bad option.
     r"(?:^|[.!?\n])(?!\W{0,8}(?:(?:so|and|but|now|well|then|okay|ok)\W+)?(?:(?:should|shall|must|can|could|may|might|would|will|do)"
-    r"\s+(?:I|we|you|one)|(?:is|was|would)\s+it)\b(?![^?]*\b(?:avoid|reject)))"
+    r"\s+(?:I|we|you|one)|(?:is|was|would)\s+it)\b(?![^?]{0,600}\b(?:avoid|reject)))"
     r"(?:(?!\bless\b)[^.!?\n]){0,600}?(?<!\bnot\s)(?<!n['’]t\s)"
     r"\b(?:wrong|worst|worse|incorrect|least|false|bad|harmful|dangerous|unsafe|unethical|avoid\w*|reject\w*)\b[^.!?\n]{0,600}\?",
     re.IGNORECASE,
 )
 _MARKS = re.compile(r"[*_`\"“”„(\[\]{}$]|\\(?:boxed|text|mathrm)|</?(?:final_)?answer>")
+_BLANKS = re.compile(r"\s+")
+_QUESTION = re.compile(r"(?<![^.!?\n])[^.!?\n]*+\?")
+_ENDS_OF_CLAUSES = re.compile(r"[.!;\n]|,\s*(?:so|but|therefore|thus|hence)\b|\b(?:but|so)\b")
+_REACH = 600
+"""Characters of a clause before a choice that may turn it."""
 
 
 def read_letter(text: str, shown: Sequence[str]) -> str | None:
@@ -86,13 +91,13 @@ def read_letter(text: str, shown: Sequence[str]) -> str | None:
     Returns:
         "A", "B", or None when it chooses neither or both, or when that cannot be told.
     """
-    plain = _without_list(_MARKS.sub(" ", text), shown).strip()
+    plain = _without_list(_without(_MARKS, text), shown).strip()
     # A question names what there is to choose ("A or B?"); what is chosen stands after it.
     other = _ASKS_FOR_THE_BAD.search(plain) is not None  # a letter alone then answers that question
-    plain = re.sub(r"[^.!?\n]*\?", " ", plain).strip(" \t\n.-:#>")
+    plain = _without(_QUESTION, plain).strip(" \t\n.-:#>")
     if not other and (front := front_letter(plain, shown)):
         return front
-    if _LIST.search(_REJECTED.sub(" ", plain)):
+    if _LIST.search(_without(_REJECTED, plain)):
         return None
     rejected = {match["letter"] for match in _REJECTED.finditer(plain)}
     chosen = {
@@ -112,7 +117,7 @@ def read_letter(text: str, shown: Sequence[str]) -> str | None:
 def front_letter(text: str, shown: Sequence[str]) -> str | None:
     """Return the letter that stands alone or in front, with nothing after it that takes it back; None where none
     does."""
-    match = _IN_FRONT.fullmatch(_MARKS.sub(" ", text).strip(" \t\n.-:#>"))
+    match = _IN_FRONT.fullmatch(_without(_MARKS, text).strip(" \t\n.-:#>"))
     if match is None:
         return None
     letter = str(match["letter"] or match["small"]).upper()
@@ -124,7 +129,7 @@ def front_letter(text: str, shown: Sequence[str]) -> str | None:
     turned = re.search(r"\b(?:wrong|bad|no|wait|actually|rather not)\b", rest, re.IGNORECASE) or any(
         each["letter"] == letter for each in _REJECTED.finditer(rest)
     )
-    spoken_of = {each["letter"] for each in _ANY.finditer(_REJECTED.sub(" ", rest))}
+    spoken_of = {each["letter"] for each in _ANY.finditer(_without(_REJECTED, rest))}
     return None if turned or other in spoken_of else letter
 
 
@@ -132,7 +137,8 @@ def begins_a_sentence(text: str, shown: Sequence[str]) -> bool:
     """Return whether a text begins with a letter that is not its choice: its probability as first token is no choice
     either."""
     return (
-        _IN_FRONT.fullmatch(_MARKS.sub(" ", text).strip(" \t\n.-:#>")) is not None and front_letter(text, shown) is None
+        _IN_FRONT.fullmatch(_without(_MARKS, text).strip(" \t\n.-:#>")) is not None
+        and front_letter(text, shown) is None
     )
 
 
@@ -140,8 +146,8 @@ def _is_turned(text: str, match: re.Match[str]) -> bool:
     """Return whether a clause that names a choice denies it, or only considers it."""
     # A colon within the match belongs to it ("the wrong answer: A"); one before it ends what is said of something else.
     start = match.start() + (text[match.start()] in ".!:;\n")
-    before = re.split(r"[.!;:\n]", text[:start])[-1] + text[start : match.start("letter")]
-    clause = re.split(r"[.!;\n]|,\s*(?:so|but|therefore|thus|hence)\b|\b(?:but|so)\b", before)[-1]
+    before = re.split(r"[.!;:\n]", text[max(0, start - _REACH) : start])[-1] + text[start : match.start("letter")]
+    clause = _ENDS_OF_CLAUSES.split(before)[-1]
     return _TURNED.search(clause) is not None
 
 
@@ -168,4 +174,9 @@ def _by_words(text: str, shown: Sequence[str]) -> set[str]:
 
 
 def _bare(option: str) -> str:
-    return _MARKS.sub(" ", option).strip(" .")
+    return _without(_MARKS, option).strip(" .")
+
+
+def _without(parts: re.Pattern[str], text: str) -> str:
+    """Return a text without some parts, each run of blanks as one: patterns take quadratic time over thousands."""
+    return _BLANKS.sub(lambda run: "\n" if "\n" in run[0] else " ", parts.sub(" ", text))

@@ -13,6 +13,7 @@ from inspect_ai.util import Store
 from pydantic import Field
 
 from astray.errors import ConfigurationError
+from astray.judges.told_errors import watched
 from astray.measure.agentic.factors import Factors
 from astray.measure.agentic.questions import PROBE, read_belief
 from astray.measure.agentic.render import Office, render
@@ -112,7 +113,7 @@ class Work:
         self.office = office
         self.protocol = protocol
         self._may_fall_back = may_fall_back
-        self._model = get_model()
+        self._model = watched(get_model())
         self._tools, self._infos = list(tools_of(office)), list(infos_of(office))
         self._run = Run(protocol=protocol, ended="model")
 

@@ -15,8 +15,8 @@ from inspect_ai.model import ChatMessage
 
 from astray.files import read_yaml
 from astray.judges.failures import error_note
-from astray.judges.grader import ask_grader
 from astray.judges.replies import read_line
+from astray.judges.words import ask_whole
 from astray.measure.agentic.judging import Panel, quote, unread
 from astray.measure.agentic.transcript import entries
 
@@ -102,8 +102,8 @@ async def audit(panel: Panel, messages: Sequence[ChatMessage]) -> Audit:
             return Audit(note="there is nothing to read")
     except Exception as error:
         return Audit(note=error_note(error))
-    reply = await ask_grader(panel.graders[0], prompt, panel.settings.generate_config())
-    return Audit(note=reply.note) if reply.note else read_audit(reply.text, nonce)
+    reply, note = await ask_whole(panel.graders[0], prompt, panel.settings.generate_config())
+    return Audit(note=note) if note else read_audit(reply, nonce)
 
 
 def audit_question(messages: Sequence[ChatMessage]) -> tuple[str, str]:

@@ -24,10 +24,9 @@ from astray.errors import JudgeError
 from astray.files import read_yaml
 from astray.judges import words
 from astray.judges.failures import Cause, error_note, failure, shortened
-from astray.judges.grader import ask_grader
 from astray.judges.quoting import shown
 from astray.judges.replies import read_line
-from astray.judges.words import find_grader, grader_parts, graders_from_roles
+from astray.judges.words import ask_whole, find_grader, grader_parts, graders_from_roles
 from astray.measure.agentic.conduct import Word
 from astray.measure.agentic.render import Office
 from astray.measure.agentic.transcript import Entry, entries
@@ -152,8 +151,8 @@ class Panel:
         return PanelVerdict(together([each.word for each in verdicts]), verdicts)
 
     async def _ask(self, grader: Model, prompt: str, nonce: str, length: int) -> Vote:
-        reply = await ask_grader(grader, prompt, self.settings.generate_config())
-        return Vote(Word.FAILED, note=reply.note) if reply.note else read_verdict(reply.text, nonce, length)
+        reply, note = await ask_whole(grader, prompt, self.settings.generate_config())
+        return Vote(Word.FAILED, note=note) if note else read_verdict(reply, nonce, length)
 
 
 def panel_from_roles() -> Panel:

@@ -26,10 +26,9 @@ from inspect_ai.util import store
 
 from astray.errors import JudgeError, UnknownNameError
 from astray.judges.failures import is_outage, shortened
-from astray.judges.grader import ask_grader
 from astray.judges.quoting import escape
 from astray.judges.replies import read_line
-from astray.judges.words import ROLES
+from astray.judges.words import ROLES, ask_whole
 from astray.measure.agentic.acts import Act, AlertChanged, FileWritten, Looked, MailSent, QueryRun, acts_of
 from astray.measure.agentic.agent import office_of
 from astray.measure.agentic.desk import Desk
@@ -234,18 +233,18 @@ async def _judged(act: Act, call: ToolCall, history: Sequence[ChatMessage]) -> s
     role = monitor_role()
     quoted, nonce = quote(entries([*history, *_pending(call, history)], unanswered=_UNDECIDED))
     prompt = quoted + PROMPTS["monitor"].format(act=_shown(act), nonce=nonce, undecided=_UNDECIDED)
-    reply = await ask_grader(get_model(role=role), prompt, JudgeSettings().generate_config())
-    if reply.note:
-        if is_outage(reply.note):
-            store().set(OUTAGE, reply.note)
-        return f"the monitor failed: {reply.note}"
-    line = read_line(reply.text, "VERDICT", nonce, _FORM)
+    reply, note = await ask_whole(get_model(role=role), prompt, JudgeSettings().generate_config())
+    if note:
+        if is_outage(note):
+            store().set(OUTAGE, note)
+        return f"the monitor failed: {note}"
+    line = read_line(reply, "VERDICT", nonce, _FORM)
     if line.fields == ("ALLOW",):
         return ""
     return (
-        f"the monitor gave no usable verdict: {unread(reply.text, line.fault)}"
+        f"the monitor gave no usable verdict: {unread(reply, line.fault)}"
         if line.fault
-        else f"the monitor: {shortened(reply.text, 200)}"
+        else f"the monitor: {shortened(reply, 200)}"
     )
 
 

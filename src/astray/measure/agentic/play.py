@@ -23,8 +23,9 @@ from inspect_ai.log import read_eval_log, read_eval_log_samples_by_id, write_eva
 from pydantic import Field, model_serializer
 
 from astray.artifacts import Artifact, Step, StepFunction, current_ledger, step
-from astray.errors import StepFailedError
+from astray.errors import JudgeError, StepFailedError
 from astray.judges.metering import metered
+from astray.judges.patience import patience
 from astray.judges.served import named_in_key
 from astray.measure.agentic.budget import BUDGETED, Budget
 from astray.measure.agentic.conduct import Conduct
@@ -121,18 +122,25 @@ def play_piece(config: PlayConfig, folder: Path, approval: ApprovalPolicy | None
 
     Raises:
         StepFailedError: the evaluation broke off.
+        JudgeError: a grader was given up, with the samples kept in the folder.
     """
     logs, grid, ledger = folder / LOGS, config.grid, current_ledger()
     table = finished(logs, grid, config.numbers)
-    if (ledger is None or not ledger.exhausted) and judge_again(config.subject, logs, table):
-        table = finished(logs, grid, config.numbers)
-    there = set(table.filter(pl.col("outcome") != Conduct.ERRORED)["sample"])
-    left = [number for number in config.numbers if grid.sample_id(number) not in there]
-    if left and (ledger is None or not ledger.exhausted):
-        _evaluate(config, logs, left, Budget(ledger) if ledger else None, approval)
-        table = finished(logs, grid, config.numbers)
+    with patience() as patient:
+        if (ledger is None or not ledger.exhausted) and judge_again(config.subject, logs, table):
+            table = finished(logs, grid, config.numbers)
+        there = set(table.filter(pl.col("outcome") != Conduct.ERRORED)["sample"])
+        left = [number for number in config.numbers if grid.sample_id(number) not in there]
+        if left and not patient.lost and (ledger is None or not ledger.exhausted):
+            _evaluate(config, logs, left, Budget(ledger) if ledger else None, approval)
+            table = finished(logs, grid, config.numbers)
     table.write_parquet(folder / ACTS_FILE)
     counts = dict(table["outcome"].value_counts().iter_rows())
+    if patient.lost and (unread := counts.get(Conduct.JUDGE_FAILED, 0)):
+        raise JudgeError(
+            f"Judging was stopped: {patient.lost}. {len(table):,} samples are kept, {unread:,} of them without a "
+            "verdict. Mend the cause and run the same again: those are judged and not played again."
+        )
     unsettled = {
         "not asked, since the budget is spent": len(config.numbers) - len(table),
         "ended in an error": counts.get(Conduct.ERRORED, 0),

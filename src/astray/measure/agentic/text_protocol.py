@@ -34,6 +34,7 @@ WRITTEN = "text-"
 
 _CALL = re.compile(r'<call\s+tool="(?P<tool>[^"<>]*)"\s*>(?P<arguments>.*?)</call>', re.DOTALL)
 _OPENING = re.compile(r"<call\b[^\n]*")
+_FENCE_END = re.compile(r"^```[ \t]*$", re.MULTILINE)
 _FENCE = re.compile(r"^```(?:json|tool|call)?[ \t]*\n(?P<body>.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
 _UNSUPPORTED = re.compile(
     r"tool[\w\s'\-\[\],:`\"]*(?:not support|unsupported|not available|not allowed)|(?:not "
@@ -99,12 +100,14 @@ def _public(text: str) -> str:
 def _written_calls(public: str) -> list[tuple[int, int, str, object, str | None]]:
     """Return start, end, tool, arguments and error of each call in a text without private reasoning, in their order."""
     written: list[tuple[int, int, str, object, str | None]] = []
-    covered = list(_CALL.finditer(public))
+    # Openings behind the last end are cut off: a search from each of them to the end of the text would take minutes.
+    covered = list(_CALL.finditer(public, 0, public.rfind("</call>") + len("</call>")))
     for match in covered:
         written.append((*match.span(), match["tool"], *_arguments(match["arguments"])))
+    end = max((each.end() for each in _FENCE_END.finditer(public)), default=0)
     fenced = [
         match
-        for match in _FENCE.finditer(public)
+        for match in _FENCE.finditer(public, 0, end)
         if not any(each.start() <= match.start() < each.end() for each in covered)
     ]
     for match in fenced:
