@@ -108,16 +108,7 @@ def settle_work(
         raise ConfigurationError("No model is named. Write for example: astray audit organism")
     file = None if system_file is None else Path(system_file)
     named = [_with_tokenizer(find_model(name, file), tokenizer) for name in names]
-    if tokenizer is not None:
-        if not any(model.tokenizer for model in named):
-            raise ConfigurationError(
-                f"--tokenizer {tokenizer} is of no use here: it is that of a model behind an address "
-                "(http://127.0.0.1:8000/v1), and none is named. Leave it out."
-            )
-        tokenizer_named(tokenizer)
-    for model in named:
-        if sum(other.name == model.name for other in named) > 1:
-            raise ConfigurationError(f"{model.name!r} is named twice. Name each model once.")
+    _check_named(named, tokenizer)
     through = engine_for(named, engine)
     earlier = earlier_in(folder)
     every = [*named, *(model for model in earlier.models if model.name not in {each.name for each in named})]
@@ -134,25 +125,27 @@ def settle_work(
     by_name = {model.name: model for model in every}
     steps = {(name, part): _step(by_name[name], each, seed, through) for (name, part), each in found.items()}
     tokens, path = round(budget * 1e6) if budget else None, None if labels is None else Path(labels)
-    labelling = _labelling(grader, path)
     manner = Manner(
         samples=samples, max_tokens=max_tokens, seed=seed, grader=grader, gold=gold, gold_grader=gold_grader
     )
+    labelled = (path, _labelling(grader, path))
     return Work(
-        tuple(every),
-        len(named),
-        found,
-        steps,
-        misfits,
-        grader,
-        tokens,
-        path,
-        labelling,
-        second,
-        through,
-        manner,
-        earlier,
+        tuple(every), len(named), found, steps, misfits, grader, tokens, *labelled, second, through, manner, earlier
     )
+
+
+def _check_named(named: Sequence[NamedModel], tokenizer: str | None) -> None:
+    """Refuse a model that is named twice, and a tokenizer that no model is read with."""
+    if tokenizer is not None:
+        if not any(model.tokenizer for model in named):
+            raise ConfigurationError(
+                f"--tokenizer {tokenizer} is of no use here: it is that of a model behind an address "
+                "(http://127.0.0.1:8000/v1), and none is named. Leave it out."
+            )
+        tokenizer_named(tokenizer)
+    for model in named:
+        if sum(other.name == model.name for other in named) > 1:
+            raise ConfigurationError(f"{model.name!r} is named twice. Name each model once.")
 
 
 def _check_numbers(samples: int | None, max_tokens: int | None, budget: float | None) -> None:
