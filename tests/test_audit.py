@@ -117,6 +117,8 @@ def test_an_audit_of_something_else_keeps_what_earlier_ones_show(tiny_qwen2, oth
     judges = {line.model: line.judge for line in other.profile.lines if line.part == "main"}
     assert judges == {first: ALL_FINE, str(other_qwen2): READER}
     assert other.grader == f"{READER}, {ALL_FINE}"
+    page = (tmp_path / "audit" / "audit.html").read_text(encoding="utf-8")
+    assert "Worst of 1 evaluation: main, " in page
     assert rates(other, "main")[first] == rates(judged, "main")[first]
     assert f"{first}, main: as an earlier audit asked, with --grader {ALL_FINE}." in other.notes
     [difference] = [each for each in other.profile.compared if each.part == "main"]

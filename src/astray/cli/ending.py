@@ -70,12 +70,9 @@ def tell_full_disk(error: OSError) -> int:
         f"astray: The disk is full: {error.strerror}. What the command prints could not be written, and its verdict, if it "
         "had one, is not known. What is finished is kept: free some space and run the same again."
     )
-    for stream in (sys.__stdout__, sys.__stderr__):
+    for stream, write in ((sys.stdout, sys.stdout.flush), (sys.stderr, lambda: tell_error(told))):
         try:
-            if stream is sys.__stderr__:
-                tell_error(told)
-            elif stream is not None:
-                stream.flush()
+            write()
         except OSError:  # Python writes the rest when it ends, and would end with 120 for it
             if stream is not None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -129,6 +129,7 @@ class AuditResult:
             scripted=True,
             result=self,
             parts=[self._part(name, scale) for name in self.profile.parts],
+            audited=sum(line.model == self.models[0].name for line in mains) if self.models else 0,
             scale=scale,
             transcripts=packed,
             arm_word="model",
