@@ -9,7 +9,7 @@ Left to others: the draw (`gold`), what goes on (`looks`).
 """
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import mean, variance
 
@@ -21,7 +21,8 @@ from astray.engine.study import StudyPlan
 from astray.engine.summary import ClaimRow, ClaimStatus
 from astray.errors import EmptyDataError
 from astray.measure.interface import Evaluation
-from astray.stats.rates import Rate
+from astray.stats.intervals import Effective
+from astray.stats.prediction_powered import GoldCheck
 
 ENOUGH = 0.5
 """Share of what further seeds take away that further judgements have to: looks are few, and cheap steps that are too small
@@ -49,11 +50,9 @@ class Parts:
         return Parts(self.runs / whole, self.answers / whole, self.judge / whole)
 
 
-def parts_of(rate: Rate) -> Parts | None:
-    """Return the parts of a rate's variance; None without a gold judge, or where none of its runs has a verdict."""
-    gold, rates = rate.gold, [k / n for k, n in rate.by_run.values() if n]
-    if gold is None or not rates:
-        return None
+def parts_of(gold: GoldCheck, runs: Iterable[Effective]) -> Parts:
+    """Return the parts of a rate's variance, from what a gold judge found and the effective counts of each run."""
+    rates = [k / n for k, n in runs if n]
     smooth = (gold.estimate * gold.effective + 1) / (gold.effective + 2)
     within = smooth * (1 - smooth) / gold.effective
     everything = gold.answers * gold.judged / gold.sample
@@ -89,8 +88,8 @@ def _parts_in(findings: Findings, arm: str, claim: ClaimRow) -> Iterator[Parts]:
             rate = findings.rate(arm, claim.questions or None, evaluation=claim.evaluation, format=format)
         except EmptyDataError:
             continue
-        if part := parts_of(rate):
-            yield part
+        if rate.gold:
+            yield parts_of(rate.gold, rate.by_run.values())
         return
 
 
