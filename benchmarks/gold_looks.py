@@ -80,7 +80,8 @@ def next_of(
     check, by_run, _ = check_by_gold(names, found.cheap[study], found.both[study])
     parts = parts_of(check, by_run.values())
     most = READ * LOOKS.units[look + 1], READ * LOOKS.units[-1]
-    sample, costs = Sample(*state, QUESTIONS * SAMPLES, most, 1, 1), Costs(0.0, 1.0, 0.001, None, time + 0.5, state[0])
+    sample = Sample(*state, QUESTIONS * SAMPLES, most, 1, 1)
+    costs = Costs(0.0, 1.0, 0.001, None, time + 0.5, float(state[0]))
     if seeds:
         return sample.further_runs, sample.read
     choice = allotted(sample, parts.shares, costs, 1 - LOOKS.nominal(look + 1, ERROR))

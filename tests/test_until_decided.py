@@ -315,7 +315,7 @@ def gold_claims(found: Findings, setting: Setting) -> Iterator[ClaimRow]:
 def allotting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., GoldMade]:
     """Run a study with a gold judge under these options, with a clock of an hour a run."""
 
-    def begin(**options: Any) -> GoldMade:
+    def begin(prices: tuple[float, float] = (0.0, 0.0), **options: Any) -> GoldMade:
         hours = [0.0]
         monkeypatch.setattr(until_decided, "time", SimpleNamespace(monotonic=lambda: 3600 * hours[0]))
         made, given = GoldMade(hours), StudyOptions(until_decided=True, looks=(4, 6, 9, 12), gold=96, **options)
@@ -324,7 +324,7 @@ def allotting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         gold = Gold(JudgeConfig(kind="rubric", grader="openai/gpt-4o"), 96, most=12)
         setting = replace(setting, evaluations=(asked,), gold=gold)
         study = replace(TOY, arms=lambda each: (arm for arm in arms(each) if arm.name in ("base", "good", "harmful")))
-        UntilDecided(replace(study, claims=gold_claims), setting, given, Store(tmp_path), tell=made.told.append).run(
+        UntilDecided(replace(study, claims=gold_claims), setting, given, Store(tmp_path), prices, made.told.append).run(
             made.results, made.write
         )
         return made
@@ -350,12 +350,13 @@ def test_gold_judgements_go_to_the_runs_there_are_where_further_seeds_would_not_
     assert again.read == made.read[-1:]
 
 
-@pytest.mark.parametrize("options", [{}, {"max_hours": 100.0}])
+@pytest.mark.parametrize("options", [{}, {"max_hours": 100.0, "prices": (2.5, 10.0)}])
 def test_seeds_that_fit_what_was_given_go_first(allotting, options):
     made = allotting(**options)
     assert [runs["harmful"] for runs in made.runs] == [4, 6, 9, 12][: len(made.runs)]
     assert {len(chosen) for read in made.read for name, chosen in read.items() if "base" not in name} == {8}
     assert "They go to further seeds: every seed that was declared is within the limits." in made.told[0]
+    assert ("times as wide (about $" in made.told[0]) == ("prices" in options)
 
 
 def test_allotted_judgements_decide_no_more_often_wrongly_and_keep_to_the_time():
