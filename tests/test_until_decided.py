@@ -13,6 +13,7 @@ import pytest
 
 from astray.artifacts import Store
 from astray.engine import until_decided
+from astray.engine.allotment import Costs, Parts, Sample, allotted
 from astray.engine.claims import difference_claim, rate_claim, rate_of_counts
 from astray.engine.data import ArmData, Source
 from astray.engine.family import at_look
@@ -365,6 +366,47 @@ def test_allotted_judgements_decide_no_more_often_wrongly_and_keep_to_the_time()
     assert got["wrong"] <= 0.05
     assert got["runs"] <= 8
     assert 150 < got["judgements"] <= 200
+
+
+HOURS = {"judgement": 0.0, "run_hours": 1.0, "judgement_hours": 0.001}
+CHOICES = [
+    # runs, read of each, declared for the next look and the last, share of the judge, limits; runs and read then, and why
+    (5, 10, (80, 200), 0.9, HOURS, (8, 10), "every seed that was declared is within the limits"),
+    (5, 10, (80, 200), 0.9, HOURS | {"max_hours": 40.0}, (8, 10), "every seed that was declared is within"),
+    (
+        5,
+        10,
+        (80, 200),
+        0.9,
+        HOURS | {"max_hours": 15.0, "passed": 5.0},
+        (5, 16),
+        "more for its share of what was given",
+    ),
+    (5, 10, (80, 200), 0.3, HOURS | {"max_hours": 15.0, "passed": 5.0}, (8, 10), "take away too little for the looks"),
+    (5, 10, (80, 200), 0.3, HOURS | {"max_hours": 7.0, "passed": 5.0}, (5, 16), "would not be done in time"),
+    (
+        5,
+        10,
+        (80, 200),
+        0.9,
+        HOURS | {"max_hours": 7.0, "run_hours": None},
+        (8, 10),
+        "how long a run takes is not known",
+    ),
+    (5, 96, (600, 900), 0.0, HOURS | {"max_hours": 7.0, "passed": 5.0}, (6, 96), "nothing is left to read"),
+    (5, 24, (130, 200), 0.9, HOURS, (5, 26), "more of them than were declared"),
+]
+
+
+@pytest.mark.parametrize(("runs", "read", "most", "judge", "costs", "then", "why"), CHOICES)
+def test_judgements_go_where_time_and_variance_say_and_never_beyond_what_was_declared(
+    runs, read, most, judge, costs, then, why
+):
+    sample = Sample(runs=runs, read=read, answers=96, most=most, sets=1, arms=1)
+    found = allotted(sample, Parts(1 - judge, 0.0, judge), Costs(**costs), 0.98)
+    assert (found.runs, found.read) == then
+    assert found.runs * found.read <= most[0]
+    assert why in found.told
 
 
 def test_another_gold_sample_on_the_same_runs_is_another_declaration():

@@ -156,8 +156,8 @@ class Sample:
 
     @property
     def further_runs(self) -> int:
-        """Return the training runs an arm at the next look, if what is read of each stays."""
-        return max(self.runs + 1, self.most[0] // self.read)
+        """Return the training runs an arm at the next look, if what is read of each stays; as many where looks lie close."""
+        return max(self.runs, self.most[0] // self.read)
 
     @property
     def further_read(self) -> int:
@@ -204,7 +204,9 @@ def allotted(sample: Sample, parts: Parts, costs: Costs, level: float) -> Allott
         f"in the runs there are {math.sqrt(1 - taken_by_read):.2f} times{costs.told(*by_read)}."
     )
     deeper = False
-    if read == sample.read:
+    if runs == sample.runs:
+        deeper, why = True, "a further seed would take more of them than were declared for the next look"
+    elif read == sample.read:
         why = "nothing is left to read in the runs there are"
     elif costs.max_hours is not None and costs.run_hours is None:
         why = "how long a run takes is not known"

@@ -145,8 +145,10 @@ class UntilDecided:
         told += f"; {_some(rest)} stopped." if rest else "."
         if choice is None:
             return Seen(runs=runs, decided=decided, going=going, told=told)
-        for arm in going if not further else ():
-            gold[arm] = (*gold.get(arm, (self._gold_of_run,)), choice.read)
+        for arm in going:
+            before = gold.get(arm, (self._gold_of_run,))
+            if choice.read > before[-1]:
+                gold[arm] = (*before, choice.read)
         told = f"{told} {choice.told}".strip()
         return Seen(runs=runs, decided=decided, going=going, told=told, further=now + further, gold=gold)
 
