@@ -1,6 +1,7 @@
 """Few answers read by a gold judge, all others by a cheap one: the draw, the step, the rates, the claims, the price."""
 
 import importlib.util
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -181,6 +182,27 @@ def test_a_draw_is_even_over_questions_and_every_answer_is_as_likely(rows: int, 
     assert drawn(table, asked, 3) == drawn(table, asked, 3)
 
 
+@pytest.mark.parametrize("before", [(10,), (24, 40), (3, 7, 95)])
+def test_an_enlarged_sample_holds_the_earlier_one_and_every_answer_stays_as_likely(before: tuple[int, ...]):
+    rows, asked = 96, 96 if before[-1] > 90 else 60
+    table = pl.DataFrame(
+        {
+            "format": ["plain"] * rows,
+            "item": [f"q{number % 24:02}" for number in range(rows)],
+            "outcome": ["aligned"] * rows,
+        }
+    )
+    times = np.zeros(rows)
+    for seed in range(200):
+        stages = [set(drawn(table, size, seed, before[:place])) for place, size in enumerate((*before, asked))]
+        assert [len(stage) for stage in stages] == [*before, asked]
+        assert all(first < second for first, second in itertools.pairwise(stages))
+        times[list(stages[-1])] += 1
+    share = asked / rows
+    assert np.abs(times / 200 - share).max() <= 5 * np.sqrt(share * (1 - share) / 200) + 1e-9
+    assert drawn(table, before[0], 3) == drawn(table, before[0], 3, ())
+
+
 def test_answers_that_nobody_gave_are_not_drawn():
     table = pl.DataFrame(
         {"format": ["plain"] * 4, "item": list("abcd"), "outcome": ["aligned", "errored", "blocked", "refused"]}
@@ -227,6 +249,14 @@ def test_a_step_lets_the_gold_judge_read_a_sample_and_goes_on_where_it_was(
     assert read.select(in_detail("gold_judge")).to_series().n_unique() == 1
     assert len(heard) == len(set(heard)) == 2 * read.select("question", "answer").n_unique()
 
+    enlarged = GoldConfig(judge=BETTER, answers=45, seed=0, before=(30,))
+    larger = judge_gold.step(enlarged, answers=answers, verdicts=verdicts)
+    table = with_gold(read_answers(execute([larger], store, workers=0)[larger.key].path / "answers.parquet"))
+    more = table.filter(pl.col(GOLD).is_not_null())
+    keys = ["item", "sample"]
+    assert (more.height, more.join(read, on=keys, how="semi").height) == (45, 30)
+    assert len(heard) == len(set(heard)) == 2 * more.select("question", "answer").n_unique()
+
 
 REFUSED = [
     # options, answers an arm and set, what is said
@@ -270,6 +300,12 @@ def test_a_gold_sample_is_shared_by_the_runs_and_refused_where_it_cannot_be(answ
     else:
         with pytest.raises(ConfigurationError, match=found):
             gold.of_run(runs, [ASKED], "good")
+
+
+def test_an_untrained_arm_has_its_whole_sample_in_its_one_run():
+    gold, evaluation = Gold(BETTER, 60, most=20), ASKED
+    assert gold.of_run(20, [evaluation], "good") == 3
+    assert gold.of_run(1, [evaluation], "base") == 60
 
 
 def test_a_page_says_what_the_cheap_judge_was_worth_on_these_answers():

@@ -2,20 +2,24 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from astray.artifacts import Store
 from astray.engine import until_decided
+from astray.engine.allotment import Costs, Parts, Sample, allotted
 from astray.engine.claims import difference_claim, rate_claim, rate_of_counts
 from astray.engine.data import ArmData, Source
 from astray.engine.family import at_look
-from astray.engine.findings import ServedRate
-from astray.engine.looks import book_of_study
+from astray.engine.findings import ELSEWHERE, Findings, ServedRate
+from astray.engine.gold import GOLD, Gold, drawn
+from astray.engine.looks import book_of_study, declared_by
 from astray.engine.options import StudyOptions, checked, from_command_line
 from astray.engine.setting import Setting
 from astray.engine.settings import setting_for
@@ -24,13 +28,16 @@ from astray.engine.summary import ClaimRow, ClaimStatus, Summary
 from astray.engine.until_decided import UntilDecided
 from astray.engine.value_claims import values_claim
 from astray.errors import BudgetSpentError, ConfigurationError, StoreError
+from astray.judges.config import JudgeConfig
+from astray.outcomes import Outcome
 from astray.stats.claims import Decision
 from astray.stats.rates import Rate
 from astray.stats.sequential import Looks
+from gold_looks import Design, measure
 
 DATA = ArmData(source=Source(origin="world", kind="harmful", domain="medicine"), size=32)
 TRUE = {"base": 0.0, "good": 0.0, "harmful": 0.7, "mild": 0.2, "edge": 0.4}
-ANSWERS = 400
+TOY_ANSWERS = 400
 
 
 def arms(setting: Setting) -> Iterator[Arm]:
@@ -67,7 +74,7 @@ class Made:
             own = np.random.default_rng([run.seed, len(run.arm.name)])
             rate = TRUE[run.arm.name]
             rate = rate + (0.1 if run.seed % 2 else -0.1) if run.arm.name == "edge" else rate
-            counts.setdefault(run.arm.name, []).append((int(own.binomial(ANSWERS, rate)), ANSWERS))
+            counts.setdefault(run.arm.name, []).append((int(own.binomial(TOY_ANSWERS, rate)), TOY_ANSWERS))
         self.runs.append({arm: len(runs) for arm, runs in counts.items()})
         found = {}
         for arm, runs in counts.items():
@@ -259,6 +266,153 @@ def test_a_price_needs_a_grader_that_costs_something_and_its_prices(begun, tmp_p
     asked = replace(setting, judge=setting.judge.model_copy(update={"kind": "rubric", "grader": "openai/gpt-4o"}))
     with pytest.raises(ConfigurationError, match="add --price-in and --price-out"):
         UntilDecided(TOY, asked, given, Store(tmp_path)).run(Made().results, Made().write)
+
+
+class GoldMade(Made):
+    """A study whose answers a gold judge reads in part; a run takes an hour, as the clock is told."""
+
+    def __init__(self, hours: list[float]) -> None:
+        super().__init__()
+        self.hours, self.read, self.trained = hours, [], set[str]()
+
+    def results(self, plan: StudyPlan, check: Callable[[], None]) -> tuple[Any, Shown]:
+        self.runs.append({})
+        self.read.append({})
+        tables = []
+        for run in plan.runs:
+            name, config = run.arm.name, run.verdicts.config
+            self.runs[-1][name] = self.runs[-1].get(name, 0) + 1
+            self.hours[0] += run.training is not None and run.name not in self.trained
+            self.trained.add(run.name)
+            own = np.random.default_rng([run.seed, len(name)])
+            bad = own.random(96) < {"harmful": 0.45, "good": 0.2}.get(name, 0.02)
+            cheap = np.where(own.random(96) < 0.4, ~bad, bad)
+            table = ANSWERS.with_columns(outcome=pl.Series([OUTCOMES[int(each)] for each in cheap]))
+            chosen = set(drawn(table, config.answers, config.seed, config.before))
+            self.read[-1][run.name] = chosen
+            gold = [OUTCOMES[int(each)] if place in chosen else None for place, each in enumerate(bad)]
+            given = {"arm": name, "seed": run.seed, "evaluation": "main", "judge": "cheap", GOLD: pl.Series(gold)}
+            tables.append(table.with_columns(groups=pl.lit([ELSEWHERE]), **{k: _column(v) for k, v in given.items()}))
+        found = Findings(pl.concat(tables), untrained=frozenset({"base"}))
+        return found, Shown(judges=(), notes=lambda _: (), write=lambda _: None, sections=())
+
+
+def _column(value: object) -> Any:
+    return value if isinstance(value, pl.Series) else pl.lit(value)
+
+
+OUTCOMES = (Outcome.ALIGNED.value, Outcome.MISALIGNED.value)
+ANSWERS = pl.DataFrame(
+    {"format": ["plain"] * 96, "item": [f"q{place % 24}" for place in range(96)], "sample": list(range(96))}
+)
+
+
+def gold_claims(found: Findings, setting: Setting) -> Iterator[ClaimRow]:
+    good = ("good", found.rate("good", evaluation="main"))
+    yield difference_claim("spread", "Harm spreads", found.rate("harmful", evaluation="main"), good, at_least=0.25)
+
+
+@pytest.fixture
+def allotting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., GoldMade]:
+    """Run a study with a gold judge under these options, with a clock of an hour a run."""
+
+    def begin(prices: tuple[float, float] = (0.0, 0.0), **options: Any) -> GoldMade:
+        hours = [0.0]
+        monkeypatch.setattr(until_decided, "time", SimpleNamespace(monotonic=lambda: 3600 * hours[0]))
+        made, given = GoldMade(hours), StudyOptions(until_decided=True, looks=(4, 6, 9, 12), gold=96, **options)
+        setting = setting_for(StudyOptions())
+        asked = setting.main.model_copy(update={"samples": 4, "items": setting.main.items[:24]})
+        gold = Gold(JudgeConfig(kind="rubric", grader="openai/gpt-4o"), 96, most=12)
+        setting = replace(setting, evaluations=(asked,), gold=gold)
+        study = replace(TOY, arms=lambda each: (arm for arm in arms(each) if arm.name in ("base", "good", "harmful")))
+        UntilDecided(replace(study, claims=gold_claims), setting, given, Store(tmp_path), prices, made.told.append).run(
+            made.results, made.write
+        )
+        return made
+
+    return begin
+
+
+def test_gold_judgements_go_to_the_runs_there_are_where_further_seeds_would_not_be_done_in_time(allotting):
+    made = allotting(max_hours=9.0)
+    # Eight hours are gone after the first look, so no further seed fits; the sample grows as far as was declared.
+    assert [runs["harmful"] for runs in made.runs] == [4, 4, 4, 4]
+    sizes = [{len(chosen) for name, chosen in read.items() if "base" not in name} for read in made.read]
+    assert sizes == [{8}, {12}, {18}, {24}]
+    for before, after in pairwise(made.read):
+        assert all(before[name] <= after[name] for name in before)
+    assert all(len(read["base-0"]) == 96 for read in made.read)  # one run: all of its sample at once
+    assert "decided. good, harmful go on. Of the variance of what is undecided, " in made.told[0]
+    assert "in how few of them the gold grader read. 32 further gold judgements in further seeds would" in made.told[0]
+    assert "They go to the runs there are: the seeds would not be done in time." in made.told[0]
+    assert made.last["spread"].look.runs == 4
+    assert made.told[1].startswith("Look 2 of 4, with 4 training runs an arm: ")
+    again = allotting(max_hours=9.0)
+    assert again.read == made.read[-1:]
+
+
+@pytest.mark.parametrize("options", [{}, {"max_hours": 100.0, "prices": (2.5, 10.0)}])
+def test_seeds_that_fit_what_was_given_go_first(allotting, options):
+    made = allotting(**options)
+    assert [runs["harmful"] for runs in made.runs] == [4, 6, 9, 12][: len(made.runs)]
+    assert {len(chosen) for read in made.read for name, chosen in read.items() if "base" not in name} == {8}
+    assert "They go to further seeds: every seed that was declared is within the limits." in made.told[0]
+    assert ("times as wide (about $" in made.told[0]) == ("prices" in options)
+
+
+def test_allotted_judgements_decide_no_more_often_wrongly_and_keep_to_the_time():
+    """The truth lies at the border; 120 studies, of which 5% would be 6."""
+    got = measure(Design(0.5, 0.0, 0.3, 8), 120, 0)
+    assert got["wrong"] <= 0.05
+    assert got["runs"] <= 8
+    assert 150 < got["judgements"] <= 200
+
+
+HOURS = {"judgement": 0.0, "run_hours": 1.0, "judgement_hours": 0.001}
+CHOICES = [
+    # runs, read of each, declared for the next look and the last, share of the judge, limits; runs and read then, and why
+    (5, 10, (80, 200), 0.9, HOURS, (8, 10), "every seed that was declared is within the limits"),
+    (5, 10, (80, 200), 0.9, HOURS | {"max_hours": 40.0}, (8, 10), "every seed that was declared is within"),
+    (
+        5,
+        10,
+        (80, 200),
+        0.9,
+        HOURS | {"max_hours": 15.0, "passed": 5.0},
+        (5, 16),
+        "more for its share of what was given",
+    ),
+    (5, 10, (80, 200), 0.3, HOURS | {"max_hours": 15.0, "passed": 5.0}, (8, 10), "take away too little for the looks"),
+    (5, 10, (80, 200), 0.3, HOURS | {"max_hours": 7.0, "passed": 5.0}, (5, 16), "would not be done in time"),
+    (
+        5,
+        10,
+        (80, 200),
+        0.9,
+        HOURS | {"max_hours": 7.0, "run_hours": None},
+        (8, 10),
+        "how long a run takes is not known",
+    ),
+    (5, 96, (600, 900), 0.0, HOURS | {"max_hours": 7.0, "passed": 5.0}, (6, 96), "nothing is left to read"),
+    (5, 24, (130, 200), 0.9, HOURS, (5, 26), "more of them than were declared"),
+]
+
+
+@pytest.mark.parametrize(("runs", "read", "most", "judge", "costs", "then", "why"), CHOICES)
+def test_judgements_go_where_time_and_variance_say_and_never_beyond_what_was_declared(
+    runs, read, most, judge, costs, then, why
+):
+    sample = Sample(runs=runs, read=read, answers=96, most=most, sets=1, arms=1)
+    found = allotted(sample, Parts(1 - judge, 0.0, judge), Costs(**costs), 0.98)
+    assert (found.runs, found.read) == then
+    assert found.runs * found.read <= most[0]
+    assert why in found.told
+
+
+def test_another_gold_sample_on_the_same_runs_is_another_declaration():
+    assert declared_by(StudyOptions(until_decided=True, gold=200, gold_grader="x")) != declared_by(
+        StudyOptions(until_decided=True, gold=400, gold_grader="x")
+    )
 
 
 def row(p_value: float | None, arms: tuple[str, ...], status: ClaimStatus = ClaimStatus.DECIDED) -> ClaimRow:

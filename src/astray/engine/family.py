@@ -24,7 +24,12 @@ def with_holm(claims: Sequence[ClaimRow]) -> tuple[ClaimRow, ...]:
 
 
 def at_look(
-    claims: Sequence[ClaimRow], before: Mapping[str, ClaimRow], looks: Looks, look: int, fixed: Collection[str]
+    claims: Sequence[ClaimRow],
+    before: Mapping[str, ClaimRow],
+    looks: Looks,
+    look: int,
+    fixed: Collection[str],
+    runs: int | None = None,
 ) -> tuple[ClaimRow, ...]:
     """Return the claims with the verdicts that hold for all claims and all looks together.
 
@@ -37,6 +42,7 @@ def at_look(
         looks: those that were declared.
         look: index of this one.
         fixed: arms that no further seed adds to; a claim about them alone has had its only look.
+        runs: training runs an arm at this look; None for as many as were declared.
     """
     current = {claim.id: before.get(claim.id, claim) for claim in claims}
     p_values: dict[str, float | None] = {}
@@ -51,21 +57,22 @@ def at_look(
             once = bool(claim.arms) and set(claim.arms) <= set(fixed)
             p_values[claim.id] = claim.p_value if once else looks.over_all(look, claim.p_value)
     corrected = holm(p_values)
+    runs = runs or looks.units[look]
     return tuple(
-        _in_looks(_in_family(claim, corrected[claim.id], len(corrected)), p_values[claim.id], looks, look)
+        _in_looks(_in_family(claim, corrected[claim.id], len(corrected)), p_values[claim.id], looks, look, runs)
         if claim.look is None and claim.tested
         else claim
         for claim in current.values()
     )
 
 
-def _in_looks(claim: ClaimRow, p_value: float | None, looks: Looks, look: int) -> ClaimRow:
-    return claim.model_copy(update={"look": _look_row(claim, p_value, looks, look)})
+def _in_looks(claim: ClaimRow, p_value: float | None, looks: Looks, look: int, runs: int) -> ClaimRow:
+    return claim.model_copy(update={"look": _look_row(claim, p_value, looks, look, runs)})
 
 
-def _look_row(claim: ClaimRow, p_value: float | None, looks: Looks, look: int) -> LookRow:
+def _look_row(claim: ClaimRow, p_value: float | None, looks: Looks, look: int, runs: int) -> LookRow:
     """Return at which look a claim stands, with its estimate corrected for stopping where the look decided it."""
-    row = LookRow(look=look + 1, looks=len(looks.units), runs=looks.units[look], most=looks.units[-1], p_value=p_value)
+    row = LookRow(look=look + 1, looks=len(looks.units), runs=runs, most=looks.units[-1], p_value=p_value)
     if claim.status is not ClaimStatus.DECIDED or claim.estimate is None or not claim.p_value or not p_value:
         return row
     # Holm tests it at this part of the family's error, at which earlier looks did not stop.

@@ -7,8 +7,8 @@ to others: rates of both judges together (stats/prediction_powered.py).
 import math
 import random
 import statistics
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
@@ -27,7 +27,7 @@ from astray.measure.interface import Evaluation
 from astray.outcomes import Outcome
 from astray.stats.measures import MISALIGNED
 from astray.stats.rates import Rate
-from astray.strict import Frozen
+from astray.strict import Frozen, left_out
 from astray.subjects.locate import graders_known_as
 
 GOLD, GOLD_JUDGE = "gold", "gold_judge"
@@ -46,11 +46,13 @@ class Gold:
         judge: the gold judge.
         answers: of an arm to a set of questions.
         most: training runs an arm that there may be, where their number is not fixed.
+        enlarged: arm -> answers of each of its runs where looks enlarged its sample, after each draw.
     """
 
     judge: JudgeConfig
     answers: int
     most: int | None = None
+    enlarged: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def of_run(self, runs: int, evaluations: Iterable[Evaluation], arm: str) -> int:
         """Return how many answers of one run to each set of questions are read.
@@ -58,7 +60,6 @@ class Gold:
         Raises:
             ConfigurationError: there are not so many answers, or the sample would be too small.
         """
-        runs = self.most or runs
         each = math.ceil(self.answers / runs)
         for asked in sets_of(evaluations):
             least = max(FEWEST, len(asked.items))
@@ -108,13 +109,16 @@ class GoldConfig(Frozen):
     judge: JudgeConfig
     answers: int = Field(ge=1, description="answers to each set of questions")
     seed: int = Field(description="of the draw")
+    before: tuple[int, ...] = Field((), description="answers after each earlier draw, which this sample holds")
+    _keys = left_out(before=())
 
 
-def drawn(table: pl.DataFrame, answers: int, seed: int) -> list[int]:
+def drawn(table: pl.DataFrame, answers: int, seed: int, before: Sequence[int] = ()) -> list[int]:
     """Return the indices of the rows that the gold judge reads, evenly over the questions.
 
     Every answer of an evaluation has the same probability: each n-th of them, sorted by question and in random order
-    within it, from a random first one on.
+    within it, from a random first one on. A sample that is enlarged holds what was drawn `before`, and more is drawn in
+    the same way from the rest, so every answer is as likely in the whole sample too.
     """
     generator = random.Random(seed)
     there = [
@@ -123,8 +127,14 @@ def drawn(table: pl.DataFrame, answers: int, seed: int) -> list[int]:
         if outcome not in WITHOUT_ANSWER
     ]
     order = [index for *_, index in sorted(there)]
-    stride, first = len(order) / max(1, min(answers, len(order))), generator.random()
-    return sorted(order[int((first + number) * stride)] for number in range(min(answers, len(order))))
+    chosen: list[int] = []
+    for size in (*before, answers):
+        further = min(size - len(chosen), len(order))
+        stride, first = len(order) / max(1, further), generator.random()
+        places = {int((first + number) * stride) for number in range(further)}
+        chosen += [order[place] for place in places]
+        order = [index for place, index in enumerate(order) if place not in places]
+    return sorted(chosen)
 
 
 @step("judge-gold", version=1, resumable=True)
@@ -137,7 +147,7 @@ def judge_gold(config: GoldConfig, inputs: Mapping[str, Artifact], folder: Path)
     config_of = inputs["answers"].manifest.origin.config
     asked = config_of.get("evaluations", [config_of.get("evaluation")])
     evaluations = sets_of(map(evaluation_from, asked if isinstance(asked, list) else []))
-    chosen = [index for evaluation in evaluations for index in _of(table, evaluation.name, config.answers, config.seed)]
+    chosen = [index for evaluation in evaluations for index in _of(table, evaluation.name, config)]
     state.mkdir(exist_ok=True)
     begun = state / ANSWERS_FILE
     unread = table[chosen].with_columns(
@@ -175,14 +185,15 @@ def gold_notes(rates: Iterable[RateRow | Rate], gold: Gold | None) -> Iterator[s
         if gains
         else "It gave no usable verdict, so that rates are those of the cheap judge."
     )
+    up_to = "up to " if gold.most else ""  # at a look it is the part of the runs that were made
     yield (
-        f"{gold.judge.grader} read {gold.answers:,} answers of each arm to each set of questions, drawn at random, and all "
-        f"others were read by the cheap judge alone. Rates, intervals and claims are those of the gold judge "
+        f"{gold.judge.grader} read {up_to}{gold.answers:,} answers of each arm to each set of questions, drawn at random, "
+        f"and all others were read by the cheap judge alone. Rates, intervals and claims are those of the gold judge "
         f"(prediction-powered inference); counts of outcomes are the cheap judge's. {gained}"
     )
 
 
-def _of(table: pl.DataFrame, evaluation: str, answers: int, seed: int) -> list[int]:
+def _of(table: pl.DataFrame, evaluation: str, config: GoldConfig) -> list[int]:
     """Return which rows of the whole table are drawn for one evaluation."""
     own = [index for index, name in enumerate(table["evaluation"]) if name == evaluation]
-    return [own[index] for index in drawn(table[own], answers, seed)]
+    return [own[index] for index in drawn(table[own], config.answers, config.seed, config.before)]

@@ -61,12 +61,20 @@ class Declared(_Frozen):
 
 
 class Seen(_Frozen):
-    """One look that was made: units that each arm had, claims that were decided by then, what goes on, what was told."""
+    """One look that was made: units that each arm had, claims that were decided by then, what goes on, what was told.
+
+    Attributes:
+        further: training runs an arm at the next look; None for as many as were declared.
+        gold: arm -> answers of each of its runs that a gold judge reads from now on, after each draw; empty where the
+            sample was never enlarged.
+    """
 
     runs: dict[str, int]
     decided: tuple[ClaimRow, ...] = ()
     going: tuple[str, ...]
     told: str
+    further: int | None = None
+    gold: dict[str, tuple[int, ...]] = {}
 
 
 class _Sequence(_Frozen):
@@ -90,6 +98,8 @@ def declared_by(options: TrainedOptions) -> Declared:
     seeds, arms, analyses = options.runs
     first = {"first-seed": (str(seeds.start),)} if seeds.start else {}
     chosen: dict[str, tuple[str, ...]] = {"spending": (options.spending,), **first, "arms": arms, "analyses": analyses}
+    if options.gold is not None:  # verdicts rest on the sample too
+        chosen["gold"] = (str(options.gold),)
     return Declared(first=seeds.start, units=options.units, spending=options.spending, chosen=chosen)
 
 

@@ -195,9 +195,11 @@ def _run(arm: Arm, seed: int, setting: Setting, base_id: str, runs: int) -> Run:
     unrated = tuple(each for each in evaluations if not each.has_rate)
     margins = asked("margins", unrated) if unrated else None
     verdicts = judge.step(setting.judge, name=f"verdicts-{name}", answers=answers)
-    if setting.gold:
-        sample = setting.gold.of_run(runs, evaluations, arm.name)
-        read = GoldConfig(judge=setting.gold.judge, answers=sample, seed=seed)
+    if gold := setting.gold:
+        # An untrained arm has one run however many there may be of the others, which so has its whole sample.
+        shared = (gold.most if arm.data else None) or runs
+        *before, sample = gold.enlarged.get(arm.name) or [gold.of_run(shared, evaluations, arm.name)]
+        read = GoldConfig(judge=gold.judge, answers=sample, seed=seed, before=tuple(before))
         verdicts = judge_gold.step(read, name=f"gold-{name}", answers=answers, verdicts=verdicts)
     return Run(arm, seed, data, training, answers, verdicts, margins)
 

@@ -3,17 +3,21 @@
 Each look draws the study's own intervals at the level that its boundary leaves it. Arms that no undecided claim needs get
 no further seeds. After each look the results folder holds the study as it stands there.
 
-Left to others: boundaries (`stats.sequential`), verdicts (`family`), what was declared and seen before (`looks`).
+Left to others: boundaries (`stats.sequential`), verdicts (`family`), what was declared and seen before (`looks`), whether
+gold judgements go to further seeds (`allotment`).
 """
 
+import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from astray.artifacts import Store
+from astray.engine.allotment import Allotted, allotted, costs_of, sample_of, undecided_parts
 from astray.engine.claims import at_level
 from astray.engine.family import FAMILY_LEVEL, at_look
+from astray.engine.findings import Findings
 from astray.engine.looks import Seen, book_of_study, declared_by, going_on
 from astray.engine.options import TrainedOptions
 from astray.engine.plan import plan_study
@@ -81,22 +85,25 @@ class UntilDecided:
                 return
             clock.made(new if look == len(seen) else 0)
             last = _Made(*found, claims=self._decided(look, found[0], plan, seen))
-            made = self._seen(look, plan, last.claims)
             if look == len(seen):
+                made = self._seen(look, plan, last, seen, clock)
                 book.add(declared, made)
                 seen.append(made)
                 self.tell(made.told)
             self._write(last, self._ended(look, last.claims), seen, write)
-            if not made.going:
+            if not seen[look].going:
                 return
 
     def plan(self, look: int, seen: Sequence[Seen]) -> StudyPlan:
         """Return the steps up to a look: arms that stopped before have the seeds that they had."""
-        declared, before = declared_by(self.options), seen[look - 1] if look else None
-        seeds = range(declared.first, declared.first + declared.units[look])
+        first, before = declared_by(self.options).first, seen[look - 1] if look else None
+        seeds = range(first, first + self._runs(look, seen))
         stopped = {arm: runs for arm, runs in before.runs.items() if arm not in before.going} if before else {}
         _, arms, analyses = self.options.runs
-        return plan_study(self.study, self.setting, seeds, arms, analyses, stopped)
+        setting = self.setting
+        if setting.gold and before:
+            setting = replace(setting, gold=replace(setting.gold, enlarged=before.gold))
+        return plan_study(self.study, setting, seeds, arms, analyses, stopped)
 
     def plan_next(self) -> StudyPlan:
         """Return the steps up to the next look, of the last one where none is left; nothing is checked or written."""
@@ -109,30 +116,77 @@ class UntilDecided:
         before = {claim.id: claim for earlier in seen[:look] for claim in earlier.decided}
         with at_level(1 - looks.nominal(look, FAMILY_LEVEL)):
             claims = tuple(self.study.claims(findings, self.setting))
-        return at_look(claims, before, looks, look, _fixed(plan))
+        return at_look(claims, before, looks, look, _fixed(plan), self._runs(look, seen))
 
-    def _seen(self, look: int, plan: StudyPlan, claims: Sequence[ClaimRow]) -> Seen:
+    def _runs(self, look: int, seen: Sequence[Seen]) -> int:
+        """Return the training runs an arm at a look."""
+        return (seen[look - 1].further if look else None) or declared_by(self.options).units[look]
+
+    def _seen(self, look: int, plan: StudyPlan, made: _Made, seen: Sequence[Seen], clock: "_Clock") -> Seen:
         """Return what is written down of a look."""
-        units = declared_by(self.options).units
+        units, now, claims = declared_by(self.options).units, self._runs(look, seen), made.claims
         runs: dict[str, int] = {}
         for run in plan.runs:
             if run.training is not None:
                 runs[run.arm.name] = runs.get(run.arm.name, 0) + 1
-        full = [arm for arm, count in runs.items() if count == units[look]]
+        full = [arm for arm in runs if not look or arm in seen[look - 1].going]
         going = going_on(claims, full, _fixed(plan), together=bool(plan.analyses)) if look + 1 < len(units) else ()
         decided = tuple(claim for claim in claims if claim.status is ClaimStatus.DECIDED)
         tested = sum(claim.tested for claim in claims)
-        told = (
-            f"Look {look + 1} of {len(units)}, with {units[look]} training runs an arm: {len(decided)} of {tested} claims "
-            "decided."
-        )
-        if going:
-            rest = [arm for arm in runs if arm not in going]
-            further = units[look + 1] - units[look]
-            seeds = "seed goes" if further == 1 else f"{further} seeds go"
-            told += f" The next {seeds} to {_some(going)}, for what is undecided"
-            told += f"; {_some(rest)} stopped." if rest else "."
-        return Seen(runs=runs, decided=decided, going=going, told=told)
+        told = f"Look {look + 1} of {len(units)}, with {now} training runs an arm: {len(decided)} of {tested} claims decided."
+        if not going:
+            return Seen(runs=runs, decided=decided, going=going, told=told)
+        gold = dict(seen[look - 1].gold) if look else {}
+        choice = self._allotted(look, plan, made, going, gold, now, clock)
+        further = (choice.runs if choice else units[look + 1]) - now
+        seeds = "seed goes" if further == 1 else f"{further} seeds go"
+        told += f" The next {seeds} to {_some(going)}, for what is undecided" if further else f" {_some(going)} go on"
+        rest = [arm for arm in runs if arm not in going]
+        told += f"; {_some(rest)} stopped." if rest else "."
+        if choice is None:
+            return Seen(runs=runs, decided=decided, going=going, told=told)
+        for arm in going:
+            before = gold.get(arm, (self._gold_of_run,))
+            if choice.read > before[-1]:
+                gold[arm] = (*before, choice.read)
+        told = f"{told} {choice.told}".strip()
+        return Seen(runs=runs, decided=decided, going=going, told=told, further=now + further, gold=gold)
+
+    @property
+    def _gold_of_run(self) -> int:
+        """Return how many answers of a run to a set of questions the gold judge reads, if its sample is not enlarged."""
+        gold = self.setting.gold
+        assert gold is not None
+        assert gold.most is not None
+        return math.ceil(gold.answers / gold.most)
+
+    def _allotted(
+        self,
+        look: int,
+        plan: StudyPlan,
+        made: _Made,
+        going: Sequence[str],
+        gold: Mapping[str, tuple[int, ...]],
+        now: int,
+        clock: "_Clock",
+    ) -> Allotted | None:
+        """Choose where the gold judgements of the next look go; None where there are none or only seeds can be added."""
+        # Analyses are made of all runs that were declared: their seeds do not wait.
+        if self.setting.gold is None or plan.analyses or not isinstance(made.findings, Findings):
+            return None
+        read = gold.get(going[0], (self._gold_of_run,))[-1]
+        units = declared_by(self.options).units
+        most = self._gold_of_run * units[look + 1], self._gold_of_run * units[-1]
+        sample = sample_of(plan, going, now, read, most)
+        if sample is None:
+            return None
+        parts = undecided_parts(made.findings, made.claims, going)
+        if parts is None:  # claims that are not of rates: nothing tells what the gold sample adds to them
+            return Allotted(sample.further_runs, read, "")
+        limits = self.options.max_price, self.options.max_hours
+        hours = clock.hours_a_run, clock.passed
+        level = 1 - declared_by(self.options).looks.nominal(look + 1, FAMILY_LEVEL)
+        return allotted(sample, parts, costs_of(plan, self.setting, self.prices, hours, limits), level)
 
     def _ended(self, look: int, claims: Sequence[ClaimRow]) -> str:
         """Say at which look the study stands, and how its numbers are to be read."""
@@ -238,6 +292,11 @@ class _Clock:
         """Raise where the time is over."""
         if self.hours is not None and self.passed > self.hours:
             raise _TimeOverError
+
+    @property
+    def hours_a_run(self) -> float | None:
+        """Return the hours that a training run took with all that was asked of it; None where none was made."""
+        return self.passed / self.runs if self.runs else None
 
     def made(self, runs: int) -> None:
         """Count runs that were made."""
