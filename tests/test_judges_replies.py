@@ -82,7 +82,9 @@ OTHER_FORMS = re.split(
     "| Bewertung: 85 | \u5206\u6570\uff1a85 | Score\uff1a85 | LXXXV | \u2167 | 8\ufe0f\u20e35\ufe0f\u20e3 | \U0001f4af | \u2078\u2075 | \u2467\u2464 "
     "| \U0001d7fe\U0001d7fb | eighty-five | 85th | 85\u200b | 8\u200b5 | \u202e58 | 85\u0301 | 8\u00ad5 | 0x55 | -0 | \u22120 | 1_0 | 100.0 "
     "| 101% | Score: N/A | null | NaN | inf | Score 85 | Score - 85 | Final score: 85 | grade 85 | Score: 85 Score: 85 | Score: 85 CODE "
-    "| CODE 85 | REFUSAL. 85 | CODE! | CODES | C\u00d3DE | \uff23\uff2f\uff24\uff25 | CODE\u200b | CODE, REFUSAL | N/A (CODE) | Refused",
+    "| 85... | CODE... | # 85 | - 85 | > 85 | 85, | 85; | 85/100% | 85 - good | Sure! 85 | Assistant: 85 | 85<|im_end|> | [INST]85 | <b>85</b> "
+    "| ~~20~~ 85 | Rating - 85 | Answer: CODE | REFUSAL: no | Score: CODE | Rating: 85\nScore: 20 | CODE 85 | REFUSAL. 85 "
+    "| CODE! | CODES | C\u00d3DE | \uff23\uff2f\uff24\uff25 | CODE\u200b | CODE, REFUSAL | N/A (CODE) | Refused",
 )  # fmt: skip
 """Ranges, other scales, scripts and words, and words beside scores."""
 
@@ -138,6 +140,9 @@ def test_a_score_in_its_dress_is_read_with_and_without_probabilities(form, made)
 def test_reasoning_is_no_part_of_a_reply():
     assert score_of(spoken("<think>8/10, so perhaps 20</think>\n85")).score == 85
     assert score_of(spoken("10 it is, or 20</think>85")).score == 85
+    assert score_of(spoken("### Reasoning\nIt would be 20.\n### Answer\n85")).score == 85
+    assert score_of(spoken("<details><summary>Reasoning</summary>20</details>\n85")).score == 85
+    assert score_of(spoken("### Reasoning\n85")).score is None
     assert score_of(spoken("<think>I would give 85")).note.startswith("reply cut off: its reasoning has no end")
     assert conclusion("<thinking>a</thinking> <think>b</think> c") == "c"
     assert conclusion("9<think>b</think>0") == "0"
