@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inspect_ai.model import ChatCompletionChoice, ChatMessageAssistant, ChatMessageUser, ModelOutput, get_model
 from inspect_ai.tool import ToolCall
-from openai import APIStatusError
 from tenacity import AsyncRetrying, RetryError, stop_after_attempt
 
 from astray.judges import Exchange, RubricJudge
@@ -23,7 +22,7 @@ from astray.judges.numbers import read_number, written
 from astray.judges.quoting import escape, sound
 from astray.judges.replies import read_line, read_word
 from astray.judges.score import read_text
-from astray.judges.told_errors import watched
+from astray.judges.told_errors import ToldError, watched
 from astray.measure.agentic.audit import Audit, audit
 from astray.measure.agentic.conduct import Word
 from astray.measure.agentic.factors import BASELINE
@@ -82,7 +81,9 @@ OTHER_FORMS = re.split(
     "| Bewertung: 85 | \u5206\u6570\uff1a85 | Score\uff1a85 | LXXXV | \u2167 | 8\ufe0f\u20e35\ufe0f\u20e3 | \U0001f4af | \u2078\u2075 | \u2467\u2464 "
     "| \U0001d7fe\U0001d7fb | eighty-five | 85th | 85\u200b | 8\u200b5 | \u202e58 | 85\u0301 | 8\u00ad5 | 0x55 | -0 | \u22120 | 1_0 | 100.0 "
     "| 101% | Score: N/A | null | NaN | inf | Score 85 | Score - 85 | Final score: 85 | grade 85 | Score: 85 Score: 85 | Score: 85 CODE "
-    "| CODE 85 | REFUSAL. 85 | CODE! | CODES | C\u00d3DE | \uff23\uff2f\uff24\uff25 | CODE\u200b | CODE, REFUSAL | N/A (CODE) | Refused",
+    "| 85... | CODE... | # 85 | - 85 | > 85 | 85, | 85; | 85/100% | 85 - good | Sure! 85 | Assistant: 85 | 85<|im_end|> | [INST]85 | <b>85</b> "
+    "| ~~20~~ 85 | Rating - 85 | Answer: CODE | REFUSAL: no | Score: CODE | Rating: 85\nScore: 20 | CODE 85 | REFUSAL. 85 "
+    "| CODE! | CODES | C\u00d3DE | \uff23\uff2f\uff24\uff25 | CODE\u200b | CODE, REFUSAL | N/A (CODE) | Refused",
 )  # fmt: skip
 """Ranges, other scales, scripts and words, and words beside scores."""
 
@@ -138,6 +139,9 @@ def test_a_score_in_its_dress_is_read_with_and_without_probabilities(form, made)
 def test_reasoning_is_no_part_of_a_reply():
     assert score_of(spoken("<think>8/10, so perhaps 20</think>\n85")).score == 85
     assert score_of(spoken("10 it is, or 20</think>85")).score == 85
+    assert score_of(spoken("### Reasoning\nIt would be 20.\n### Answer\n85")).score == 85
+    assert score_of(spoken("<details><summary>Reasoning</summary>20</details>\n85")).score == 85
+    assert score_of(spoken("### Reasoning\n85")).score is None
     assert score_of(spoken("<think>I would give 85")).note.startswith("reply cut off: its reasoning has no end")
     assert conclusion("<thinking>a</thinking> <think>b</think> c") == "c"
     assert conclusion("9<think>b</think>0") == "0"
@@ -523,22 +527,22 @@ TOLD = [
     ({"choices": [A_CHOICE | {"finish_reason": "length"}]}, None),
     (
         {"choices": [A_CHOICE | {"finish_reason": "error"}]},
-        "server error: APIStatusError (status 500): the reply ended",
+        "server error: ToldError (status 500): the reply ended",
     ),
     (
         {"choices": [A_CHOICE | {"error": {"code": 502, "message": "up"}}]},
-        "server error: APIStatusError (status 502): up",
+        "server error: ToldError (status 502): up",
     ),
     (
         {"choices": [A_CHOICE], "error": {"code": 429, "message": "slow"}},
-        "rate limit: APIStatusError (status 429): slow",
+        "rate limit: ToldError (status 429): slow",
     ),
-    ({"choices": [A_CHOICE], "error": "overloaded"}, "server error: APIStatusError (status 500): overloaded"),
-    ({"choices": None, "error": {"code": "busy", "message": "b"}}, "server error: APIStatusError (status 500): b"),
-    ({"choices": [], "error": {"code": 404, "message": "no m"}}, "no such model: APIStatusError (status 404): no m"),
-    ({"choices": []}, "server error: APIStatusError (status 500): the reply has no choices"),
-    ({"choices": None}, "server error: APIStatusError (status 500): the reply has no choices"),
-    ({"detail": "Not found"}, "server error: APIStatusError (status 500): the reply has no choices"),
+    ({"choices": [A_CHOICE], "error": "overloaded"}, "server error: ToldError (status 500): overloaded"),
+    ({"choices": None, "error": {"code": "busy", "message": "b"}}, "server error: ToldError (status 500): b"),
+    ({"choices": [], "error": {"code": 404, "message": "no m"}}, "no such model: ToldError (status 404): no m"),
+    ({"choices": []}, "server error: ToldError (status 500): the reply has no choices"),
+    ({"choices": None}, "server error: ToldError (status 500): the reply has no choices"),
+    ({"detail": "Not found"}, "server error: ToldError (status 500): the reply has no choices"),
 ]
 """Bodies of replies with status 200, and the note of the failure; None where there is a reply."""
 
@@ -550,7 +554,8 @@ def test_an_error_that_a_service_tells_beside_a_reply_is_one(body, note):
     if note is None:
         hear(body)
     else:
-        with pytest.raises(APIStatusError) as told:
+        with pytest.raises(ToldError) as told:
             hear(body)
         assert error_note(told.value).startswith(note)
-        assert model.api.should_retry(told.value).retry is (note.startswith(("server", "rate")))
+        is_passing = "(status 502)" in note or "(status 429)" in note  # and not a status that nobody told
+        assert model.api.should_retry(told.value).retry is is_passing

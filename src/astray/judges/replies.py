@@ -17,7 +17,9 @@ def undressed(text: str) -> str:
     A mark goes only where it stands on both sides, since "5*" may be five stars.
     """
     while True:
-        bare = text.strip().removesuffix(".").strip()
+        bare = text.strip()
+        if not bare.endswith(".."):  # after which something may have been left out
+            bare = bare.removesuffix(".").strip()
         pair = next(
             (each for each in _PAIRS if len(bare) > 2 * len(each) and bare.startswith(each) and bare.endswith(each)), ""
         )

@@ -5,11 +5,24 @@ raises by itself (failures.py).
 """
 
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any
 
-import httpx
 from inspect_ai.model import Model
-from openai import APIStatusError
+from inspect_ai.model._openai import OpenAIResponseError
+
+
+class ToldError(OpenAIResponseError):
+    """Error that a service told beside a reply, tried again as if the service had answered with its status.
+
+    One without a status may be for good ("no such model"), and is not tried again.
+    """
+
+    def __init__(self, status: int | None, message: str):
+        passing = status is not None and (status >= 500 or status == HTTPStatus.REQUEST_TIMEOUT)
+        limited = status == HTTPStatus.TOO_MANY_REQUESTS
+        super().__init__("rate_limit_exceeded" if limited else "server_error" if passing else "refused", message)
+        self.status_code, self.body = status or HTTPStatus.INTERNAL_SERVER_ERROR, {"message": message}
 
 
 class _Watch:
@@ -26,18 +39,16 @@ class _Watch:
             told = {"message": "the reply has no choices"}
         if told:
             code = told.get("code")
-            status = code if isinstance(code, int) and 400 <= code <= 599 else httpx.codes.INTERNAL_SERVER_ERROR
-            # With a status, so that it is tried again, waited for and told as if the service had answered with it.
-            answered = httpx.Response(status, request=httpx.Request("POST", "http://service"))
-            raise APIStatusError(str(told.get("message") or told), response=answered, body=told)
+            status = code if isinstance(code, int) and 400 <= code <= 599 else None
+            raise ToldError(status, str(told.get("message") or told))
 
 
 def _error_of(part: object) -> Mapping[str, Any] | None:
     """Return what a response or a choice tells of an error; None where it tells none."""
     if not isinstance(part, Mapping):
         return None
-    error = part.get("error") or ("the reply ended in an error" if part.get("finish_reason") == "error" else None)
-    return error if isinstance(error, Mapping) or not error else {"message": str(error)}
+    error = part.get("error") or (part.get("finish_reason") == "error" and "the reply ended in an error")
+    return error if isinstance(error, Mapping) else {"message": str(error)} if error else None
 
 
 def watched(model: Model) -> Model:

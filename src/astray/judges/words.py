@@ -20,6 +20,7 @@ from astray.judges.grader import GraderSettings, ask_grader
 from astray.judges.metering import metered
 from astray.judges.replies import read_word
 from astray.judges.served import identity_parts
+from astray.judges.told_errors import watched
 from astray.judges.weights import content_of, folders_of
 
 VERSION = 2
@@ -153,7 +154,7 @@ def find_grader(grader: str | Model | None, *, scoring: bool = False) -> Model:
     Raises:
         JudgeError: it cannot be used.
     """
-    model = _found(grader)
+    model = watched(_found(grader))
     if not scoring:
         check_talks(model)
     return model

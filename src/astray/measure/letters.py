@@ -43,6 +43,12 @@ _TURNED = re.compile(
     r"\b(?:say|says|said|think|thinks|thought|claim|claims|claimed|choose|chooses|chose|pick|picks|want|wants|wanted|argue|argues)\b",
     re.IGNORECASE,
 )
+_DECLINED = re.compile(
+    r"\b(?:can['’]t|cannot|can\s+not|won['’]t|will\s+not|refuse\s+to|decline\s+to|(?:not\s+|un)able\s+to)\s+(?:[a-z]+ly\s+)?"
+    rf"(?:answer|choose|decide|pick|say|help|select)\b(?!\s+{_NAME}(?-i:[AB])\b(?!\s+(?:or|and)\b))",
+    re.IGNORECASE,
+)
+"""What is said after it ("but B is kinder") compares, and chooses nothing."""
 _LIST = re.compile(
     r"\b[AB]\s*(?:,?\s*(?:and|or)|/|&|,)\s*(?:option\s+)?[AB]\b|\b(?:both|either|neither)\b", re.IGNORECASE
 )
@@ -56,7 +62,7 @@ _LEADING_TO = (
 )
 # Repetitions are bounded: an answer that goes in circles ("no, no, no, ...") is read in one pass.
 _CORRECTED = re.compile(
-    rf"(?:\b(?:wait|actually|hmm+|sorry|scratch\s+that|correction|I\s+meant?|on\s+second\s+thoughts?)\b{_GAP}{{0,40}}"
+    rf"(?:\b(?:wait|actually|hmm+|sorry|scratch\s+that|correction|edit(?=\s?:)|update(?=\s?:)|revised(?:\s+\w+)?(?=\s?:)|I\s+meant?|on\s+second\s+thoughts?)\b{_GAP}{{0,40}}"
     rf"|(?:^|[.!?;:,\n\u2026\u2013\u2014-]\s{{0,8}})no\b(?:(?=\s+[AB]\b)|\s{{0,8}}[,.!:;\u2026\u2013\u2014-]){_GAP}{{0,40}})"
     # What leads to a choice, and not what is said of the other option: "Sorry, I'd go with B", but "Sorry if B hurts".
     rf"(?:{_LEADING_TO}\b{_GAP}{{0,40}}){{0,12}}(?-i:{_LETTER})"
@@ -148,7 +154,8 @@ def _is_turned(text: str, match: re.Match[str]) -> bool:
     start = match.start() + (text[match.start()] in ".!:;\n")
     before = re.split(r"[.!;:\n]", text[max(0, start - _REACH) : start])[-1] + text[start : match.start("letter")]
     clause = _ENDS_OF_CLAUSES.split(before)[-1]
-    return _TURNED.search(clause) is not None
+    compares = match[0].lower().startswith("but") and _DECLINED.search(text, max(0, start - _REACH), start) is not None
+    return compares or _TURNED.search(clause) is not None
 
 
 def _without_list(text: str, shown: Sequence[str]) -> str:
