@@ -46,27 +46,17 @@ ENVELOPES = re.compile(
     r"|<\|(?:START_RESPONSE|begin_of_(?:solution|box))\|>(?P<marked>.*?)(?:<\|(?:END_RESPONSE|end_of_(?:solution|box))\|>)?)",
     re.DOTALL | re.IGNORECASE,
 )
-_HEADED = (
-    r"(?:(?:my|inner|internal|show|view|step[- ]by[- ]step) )*(?:(?:thinking|thoughts?|reasoning)(?: (?:process|steps))?"
-    r"|monologue|chain[ -]of[ -]thought|scratchpad|思考过程|思考過程|思考|推理过程|推理|推論|사고 과정|추론|Denkprozess"
-    r"|Gedankengang|Raisonnement|Réflexion|Razonamiento|Ragionamento|Raciocínio|Рассуждени[ея]|Размышлени[ея])"
-)
-_ANSWERED = (
-    r"(?:(?:my |final )*(?:answer|response|reply|output)|(?:最终)?(?:回答|答案)|答え|답변|Antwort|Réponse|Respuesta|Risposta|Resposta"
-    r"|Ответ)"
-)
+_HEADED = r"(?:My )?(?:(?:Inner |Internal )?(?:thinking|thoughts?)(?: process)?|(?:inner |internal )?monologue)"
+_ANSWERED = r"(?:My )?(?:final )?(?:answer|response|reply|output)"
 _TAIL = r"(?P<more>\s*+\S)?"
 LEADING = tuple(
     re.compile(rf"\s*{pattern}", re.DOTALL | re.IGNORECASE)
     for pattern in (
-        rf"<(?P<name>analysis|(?:self_)?reflections?|reflect|reason|rationale|deliberation|contemplat(?:ion|or)|introspection"
-        rf"|planning|brainstorm(?:ing)?){_ATTRIBUTES}\s*>(?P<text>.*?)(?:</(?P=name)\s*>{_TAIL}|\Z)",
-        # A part that a page folds away, where its summary says that it is thought.
-        rf"<details\b[^<>\n]{{0,200}}>\s*<summary>(?:<\w+>|[^\w<]){{0,9}}(?:{_HEADED}|thought for [^<>\n]{{1,40}})"
-        rf"(?:</?\w+>|[^\w<]){{0,9}}</summary>(?P<text>.*?)(?:</details\s*>{_TAIL}|\Z)",
-        rf"(?P<name>```+|:::+)[ \t]*(?:think|thinking|thoughts?|reasoning)[ \t]*\n(?P<text>.*?)(?:(?<=\n)(?P=name)[ \t]*(?:\n{_TAIL}|\Z)|\Z)",
-        rf"<!--[ \t]*(?:think|thinking|thoughts?|reasoning)\b:?(?P<text>.*?)(?:-->{_TAIL}|\Z)",
-        # Those of services and terminals; without their end they are something else.
+        rf"<(?P<name>analysis|(?:self_)?reflections?|reason|rationale|deliberation){_ATTRIBUTES}\s*>"
+        rf"(?P<text>.*?)(?:</(?P=name)\s*>{_TAIL}|\Z)",
+        # Those of services and terminals; without their end they are something else. What a reader sees is the answer:
+        # a part that a page folds away, a comment and a heading "Reasoning" stay in it.
+        rf"<details\b(?=[^<>\n]{{0,200}}\btype=[\"']?reasoning)[^<>\n]{{0,200}}>(?P<text>.*?)</details\s*>{_TAIL}",
         rf"\[(?P<name>thinking|thoughts?)\](?P<text>.*?)\[/(?P=name)\]{_TAIL}",
         rf"Thinking\.\.\.\n(?P<text>.*?)\n\.\.\.done thinking\.{_TAIL}",
         rf"\*Thinking(?:\.\.\.|…)\*\s*\n(?P<text>(?:>[^\n]*\n\s*)+){_TAIL}",
