@@ -15,7 +15,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
-sys.modules.setdefault("wandb", None)  # trainers import it for a second where it is installed; no test uses it
 os.fsync = lambda descriptor: None  # no test cuts the power, and it is thousands of waits for the disk
 
 gc.disable()  # until all is imported: nothing of it is garbage, and a fifth of the time went into looking
