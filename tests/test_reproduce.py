@@ -37,7 +37,7 @@ def test_our_figures_stand_in_the_docs_and_claims_are_those_of_the_study(name: s
 COUNTS = {
     "emergent-misalignment": (6, 3, 2, 0),
     "persona-features": (2, 1, 8, 0),
-    "reward-hacking": (8, 0, 4, 0),
+    "reward-hacking": (6, 0, 6, 0),
     "agentic-misalignment": (0, 0, 0, 6),
     "dishonesty": (4, 0, 7, 0),
 }
