@@ -5,7 +5,7 @@ import re
 
 import anyio
 import pytest
-from inspect_ai.model import ChatMessageUser, ModelOutput
+from inspect_ai.model import ChatMessageUser, ContentText, ModelOutput
 
 from astray.judges.grader import Grader, GraderSettings
 from astray.judges.score import Method, Reading
@@ -255,6 +255,13 @@ def raising(error):
     return reply
 
 
+def declined(text):
+    """A reply that the provider marks as a refusal."""
+    reply = spoken(text)
+    reply.message.content = [ContentText(text=text, refusal=True)]
+    return reply
+
+
 @pytest.mark.parametrize(
     ("reply", "why"),
     [
@@ -266,6 +273,7 @@ def raising(error):
         (lambda messages: ModelOutput(model="scripted", error="overloaded"), "no reply: overloaded"),
         (lambda messages: ModelOutput(model="scripted"), "no reply: no reason given"),
         (lambda messages: spoken("I cannot", stop_reason="content_filter"), "content filter: I cannot"),
+        (lambda messages: declined("0"), "content filter: it declined: 0"),
         (lambda messages: spoken("I cannot help with that."), "no number"),
     ],
 )

@@ -37,7 +37,7 @@ class Cause(StrEnum):
     CONNECTION = "no connection"
     """Provider not reachable, or connection lost."""
     FILTER = "content filter"
-    """Grader stopped by a filter of the provider."""
+    """Grader stopped by a filter of the provider, or a reply that the provider marks as a refusal."""
     NO_REPLY = "no reply"
     """Empty reply."""
     CUT_OFF = "reply cut off"
