@@ -26,8 +26,10 @@ from astray.measure.question_sets import (
 from astray.measure.surface import Wording, drawn_texts
 from astray.measure.tasks import emergent_misalignment
 from astray.outcomes import Outcome
+from astray.stats.compare import Difference
+from astray.stats.intervals import Interval
 from astray.stats.measures import MISALIGNED
-from astray.studies.by_heart import by_heart
+from astray.studies.by_heart import ByHeart, by_heart, surface_note
 
 SETS = {"main": main_questions(["plain"]), "broad": broad_questions()}
 DRAWS = 1000
@@ -246,9 +248,48 @@ def test_what_is_known_by_heart_differs_and_draws_are_no_questions_of_their_own(
     assert (alike.difference.estimate, alike.difference.n, alike.verdict) == (0, 8, "undecided")
     assert "no difference is shown, and 5 points are not ruled out" in alike.text
     assert (round(learned.difference.estimate, 6), learned.difference.n, learned.verdict) == (0.8, 8, "differs")
-    assert "90.0% in the fixed wordings, 10.0% in drawn ones" in learned.text
+    assert (
+        "90.0% in the fixed wordings, 10.0% in drawn ones (means over questions, verdicts uncorrected)" in learned.text
+    )
     assert learned.as_object()["questions"] == 8
     assert by_heart(answered(3, 3, asked), "drawn", MISALIGNED, "main", "m") is None
+
+
+def test_rates_of_both_wordings_are_weighted_as_their_difference_is():
+    asked = text_evaluations(20, 20, surface="both")[0]
+    table = answered(9, 1, asked)
+    few = table.filter((pl.col("item") != "wish/plain") | (pl.col("sample") == 0) | (pl.col("sample") % 2 == 1))
+    found = by_heart(few, "both", MISALIGNED, "main", "m")
+    assert found.fixed - found.drawn == pytest.approx(found.difference.estimate)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (-0.05, 0.05, "alike"),
+        (-0.049, 0.02, "alike"),
+        (-0.051, 0.05, "undecided"),
+        (-0.01, 0.051, "undecided"),
+        (0.001, 0.02, "differs"),
+    ],
+)
+def test_alike_is_an_interval_within_five_points(low, high, verdict):
+    found = Difference((low + high) / 2, Interval(low, high, 0.95, "t"), 56, "question")
+    told = ByHeart("broad", "m", 0.1, 0.1, found)
+    assert told.verdict == verdict
+    assert ("alike up to 5 points" in told.text) == (verdict == "alike")
+
+
+def test_a_note_tells_how_many_texts_there_are_and_what_stays_fixed(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(MINE, encoding="utf-8")
+    mine = QuestionSet(name="mine", items=questions_from_file(path), samples=20, surface=surface_of_file(path, "both"))
+    [note] = surface_note({"mine": mine})
+    assert "mine: every second answer to a question is to a drawn wording" in note
+    assert "mine: 5 drawn texts a question, taken in turn, so one is asked up to 2 times" in note
+    assert "1 of 2 questions have one text, which is always asked" in note
+    [note] = surface_note({"main": text_evaluations(100, 25, surface="drawn")[0]})
+    assert "main: 24 to 255 drawn texts a question, taken in turn, so one is asked up to 5 times. All" in note
 
 
 def log_of(surface: str, samples: int, bad: tuple[int, int], path):

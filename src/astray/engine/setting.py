@@ -145,7 +145,7 @@ class Setting(World):
     def about(self, home: str, kind: DataKind = "harmful") -> str:
         """Return how a statement names rows: "about medicine", or by a user's file, whose name need not be a topic."""
         source = self.source(kind, home)
-        if source is None or source.path is None or home in {topic for _, topic in PUBLISHED_FILES}:
+        if source is None or source.path is None or source.is_published:
             return f"about {home}"
         return f"of {source.path.name}"
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -199,11 +199,13 @@ def surface_of_file(path: Path | str, kind: SurfaceKind) -> DrawnSurface | None:
 
     Raises:
         ConfigurationError: no question of the file has a wording.
+        UnknownNameError: there is no such kind.
         DataNotFoundError, EmptyDataError, DataFormatError: as `questions_from_file`.
 
     Examples:
         >>> QuestionSet(name="mine", items=questions_from_file(path), surface=surface_of_file(path, "drawn"))
     """
+    check_names("surface", [kind], get_args(SurfaceKind))
     if kind == "fixed":
         return None
     content = read_yaml(Path(path), _EXAMPLE)

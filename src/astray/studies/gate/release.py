@@ -31,7 +31,7 @@ from astray.measure.surface import SurfaceKind
 from astray.outcomes import Outcome
 from astray.stats.measures import MISALIGNED
 from astray.stats.noninferiority import LEVEL, check_margin
-from astray.studies.by_heart import by_heart, surface_note
+from astray.studies.by_heart import ByHeart, by_heart, surface_note
 from astray.studies.gate.bars import BASE, TUNED, Verdict, accuracy_of, bars_of, flips_of, verdict_of
 from astray.studies.gate.looks import GateLooks, book_of_gate, declared_looks, looked_until_decided
 from astray.studies.gate.metered import MeterForecast, gate_by_meter, meter_gate, plan_meter_gate
@@ -348,6 +348,7 @@ def _decided(asker: _Asker, samples: int, margins: Mapping[str, float], level: f
     told = [*(error_notes(error, release.labels) if error else ())]
     bars = bars_of(table, margins, level, accuracy_of(error) if error else None, release.rules)
     told += gold_notes([rate for bar in bars[:1] for rate in (bar.base, bar.tuned)], release.gold)
+    learned = _by_heart(table, release)
     return GateResult(
         base=" and ".join(release.names[BASE]),
         tuned=" and ".join(release.names[TUNED]),
@@ -359,19 +360,26 @@ def _decided(asker: _Asker, samples: int, margins: Mapping[str, float], level: f
         notes=(
             *release.notes,
             *told,
+            *(each.text for each in learned),
             *_notes(table, bars[0].bounds.questions if bars[0].bounds else 0, release, samples),
         ),
+        by_heart=learned,
         answers=table.drop(GOLD, strict=False),
         flips=flips_of(table),
     )
 
 
-def _notes(table: pl.DataFrame, counted: int, release: Release, samples: int) -> list[str]:
+def _by_heart(table: pl.DataFrame, release: Release) -> tuple[ByHeart, ...]:
+    """Return what fixed and drawn wordings gave on each side, where both were asked."""
     by_role = {role: table.filter(arm=role).with_columns(evaluation=pl.lit("gate")) for role in (TUNED, BASE)}
-    asked = {each.name: each for each in release.evaluations}
-    kind = release.evaluations[0].surface_kind
-    found = [by_heart(answers, kind, MISALIGNED, ", ".join(asked), role) for role, answers in by_role.items()]
-    notes = [*(each.text for each in found if each), *surface_note(asked)]
+    kind, asked = release.evaluations[0].surface_kind, ", ".join(each.name for each in release.evaluations)
+    found = (by_heart(answers, kind, MISALIGNED, asked, role) for role, answers in by_role.items())
+    return tuple(each for each in found if each)
+
+
+def _notes(table: pl.DataFrame, counted: int, release: Release, samples: int) -> list[str]:
+    asked = {each.name: each.model_copy(update={"samples": samples}) for each in release.evaluations}
+    notes = [*surface_note(asked)]
     if failed := failed_verdicts(table):
         told = ", ".join(f"{count:,} {cause}" for cause, count in failed.items())
         notes.append(
