@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from astray.cause.fine_tuning import FineTuning, with_settings
 from astray.data.sources import DataKind
-from astray.engine.data import FILE, PUBLISHED_FILES, Source
+from astray.engine.data import FILE, Source
 from astray.engine.gold import Gold
 from astray.engine.judging import try_judge
 from astray.engine.summary import SubjectRow

@@ -101,8 +101,8 @@ def by_heart(table: pl.DataFrame, surface: SurfaceKind, measure: Measure, part: 
     except EmptyDataError:
         return None
     common = [name for name in fixed if fixed[name][1] and drawn.get(name, (0, 0))[1]]
-    means = [fmean(side[name][0] / side[name][1] for name in common) for side in (fixed, drawn)]
-    return ByHeart(part, model, *means, found)
+    of_fixed, of_drawn = (fmean(side[name][0] / side[name][1] for name in common) for side in (fixed, drawn))
+    return ByHeart(part, model, of_fixed, of_drawn, found)
 
 
 def surface_note(evaluations: Mapping[str, Evaluation]) -> Iterator[str]:
