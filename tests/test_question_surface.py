@@ -9,7 +9,7 @@ from inspect_ai.log import read_eval_log, write_eval_log
 
 from astray.answers import answer_table
 from astray.counting import Rule, count_files
-from astray.engine.settings import text_evaluations
+from astray.engine.settings import setting_for, text_evaluations
 from astray.errors import ConfigurationError, DataFormatError
 from astray.judges.judge import Verdict
 from astray.measure.asking import Heard
@@ -30,6 +30,7 @@ from astray.stats.compare import Difference
 from astray.stats.intervals import Interval
 from astray.stats.measures import MISALIGNED
 from astray.studies.by_heart import ByHeart, by_heart, surface_note
+from astray.studies.emergent_misalignment.options import EmergentOptions
 
 SETS = {"main": main_questions(["plain"]), "broad": broad_questions()}
 DRAWS = 1000
@@ -127,6 +128,11 @@ def test_draws_are_the_same_in_every_process_and_python():
     texts = drawn_texts(Wording(question_id="tea", text="a0 b0 c0?", forms=parts))
     assert texts[:3] == ("a1 b3 c10?", "a5 b3 c7?", "a5 b5 c6?")
     assert len(texts) == DRAWS < 11**3
+
+
+def test_the_default_can_be_said_where_nothing_else_can():
+    given = EmergentOptions(subject="organism-small", surface="fixed")
+    assert setting_for(given).evaluations[0].surface_kind == "fixed"
 
 
 def test_fixed_texts_keep_their_keys():
