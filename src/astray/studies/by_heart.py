@@ -5,7 +5,7 @@ question are never taken for questions of their own. Verdicts are taken as they 
 correct rates elsewhere.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -103,6 +103,14 @@ def by_heart(table: pl.DataFrame, surface: SurfaceKind, measure: Measure, part: 
     common = [name for name in fixed if fixed[name][1] and drawn.get(name, (0, 0))[1]]
     of_fixed, of_drawn = (fmean(side[name][0] / side[name][1] for name in common) for side in (fixed, drawn))
     return ByHeart(part, model, of_fixed, of_drawn, found)
+
+
+def by_arm(
+    table: pl.DataFrame, surface: SurfaceKind, measure: Measure, part: str, arms: Sequence[str]
+) -> tuple[ByHeart, ...]:
+    """Return it of each of several models, which the column `arm` tells apart; arguments else as for `by_heart`."""
+    found = (by_heart(table.filter(arm=arm), surface, measure, part, arm) for arm in arms)
+    return tuple(each for each in found if each)
 
 
 def surface_note(evaluations: Mapping[str, Evaluation]) -> Iterator[str]:
