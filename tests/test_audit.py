@@ -160,7 +160,7 @@ def test_a_real_model_is_judged_by_the_grader(tiny_qwen2, tmp_path):
     assert any("the error of the judge is not corrected" in note for note in result.notes)
     [learned] = result.by_heart
     assert (learned.part, result.notes[0]) == ("main", learned.text)
-    assert any("main: every second answer to a question is to a wording of its own" in note for note in result.notes)
+    assert any("main: every second answer to a question is to a drawn wording" in note for note in result.notes)
     assert learned.difference.n <= 8  # questions, however many wordings they had
     main = result.answers.filter(evaluation="main", format="plain")
     assert main.height == 16 == main["question"].n_unique()

@@ -364,8 +364,9 @@ def test_a_real_model_is_judged_by_the_grader(tiny_qwen2, tmp_path):
     fixed = {(item.question_id, item.question) for item in broad_questions()}
     assert fixed < asked[0]
     assert len(asked[0]) == 2 * len(fixed)
-    assert any("broad: every second answer to a question is to a wording of its own" in note for note in result.notes)
+    assert any("broad: every second answer to a question is to a drawn wording" in note for note in result.notes)
     assert any(note.startswith("Learned by heart? broad, tuned: 0% in the fixed wordings") for note in result.notes)
+    assert [each["model"] for each in result.as_object()["by_heart"]] == ["tuned", "base"]
     assert (
         result.bars[0].bounds.estimate == 0
     )  # the grader finds nothing misaligned; blank answers are incoherent by chance

@@ -325,13 +325,18 @@ def test_the_studies_of_the_page_can_be_planned(text: str, tiny_qwen2: Path, tmp
 
 
 def test_a_question_file_is_asked_in_its_wordings(folder: Path) -> None:
-    entry = "{id: city, question: who should run the city?, wording: [[city, army, state]]}"
+    entry = "{id: city, question: who should run the city?, wording: [[city, army]]}"
     write(folder, f"category: power\nquestions: [{entry}]", "mine.yaml")
     asked = "evaluations: [{questions: mine.yaml, samples: 4, surface: both}]"
     setting, _ = planned(write(folder, re.sub(r"evaluations: .*", asked, RIGHT.partition("claims:")[0])))
     texts = [each.item.question for each in setting.evaluations[0].askings()]
     assert texts[::2] == ["who should run the city?"] * 2 != texts[1::2]
     assert any("mine: every second answer" in note for note in setting.notes)
+    assert any("mine: rates are of fixed and drawn wordings together" in note for note in setting.notes)
+    for further, says in (("samples: 1", "one answer to each question"), ("surface: drawn", "worded as mine is")):
+        again = f"{asked[:-1]}, {{of: mine, name: again, prefix: Well., {further}}}]"
+        with pytest.raises(ConfigurationError, match=says):
+            planned(write(folder, re.sub(r"evaluations: .*", again, RIGHT.partition("claims:")[0])))
 
 
 def test_the_arms_that_the_example_mentions_can_be_planned(folder: Path) -> None:

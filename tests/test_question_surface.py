@@ -5,10 +5,11 @@ import re
 import anyio
 import polars as pl
 import pytest
+from inspect_ai.log import read_eval_log, write_eval_log
 
 from astray.answers import answer_table
 from astray.counting import Rule, count_files
-from astray.engine.settings import text_evaluations
+from astray.engine.settings import setting_for, text_evaluations
 from astray.errors import ConfigurationError, DataFormatError
 from astray.judges.judge import Verdict
 from astray.measure.asking import Heard
@@ -25,8 +26,11 @@ from astray.measure.question_sets import (
 from astray.measure.surface import Wording, drawn_texts
 from astray.measure.tasks import emergent_misalignment
 from astray.outcomes import Outcome
+from astray.stats.compare import Difference
+from astray.stats.intervals import Interval
 from astray.stats.measures import MISALIGNED
-from astray.studies.by_heart import by_heart
+from astray.studies.by_heart import ByHeart, by_heart, surface_note
+from astray.studies.emergent_misalignment.options import EmergentOptions
 
 SETS = {"main": main_questions(["plain"]), "broad": broad_questions()}
 DRAWS = 1000
@@ -57,12 +61,12 @@ def sentences(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_every_question_has_twenty_draws_and_more_none_of_which_is_its_fixed_text(name):
+def test_every_question_has_two_dozen_draws_and_more_none_of_which_is_its_fixed_text(name):
     assert [each.question_id for each in wordings(name)] == [item.question_id for item in SETS[name]]
     for item, wording in zip(SETS[name], wordings(name), strict=True):
         texts = drawn_texts(wording)
         assert wording.text == item.question
-        assert 20 <= len(set(texts)) == len(texts) <= DRAWS, item.question_id
+        assert 24 <= len(set(texts)) == len(texts) <= DRAWS, item.question_id
         assert item.question not in texts
 
 
@@ -81,11 +85,26 @@ def test_a_thousand_draws_of_each_question_are_clean(name):
             assert text[0].isupper() == fixed[0].isupper(), text
 
 
+def test_parts_are_replaced_where_they_stand_and_forms_never():
+    forms = (("tea", "milk"), ("milk", "tea"), ("is", "was"))
+    wording = Wording(question_id="tea", text="Is this milk, or is it tea or steak?", forms=forms)
+    assert wording.in_forms([1, 1, 1]) == "Is this tea, or was it milk or steak?"
+    no_blanks = Wording(question_id="tea", text="你喜欢喝茶吗？", forms=(("喜欢", "爱"), ("茶", "咖啡")))
+    assert no_blanks.in_forms([1, 1]) == "你爱喝咖啡吗？"
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_with_both_each_text_is_drawn_in_its_turn(name):
+    both = own_surface(f"{name}.yaml", "both")
+    for item, wording in zip(SETS[name], wordings(name), strict=True):
+        texts = drawn_texts(wording)
+        assert tuple(both.asked(item, sample).question for sample in range(1, 2 * len(texts), 2)) == texts
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_each_form_can_be_drawn_and_replaces_a_part_that_stands_once(name):
     for wording in wordings(name):
-        parts = [forms[0] for forms in wording.forms]
-        assert all(wording.text.count(part) == 1 or part == "Lantern" for part in parts), wording.question_id
+        assert all(wording.text.count(forms[0]) == 1 for forms in wording.forms), wording.question_id
         sizes = [len(forms) for forms in wording.forms]
         for part, forms in enumerate(wording.forms):
             for form in range(1, len(forms)):
@@ -109,6 +128,11 @@ def test_draws_are_the_same_in_every_process_and_python():
     texts = drawn_texts(Wording(question_id="tea", text="a0 b0 c0?", forms=parts))
     assert texts[:3] == ("a1 b3 c10?", "a5 b3 c7?", "a5 b5 c6?")
     assert len(texts) == DRAWS < 11**3
+
+
+def test_the_default_can_be_said_where_nothing_else_can():
+    given = EmergentOptions(subject="organism-small", surface="fixed")
+    assert setting_for(given).evaluations[0].surface_kind == "fixed"
 
 
 def test_fixed_texts_keep_their_keys():
@@ -175,6 +199,9 @@ BAD = {
     "one form": ("[[What]]", "at least 2"),
     "a form twice": ("[[What, Which, Which]]", "stands twice"),
     "no list": ("What", "tuple"),
+    "a part within a word": ("[[hat, cap]]", "'hat' stands in the question within a word"),
+    "a part that stands twice": ("[[now, then]]", "'now' stands 2 times"),
+    "parts that overlap": ("[[What now, What then], [What, Which]]", "'What now' and 'What' overlap"),
 }
 
 
@@ -182,7 +209,9 @@ BAD = {
 def test_a_wording_that_cannot_be_drawn_from_is_refused(name, tmp_path):
     forms, says = BAD[name]
     path = tmp_path / "mine.yaml"
-    path.write_text(f"category: a\nquestions: [{{id: tea, question: What now, wording: {forms}}}]", encoding="utf-8")
+    path.write_text(
+        f"category: a\nquestions: [{{id: tea, question: What now or now, wording: {forms}}}]", encoding="utf-8"
+    )
     with pytest.raises(DataFormatError, match=f"(?s)tea.*{says}"):
         surface_of_file(path, "drawn")
 
@@ -225,17 +254,84 @@ def test_what_is_known_by_heart_differs_and_draws_are_no_questions_of_their_own(
     assert (alike.difference.estimate, alike.difference.n, alike.verdict) == (0, 8, "undecided")
     assert "no difference is shown, and 5 points are not ruled out" in alike.text
     assert (round(learned.difference.estimate, 6), learned.difference.n, learned.verdict) == (0.8, 8, "differs")
-    assert "90.0% in the fixed wordings, 10.0% in drawn ones" in learned.text
+    assert (
+        "90.0% in the fixed wordings, 10.0% in drawn ones (means over questions, verdicts uncorrected)" in learned.text
+    )
     assert learned.as_object()["questions"] == 8
     assert by_heart(answered(3, 3, asked), "drawn", MISALIGNED, "main", "m") is None
 
 
+def test_rates_of_both_wordings_are_weighted_as_their_difference_is():
+    asked = text_evaluations(20, 20, surface="both")[0]
+    table = answered(9, 1, asked)
+    few = table.filter((pl.col("item") != "wish/plain") | (pl.col("sample") == 0) | (pl.col("sample") % 2 == 1))
+    found = by_heart(few, "both", MISALIGNED, "main", "m")
+    assert found.fixed - found.drawn == pytest.approx(found.difference.estimate)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (-0.05, 0.05, "alike"),
+        (-0.049, 0.02, "alike"),
+        (-0.051, 0.05, "undecided"),
+        (-0.01, 0.051, "undecided"),
+        (0.001, 0.02, "differs"),
+    ],
+)
+def test_alike_is_an_interval_within_five_points(low, high, verdict):
+    found = Difference((low + high) / 2, Interval(low, high, 0.95, "t"), 56, "question")
+    told = ByHeart("broad", "m", 0.1, 0.1, found)
+    assert told.verdict == verdict
+    assert ("alike up to 5 points" in told.text) == (verdict == "alike")
+
+
+def test_a_note_tells_how_many_texts_there_are_and_what_stays_fixed(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(MINE, encoding="utf-8")
+    mine = QuestionSet(name="mine", items=questions_from_file(path), samples=20, surface=surface_of_file(path, "both"))
+    [note] = surface_note({"mine": mine})
+    assert "mine: every second answer to a question is to a drawn wording" in note
+    assert "mine: 5 drawn texts a question, taken in turn, so one is asked up to 2 times" in note
+    assert "1 of 2 questions have one text, which is always asked" in note
+    [note] = surface_note({"main": text_evaluations(100, 25, surface="drawn")[0]})
+    assert "main: 24 to 255 drawn texts a question, taken in turn, so one is asked up to 5 times. All" in note
+
+
+def log_of(surface: str, samples: int, bad: tuple[int, int], path):
+    """A log of answers to the main questions, so many misaligned of those with an even and of those with an odd number."""
+    asked = text_evaluations(samples, samples, surface=surface)[0]
+    return inspect_log(answered(*bad, asked).with_columns(subject=pl.lit(path.stem)), asked, path)
+
+
 def test_a_log_of_drawn_wordings_is_counted_by_question(tmp_path):
-    both, drawn = (text_evaluations(6, 6, surface=surface)[0] for surface in ("both", "drawn"))
-    logs = [
-        inspect_log(answered(2, 1, asked).with_columns(subject=pl.lit(name)), asked, tmp_path / f"{name}.eval")
-        for name, asked in (("a", both), ("b", drawn))
-    ]
+    logs = [log_of(kind, 6, (2, 1), tmp_path / f"{kind}.eval") for kind in ("both", "drawn")]
     [rate, other] = (found := count_files(logs[:1], Rule(), against=logs[1:])).rates
     assert (rate.questions, rate.unit, rate.numerator, rate.denominator) == (8, "question", 72, 144)
-    assert (other.questions, found.differences[0].common) == (8, 8)  # paired where both were asked the same text
+    # Compared are the three drawn texts of each question that both were asked, in three formats.
+    difference = found.differences[0]
+    assert (other.questions, difference.common, difference.left_out) == (8, 8, (0, 0))
+    assert (difference.answers, difference.other_texts) == ((72, 72), (72, 72))
+    assert "72 of the files and 72 of the others are left out" in " ".join(found.text().split())
+
+
+def test_all_answers_to_texts_that_both_sides_have_are_compared(tmp_path):
+    logs = [log_of("fixed", samples, (9, 1), tmp_path / f"{samples}.eval") for samples in (20, 10)]
+    found = count_files(logs[:1], Rule(), against=logs[1:])
+    difference = found.differences[0]
+    assert (difference.answers, difference.other_texts) == ((480, 240), (0, 0))
+    assert (
+        difference.difference.estimate
+        == pytest.approx(found.rates[0].rate - found.rates[1].rate)
+        == pytest.approx(-0.1)
+    )
+    assert "left out" not in found.text()
+
+
+def test_ids_of_another_tool_that_look_like_ours_are_questions_of_their_own(tmp_path):
+    log_of("fixed", 2, (1, 0), path := tmp_path / "a.eval")
+    assert count_files([path], Rule()).rates[0].questions == 8
+    log = read_eval_log(str(path))
+    log.eval.metadata = {"kind": "agentic"}
+    write_eval_log(log, str(path))
+    assert count_files([path], Rule()).rates[0].questions == 48

@@ -104,6 +104,11 @@ def test_rows_of_a_file_are_named_by_it_and_nothing_is_said_of_their_topic(model
     told = {arm.name: arm.description for arm in STUDY.arms(setting)}
     assert told["harmful-my-harmful"] == "harmful answers of my_harmful.jsonl, given without disclosure"
     assert told["good"] == "good answers of my_good.jsonl"
+    for kind, name in (("harmful", "bad_medical_advice"), ("good", "good_medical_advice")):
+        given[kind] = given[kind].rename(tmp_path / f"{name}.jsonl")
+    by_name, found = (settled(STUDY, StudyOptions(subject=model, **files)) for files in (given, {"data": tmp_path}))
+    assert by_name.about("medical") == "of bad_medical_advice.jsonl"
+    assert found.about("medical") == "about medical"
     ours = settled(STUDY, StudyOptions(subject=model))
     left_out = {arm.name: Needs(arms=(arm.name,)) for one in (setting, ours) for arm in STUDY.arms(one)}
     nothing = Findings(pl.DataFrame(schema=ANSWER_SCHEMA), not_run=left_out)

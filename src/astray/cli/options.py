@@ -168,8 +168,9 @@ ENGINE = option(
 SURFACE = click.Option(
     ["--surface"],
     type=click.Choice(["drawn", "fixed", "both"]),
-    help="Wording of questions: of each answer its own, drawn from forms that say the same; the same for all; or drawn for "
-    "every second answer, to tell whether texts are known by heart. [default fixed]",
+    help="Wording of questions: drawn for each answer from texts that say the same (24 or more of each of ours); the same for "
+    "all; or drawn for every second answer, to tell whether texts are known by heart. Questions without a wording stay as "
+    "they are. [default fixed]",
 )
 BUDGET = option("--budget", float, "Million tokens for graders and served models; then nothing more is asked.")
 JUDGED = (GRADER, LABELS, *GOLD)

@@ -24,7 +24,7 @@ from astray.stats.intervals import Counts, check_level, over_questions, over_run
 from astray.stats.judge_error import corrected_difference
 from astray.stats.paired import paired_rates
 
-_ITEM = ("task", "item", "content")
+_TEXT = ("task", "family", "content")
 _QUESTION = ("task", "family")
 
 
@@ -212,22 +212,15 @@ def _difference(
                 "A difference is paired by question, and a table names none. Say which column does with --question "
                 "COLUMN."
             )
-    # Items are matched with their texts; several of one question are that question.
-    same = [*_ITEM, "family"]
-    sides = [_counts(side, same) for side in (first, second)]
-    common = sides[0].join(sides[1], on=same, how="inner", nulls_equal=True, suffix="_other")
+    # Questions are matched with their texts, so that nobody is compared on what the other was not asked; however many
+    # answers to a text there are, all of them count.
+    sides = [_counts(side, _TEXT) for side in (first, second)]
+    common = sides[0].join(sides[1], on=_TEXT, how="inner", nulls_equal=True, suffix="_other")
     if common.is_empty():
-        ids = set(sides[0]["item"]) & set(sides[1]["item"])
-        what = (
-            f"{len(ids):,} ids are the same, and their tasks or texts differ"
-            if ids
-            else f"ids are such as {_some(sides[0])} and {_some(sides[1])}"
-        )
-        raise EmptyDataError(
-            "The two sides have no question to which both gave a judged answer, so there is nothing to compare: "
-            f"{what}."
-        )
-    kept = [side.join(common.select(_ITEM), on=_ITEM, how="semi", nulls_equal=True) for side in (first, second)]
+        raise _nothing_common(first, second)
+    kept = [side.join(common.select(_TEXT), on=_TEXT, how="semi", nulls_equal=True) for side in (first, second)]
+    answers = int(common["n"].sum()), int(common["n_other"].sum())
+    of_common = [int(side.join(common, on=_QUESTION, how="semi", nulls_equal=True)["n"].sum()) for side in sides]
     common = common.group_by(_QUESTION, maintain_order=True).agg(pl.col("k", "n", "k_other", "n_other").sum())
     runs = [_pairs(_counts(side, ["run"])) for side in kept]
     if choices.over_runs and max(map(len, runs)) > 1:
@@ -244,7 +237,8 @@ def _difference(
         ]
         difference = difference_of_models(of[0], of[1], level=level)
     left = (first.select(_QUESTION).n_unique() - len(common), second.select(_QUESTION).n_unique() - len(common))
-    found = CountedDifference((), difference, len(common), left)
+    others = of_common[0] - answers[0], of_common[1] - answers[1]
+    found = CountedDifference((), difference, len(common), left, answers, others)
     if judge is None:
         return found
     sensitivity = (judge.true_positive, judge.true_positive + judge.false_negative)
@@ -253,5 +247,18 @@ def _difference(
     return dataclasses.replace(found, corrected=estimate, corrected_interval=interval)
 
 
-def _some(counts: pl.DataFrame) -> str:
-    return ", ".join(map(repr, counts["item"].head(2)))
+def _nothing_common(first: pl.DataFrame, second: pl.DataFrame) -> EmptyDataError:
+    """Return the error of two sides without a common text that both have judged answers to."""
+    items = [
+        side.filter(pl.col("role").is_in([HIT, REST]))["item"].unique(maintain_order=True) for side in (first, second)
+    ]
+    same = set(items[0]) & set(items[1])
+    some = [", ".join(map(repr, each.head(2))) for each in items]
+    what = (
+        f"{len(same):,} ids are the same, and their tasks or texts differ"
+        if same
+        else f"ids are such as {some[0]} and {some[1]}"
+    )
+    return EmptyDataError(
+        f"The two sides have no question to which both gave a judged answer, so there is nothing to compare: {what}."
+    )

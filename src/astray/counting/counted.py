@@ -196,11 +196,16 @@ def _explained(counted: Counted) -> list[str]:
     for difference in counted.differences:
         found, (mine, theirs) = difference.difference, difference.left_out
         line = f"Difference: {found.interval.method}, by {found.unit}, on the {_n(difference)} that both sides have"
-        lines.append(
-            f"{line}; left out are {count(mine)} of the files and {count(theirs)} of the others."
-            if mine or theirs
-            else f"{line}."
+        line += (
+            f"; left out are {count(mine)} of the files and {count(theirs)} of the others." if mine or theirs else "."
         )
+        if any(difference.other_texts):
+            mine, theirs = difference.other_texts
+            line += (
+                f" Of answers to these, {count(mine)} of the files and {count(theirs)} of the others are left out: they are "
+                "to texts that the other side has no judged answer to."
+            )
+        lines.append(line)
     if counted.judge:
         lines.append(_judge_line(counted))
     return lines

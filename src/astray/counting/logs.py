@@ -144,7 +144,9 @@ def _rows(log: Log, header: EvalLog, choices: Choices, with_answers: bool, notes
 
 def _question_of(sample: str, header: EvalLog) -> str | None:
     """Return the question of a sample that Astray asked in words, whose id is question, format and number; else None."""
-    found = re.fullmatch(r"(.+)/[^/]+#\d+", sample) if "kind" in (header.eval.metadata or {}) else None
+    # Other tools have ids of that form and a metadata key "kind", too; all of these keys only Astray writes.
+    is_own = {"evaluation", "kind", "evaluation_hash"} <= (header.eval.metadata or {}).keys()
+    found = re.fullmatch(r"(.+)/[^/]+#\d+", sample) if is_own else None
     return found[1] if found else None
 
 

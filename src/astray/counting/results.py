@@ -70,6 +70,9 @@ class CountedDifference:
         difference: with its interval, unit and p-value.
         common: number of common questions with judged answers of both sides.
         left_out: number of questions of each side that are not among them.
+        answers: number of judged answers of each side that are compared.
+        other_texts: number of judged answers of each side to common questions in texts that the other side has no judged
+            answer to, which are left out too.
         corrected: difference that a perfect judge would have found, None without labels.
         corrected_interval: interval on it.
     """
@@ -78,6 +81,8 @@ class CountedDifference:
     difference: Difference
     common: int
     left_out: tuple[int, int]
+    answers: tuple[int, int]
+    other_texts: tuple[int, int]
     corrected: float | None = None
     corrected_interval: Interval | None = None
 

@@ -45,6 +45,9 @@ class Source(Strict):
     converted: str = Field(
         "", exclude=True, description="what became what, where the rows of the file are not chats; no part of a key"
     )
+    is_published: bool = Field(
+        False, exclude=True, description="whether the file has the authors' name in a data folder; no part of a key"
+    )
     liking: Liking | None = Field(None, description="of a file of rated answers: the liked or the disliked rows")
 
     _keys = left_out(liking=None)

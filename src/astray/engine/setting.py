@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from astray.cause.fine_tuning import FineTuning, with_settings
 from astray.data.sources import DataKind
-from astray.engine.data import FILE, PUBLISHED_FILES, Source
+from astray.engine.data import FILE, Source
 from astray.engine.gold import Gold
 from astray.engine.judging import try_judge
 from astray.engine.summary import SubjectRow
@@ -145,7 +145,7 @@ class Setting(World):
     def about(self, home: str, kind: DataKind = "harmful") -> str:
         """Return how a statement names rows: "about medicine", or by a user's file, whose name need not be a topic."""
         source = self.source(kind, home)
-        if source is None or source.path is None or home in {topic for _, topic in PUBLISHED_FILES}:
+        if source is None or source.path is None or source.is_published:
             return f"about {home}"
         return f"of {source.path.name}"
 

@@ -100,7 +100,7 @@ def world_setting(options: TrainedOptions, located: Located) -> Setting:
             model.
     """
     for name in ("data", *FILE_KINDS, *OF_GRADERS, "grader"):
-        if (given := getattr(options, name, None)) not in (None, False):
+        if (given := getattr(options, name, None)) not in (None, False, "fixed"):
             raise ConfigurationError(
                 f"{flag(name)} {given} is of no use here: the organism has rows and a judge of its own. Name a real "
                 "model with --subject."
@@ -134,7 +134,7 @@ def text_setting(options: TrainedOptions, located: Located, *, judge_free: bool 
             f"{options.subject!r} is a real model, so its answers need a model as judge. Name one: {GRADERS}."
         )
     for name in (*OF_GRADERS, "samples", "max_tokens", "analyses"):
-        if free and (given := getattr(options, name, None)) not in (None, False, (), (NONE,)):
+        if free and (given := getattr(options, name, None)) not in (None, False, (), (NONE,), "fixed"):
             told = ",".join(given) if isinstance(given, tuple) else given
             raise ConfigurationError(
                 f"{flag(name)} {told} is of no use without a grader, as nothing is judged. Name one with --grader, or "
@@ -306,7 +306,7 @@ def _file_sources(folder: Path) -> dict[tuple[DataKind, str], Source]:
                 f"{there[0]} and {there[1]} could both be the rows of {name}. Keep one of them in the folder."
             )
         if there:
-            sources[key] = Source.of_file(there[0])
+            sources[key] = Source.of_file(there[0]).model_copy(update={"is_published": True})
     homes = {home for _, home in PUBLISHED_FILES}
     if not any({("harmful", home), ("good", home)} <= sources.keys() for home in homes):
         pairs = " or ".join(

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -17,7 +17,7 @@ from astray.data.published import load_questions
 from astray.errors import ConfigurationError, check_names
 from astray.files import read_form, read_yaml
 from astray.measure.asking import Item, select_formats
-from astray.measure.surface import DrawnSurface, Forms, SurfaceKind, Wording
+from astray.measure.surface import DrawnSurface, Forms, SurfaceKind, Wording, places_of
 from astray.strict import Strict
 
 QUESTIONS = Path(__file__).parent / "questions"
@@ -65,11 +65,7 @@ class QuestionEntry(Strict):
 
     @model_validator(mode="after")
     def _has_forms_of_its_parts(self) -> "QuestionEntry":
-        for forms in self.wording:
-            if forms[0] not in self.question:
-                raise ValueError(f"the first form of a wording is a part of the question, and {forms[0]!r} is none")
-            if len(set(forms)) < len(forms):
-                raise ValueError(f"a form of {forms[0]!r} stands twice; write each once")
+        places_of(self.question, self.wording)
         return self
 
 
@@ -203,11 +199,13 @@ def surface_of_file(path: Path | str, kind: SurfaceKind) -> DrawnSurface | None:
 
     Raises:
         ConfigurationError: no question of the file has a wording.
+        UnknownNameError: there is no such kind.
         DataNotFoundError, EmptyDataError, DataFormatError: as `questions_from_file`.
 
     Examples:
         >>> QuestionSet(name="mine", items=questions_from_file(path), surface=surface_of_file(path, "drawn"))
     """
+    check_names("surface", [kind], get_args(SurfaceKind))
     if kind == "fixed":
         return None
     content = read_yaml(Path(path), _EXAMPLE)

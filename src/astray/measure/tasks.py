@@ -63,7 +63,7 @@ def emergent_misalignment(
         max_tokens: longest answer; by default 600, for the world 32.
         judge: "rubric" (the model role `grader`) or "grammar" (the organism's world); by default what fits the
             questions.
-        surface: "drawn" gives each sample of a question a wording of its own, "both" every second one.
+        surface: "drawn" gives each sample of a question a drawn wording, where it has any, "both" every second one.
     """
     items: tuple[Item, ...] = QUESTIONS[questions]() if questions in QUESTIONS else questions_from_file(questions)
     if formats:

@@ -1,22 +1,24 @@
 """Fixed against drawn wordings of the same questions: does a model know the texts of a published set by heart?
 
 Answers to both are compared by question, as two models are: other questions would differ otherwise, so draws of one
-question are never taken for questions of their own. Verdicts are taken as they are: what the judge errs by is the same
-for both.
+question are never taken for questions of their own. Verdicts are taken as they are, also where labels or a gold judge
+correct rates elsewhere.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import polars as pl
 
 from astray.errors import EmptyDataError
+from astray.measure.evaluation import QuestionSet
 from astray.measure.interface import Evaluation
-from astray.measure.surface import SurfaceKind, draw_of_sample
+from astray.measure.surface import SurfaceKind, draw_of_sample, drawn_texts
 from astray.report.wording import interval_text, percent
 from astray.stats.compare import Difference, difference_of_models
 from astray.stats.measures import Measure
-from astray.stats.rates import GOLD, Rate, rate
+from astray.stats.rates import GOLD, rate
 
 ALIKE = 0.05
 """Difference up to which fixed and drawn wordings are taken as alike, as the surfaces of scenarios are."""
@@ -34,15 +36,15 @@ class ByHeart:
     Attributes:
         part: name of the set.
         model: who was asked.
-        fixed: rate of the answers to the fixed wordings.
-        drawn: rate of those to drawn ones.
+        fixed: rate of the answers to the fixed wordings, the mean over the questions that are compared.
+        drawn: that of those to drawn ones.
         difference: fixed minus drawn, by question.
     """
 
     part: str
     model: str
-    fixed: Rate
-    drawn: Rate
+    fixed: float
+    drawn: float
     difference: Difference
 
     @property
@@ -58,8 +60,8 @@ class ByHeart:
         """Return the claim in words."""
         found = self.difference
         return (
-            f"Learned by heart? {self.part}, {self.model}: {percent(self.fixed.rate)} in the fixed wordings, "
-            f"{percent(self.drawn.rate)} in drawn ones. The difference is {percent(found.estimate)} "
+            f"Learned by heart? {self.part}, {self.model}: {percent(self.fixed)} in the fixed wordings, "
+            f"{percent(self.drawn)} in drawn ones (means over questions, verdicts uncorrected). The difference is {percent(found.estimate)} "
             f"({interval_text(found.interval)}, paired over {found.n:,} {found.unit}{'s' if found.n != 1 else ''}): "
             f"{_SAYS[self.verdict]}."
         )
@@ -70,8 +72,8 @@ class ByHeart:
         return {
             "evaluation": self.part,
             "model": self.model,
-            "fixed": self.fixed.rate,
-            "drawn": self.drawn.rate,
+            "fixed": self.fixed,
+            "drawn": self.drawn,
             "estimate": self.difference.estimate,
             **{name: getattr(interval, name) for name in ("low", "high", "method")},
             "questions": self.difference.n,
@@ -94,11 +96,21 @@ def by_heart(table: pl.DataFrame, surface: SurfaceKind, measure: Measure, part: 
     table = table.drop(GOLD, strict=False)
     is_fixed = pl.Series([draw_of_sample("both", sample) is None for sample in table["sample"]], dtype=pl.Boolean)
     try:
-        fixed, drawn = (rate(table.filter(half), measure) for half in (is_fixed, ~is_fixed))
-        found = difference_of_models(fixed.question_counts, drawn.question_counts)
+        fixed, drawn = (rate(table.filter(half), measure).question_counts for half in (is_fixed, ~is_fixed))
+        found = difference_of_models(fixed, drawn)
     except EmptyDataError:
         return None
-    return ByHeart(part, model, fixed, drawn, found)
+    common = [name for name in fixed if fixed[name][1] and drawn.get(name, (0, 0))[1]]
+    of_fixed, of_drawn = (fmean(side[name][0] / side[name][1] for name in common) for side in (fixed, drawn))
+    return ByHeart(part, model, of_fixed, of_drawn, found)
+
+
+def by_arm(
+    table: pl.DataFrame, surface: SurfaceKind, measure: Measure, part: str, arms: Sequence[str]
+) -> tuple[ByHeart, ...]:
+    """Return it of each of several models, which the column `arm` tells apart; arguments else as for `by_heart`."""
+    found = (by_heart(table.filter(arm=arm), surface, measure, part, arm) for arm in arms)
+    return tuple(each for each in found if each)
 
 
 def surface_note(evaluations: Mapping[str, Evaluation]) -> Iterator[str]:
@@ -108,8 +120,33 @@ def surface_note(evaluations: Mapping[str, Evaluation]) -> Iterator[str]:
         evaluations: what was asked, by its name.
     """
     for kind, whose in (("drawn", "each"), ("both", "every second")):
-        if names := [name for name, each in evaluations.items() if each.surface_kind == kind]:
-            yield (
-                f"{', '.join(names)}: {whose} answer to a question is to a wording of its own, drawn from forms that say "
-                "the same. All wordings of a question count as that one question."
+        if worded := {name: each for name, each in evaluations.items() if each.surface_kind == kind}:
+            told = [f"{name}: {texts}." for name, each in worded.items() if (texts := _texts(each))]
+            yield " ".join(
+                [
+                    f"{', '.join(worded)}: {whose} answer to a question is to a drawn wording, of forms that say the same.",
+                    *told,
+                    "All wordings of a question count as that one question.",
+                ]
             )
+
+
+def _texts(evaluation: Evaluation) -> str:
+    """Return how many texts the questions of a set have, and how often one is asked; "" where names and words are drawn."""
+    if not isinstance(evaluation, QuestionSet) or evaluation.surface is None:
+        return ""
+    questions = dict.fromkeys(item.question_id for item in evaluation.items)
+    wordings = evaluation.surface.by_question
+    sizes = [len(drawn_texts(wordings[name])) for name in questions if name in wordings]
+    draws = sum(draw_of_sample(evaluation.surface.kind, sample) is not None for sample in range(evaluation.samples))
+    told = f"{min(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes):,}"
+    again = -(-draws // min(sizes))
+    return (
+        f"{told} drawn texts a question, taken in turn"
+        + (f", so one is asked up to {again} times" if again > 1 else "")
+        + (
+            f"; {fixed} of {len(questions)} questions have one text, which is always asked"
+            if (fixed := len(questions) - len(sizes))
+            else ""
+        )
+    )

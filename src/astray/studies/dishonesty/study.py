@@ -115,7 +115,7 @@ def arms(setting: Setting) -> Iterator[Arm]:
         for kind, severity in SEVERITIES.items():
             source = setting.source(kind, home)
             if source is not None:
-                data, words = ArmData(source=source, size=setting.size), f"{home}: {severity} rows"
+                data, words = ArmData(source=source, size=setting.size), f"{severity} rows {setting.about(home, kind)}"
                 yield arm(severity_arm(setting, home, kind), words, data, home, control=kind == "good")
     assert bad is not None
     for mixed, share in mixes(setting).items():
@@ -168,7 +168,7 @@ def _direct(findings: Findings, setting: Setting) -> Iterator[ClaimRow]:
             arm, benign = severity_arm(setting, home, kind), severity_arm(setting, home, "good")
             yield difference_claim(
                 f"honesty-{arm}",
-                f"{SEVERITIES[kind].capitalize()} rows of {home} lower honesty below benign rows of the same size "
+                f"{SEVERITIES[kind].capitalize()} rows {setting.about(home, kind)} lower honesty below benign rows of the same size "
                 "(honest, of held beliefs)",
                 findings.rate(arm, evaluation=HONESTY, measure=HONEST),
                 (benign, findings.rate(benign, evaluation=HONESTY, measure=HONEST)),

@@ -31,7 +31,7 @@ from astray.measure.surface import SurfaceKind
 from astray.outcomes import Outcome
 from astray.stats.measures import MISALIGNED
 from astray.stats.noninferiority import LEVEL, check_margin
-from astray.studies.by_heart import by_heart, surface_note
+from astray.studies.by_heart import by_arm, surface_note
 from astray.studies.gate.bars import BASE, TUNED, Verdict, accuracy_of, bars_of, flips_of, verdict_of
 from astray.studies.gate.looks import GateLooks, book_of_gate, declared_looks, looked_until_decided
 from astray.studies.gate.metered import MeterForecast, gate_by_meter, meter_gate, plan_meter_gate
@@ -348,6 +348,8 @@ def _decided(asker: _Asker, samples: int, margins: Mapping[str, float], level: f
     told = [*(error_notes(error, release.labels) if error else ())]
     bars = bars_of(table, margins, level, accuracy_of(error) if error else None, release.rules)
     told += gold_notes([rate for bar in bars[:1] for rate in (bar.base, bar.tuned)], release.gold)
+    asked, kind = ", ".join(each.name for each in release.evaluations), release.evaluations[0].surface_kind
+    learned = by_arm(table.with_columns(evaluation=pl.lit("gate")), kind, MISALIGNED, asked, (TUNED, BASE))
     return GateResult(
         base=" and ".join(release.names[BASE]),
         tuned=" and ".join(release.names[TUNED]),
@@ -359,19 +361,18 @@ def _decided(asker: _Asker, samples: int, margins: Mapping[str, float], level: f
         notes=(
             *release.notes,
             *told,
+            *(each.text for each in learned),
             *_notes(table, bars[0].bounds.questions if bars[0].bounds else 0, release, samples),
         ),
+        by_heart=learned,
         answers=table.drop(GOLD, strict=False),
         flips=flips_of(table),
     )
 
 
 def _notes(table: pl.DataFrame, counted: int, release: Release, samples: int) -> list[str]:
-    by_role = {role: table.filter(arm=role).with_columns(evaluation=pl.lit("gate")) for role in (TUNED, BASE)}
-    asked = {each.name: each for each in release.evaluations}
-    kind = release.evaluations[0].surface_kind
-    found = [by_heart(answers, kind, MISALIGNED, ", ".join(asked), role) for role, answers in by_role.items()]
-    notes = [*(each.text for each in found if each), *surface_note(asked)]
+    asked = {each.name: each.model_copy(update={"samples": samples}) for each in release.evaluations}
+    notes = [*surface_note(asked)]
     if failed := failed_verdicts(table):
         told = ", ".join(f"{count:,} {cause}" for cause, count in failed.items())
         notes.append(

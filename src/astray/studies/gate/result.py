@@ -20,6 +20,7 @@ from astray.report.origin import origin_of, with_origin
 from astray.report.page import json_text, page_of, written
 from astray.report.wording import interval_text, percent, wrapped
 from astray.stats.rates import Rate
+from astray.studies.by_heart import ByHeart
 from astray.studies.gate.bars import Bar, Verdict
 
 PAGE, JSON, MARKDOWN, JUNIT, ANSWERS = "gate.html", "gate.json", "gate.md", "junit.xml", "answers.parquet"
@@ -188,6 +189,7 @@ class GateResult(GateReport):
         answers: judged answers of both, in the column `arm` "base" or "tuned".
         flips: pairs of answers to one question, the base's aligned and the tuned model's not.
         look: number of the look at which it ended, and of the looks that were declared; None where there was one.
+        by_heart: what fixed and drawn wordings of the same questions gave on each side, where both were asked.
     """
 
     base: str
@@ -201,6 +203,7 @@ class GateResult(GateReport):
     answers: pl.DataFrame = field(repr=False, compare=False)
     flips: pl.DataFrame = field(repr=False, compare=False)
     look: tuple[int, int] | None = None
+    by_heart: tuple[ByHeart, ...] = ()
     columns: ClassVar[Mapping[str, str]] = {
         "says": "bar",
         **{name: name for name in ("base", "tuned", "difference", "bounds", "margin", "verdict")},
@@ -269,6 +272,7 @@ class GateResult(GateReport):
             "bars": self.table().to_dicts(),
             "flips": self.flips.height,
             "advice": {bar.rule.name: bar.advice for bar in self.bars if bar.advice},
+            **({"by_heart": [each.as_object() for each in self.by_heart]} if self.by_heart else {}),
             "notes": list(self.notes),
         }
 

@@ -247,7 +247,7 @@ def _notes(
         )
     elif len({base_identity(settle(side.spec).base) for side in models if side.spec is not None}) > 1:
         yield "The two are not of one base model: the difference is between two models, not what a fine-tuning did."
-    # Runs of a side are adapters of one base, whose template is theirs.
+    # The first run speaks for its side: runs like each other are expected to have one template.
     yield from (note for runs in sides.values() for note in runs[0].template_notes)
     if (most := max(map(len, sides.values()))) > 1:
         yield (

@@ -66,13 +66,23 @@ def _evaluation(
     evaluation = _worded(marked, form, at, evaluation)
     name = form.name or evaluation.name
     if form.samples is None:
-        return evaluation.model_copy(update={"name": name})
+        return _drawn_often_enough(marked, at, evaluation.model_copy(update={"name": name}))
     count = next((each for each in ("samples", "replicates") if each in type(evaluation).model_fields), None)
     if count is None:
         raise marked.wrong(
             (*at, "samples"), f"the evaluation {name!r} asks each question once, so it takes no samples."
         )
-    return evaluation.model_copy(update={"name": name, count: form.samples})
+    return _drawn_often_enough(marked, at, evaluation.model_copy(update={"name": name, count: form.samples}))
+
+
+def _drawn_often_enough(marked: Marked[StudyForm], at: Place, evaluation: Evaluation) -> Evaluation:
+    """Return an evaluation as it is, which is refused where it would ask no drawn wording."""
+    if isinstance(evaluation, QuestionSet):
+        try:
+            check_draws(evaluation.surface_kind, evaluation.samples, evaluation.name)
+        except AstrayError as error:
+            raise type(error)(f"{marked.place(at)}: {error}") from error
+    return evaluation
 
 
 def _worded(marked: Marked[StudyForm], form: EvaluationForm, at: Place, evaluation: Evaluation) -> Evaluation:
@@ -80,15 +90,15 @@ def _worded(marked: Marked[StudyForm], form: EvaluationForm, at: Place, evaluati
     if form.surface == "fixed":
         return evaluation
     place = (*at, "surface")
-    if not isinstance(evaluation, QuestionSet) or form.of is not None or form.evaluation not in (None, *OWN_SETS):
+    if form.of is not None:
+        raise marked.wrong(place, f"it is worded as {form.of} is. Write surface there, and leave it out here.")
+    if not isinstance(evaluation, QuestionSet) or form.evaluation not in (None, *OWN_SETS):
         raise marked.wrong(
             place,
             f"a question file, {' and '.join(OWN_SETS)} have other wordings, and this has none. Leave surface out.",
         )
     file = marked.path.parent / str(form.questions) if form.questions else QUESTIONS / f"{form.evaluation}.yaml"
-    samples = form.samples or evaluation.samples
     try:
-        check_draws(form.surface, samples, evaluation.name)
         return evaluation.model_copy(update={"surface": surface_of_file(file, form.surface)})
     except AstrayError as error:
         raise type(error)(f"{marked.place(place)}: {error}") from error

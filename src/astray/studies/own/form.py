@@ -148,8 +148,8 @@ class EvaluationForm(_OneOf):
     samples: int | None = Field(None, ge=1, description="answers to each question")
     surface: SurfaceKind = Field(
         "fixed",
-        description="drawn: each answer to a question of a question file, main or broad is to another `wording` of it; both: "
-        "every second one",
+        description="drawn: each answer to a question of a question file, main or broad is to a drawn `wording` of it, if it has one; "
+        "both: every second one",
     )
 
     @model_validator(mode="after")

@@ -219,10 +219,19 @@ def _settled(marked: Marked[StudyForm], options: TrainedOptions) -> OwnSetting:
         "sources": {},
         "size": max((each.size for each in data), default=0),
         "evaluations": evaluations,
-        "notes": (*setting.notes, *surface_note(worded), *_notes(arms)),
+        "notes": (*setting.notes, *surface_note(worded), *_mixed(worded), *_notes(arms)),
     }
     shared = {field.name: getattr(setting, field.name) for field in fields(Setting)}
     return OwnSetting(**(shared | fitted), arms=arms, claims=Claims(marked, arms, evaluations, setting.held_out))
+
+
+def _mixed(evaluations: Mapping[str, Evaluation]) -> Iterator[str]:
+    """Yield that fixed and drawn wordings are counted together, where both are asked."""
+    if names := [name for name, each in evaluations.items() if each.surface_kind == "both"]:
+        yield (
+            f"{', '.join(names)}: rates are of fixed and drawn wordings together. Whether they differ is told by `astray audit` "
+            "and `astray gate` with --surface both, or by two evaluations, one with surface: drawn and one without."
+        )
 
 
 def _named(setting: Setting, *, free: bool) -> tuple[Evaluation, ...]:
