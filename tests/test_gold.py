@@ -308,6 +308,15 @@ def test_an_untrained_arm_has_its_whole_sample_in_its_one_run():
     assert gold.of_run(1, [evaluation], "base") == 60
 
 
+@pytest.mark.parametrize(("asked", "read"), [(60, 60), (90, 60), (1000, 60)])
+def test_one_run_beside_several_has_all_its_answers_read_where_the_sample_is_larger(asked, read):
+    smaller = ASKED.model_copy(update={"name": "other", "samples": 2})
+    gold = Gold(BETTER, asked, most=20)
+    assert gold.of_run(1, [smaller, ASKED], "base") == read
+    with pytest.raises(ConfigurationError, match="the arm 'good' has 1200 answers"):
+        Gold(BETTER, 1201, most=20).of_run(20, [ASKED], "good")
+
+
 def test_a_page_says_what_the_cheap_judge_was_worth_on_these_answers():
     assert list(gold_notes([], None)) == []
     (note,) = gold_notes([], Gold(BETTER, 200))

@@ -1,6 +1,7 @@
 """Studies that run until they are decided: which arms go on, what ends them, and looks that cannot be changed afterwards."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +20,7 @@ from astray.engine.data import ArmData, Source
 from astray.engine.family import at_look
 from astray.engine.findings import ELSEWHERE, Findings, ServedRate
 from astray.engine.gold import GOLD, Gold, drawn
-from astray.engine.looks import book_of_study, declared_by
+from astray.engine.looks import LookBook, Seen, book_of_study, declared_by
 from astray.engine.options import StudyOptions, checked, from_command_line
 from astray.engine.setting import Setting
 from astray.engine.settings import setting_for
@@ -269,21 +270,29 @@ def test_a_price_needs_a_grader_that_costs_something_and_its_prices(begun, tmp_p
 
 
 class GoldMade(Made):
-    """A study whose answers a gold judge reads in part; a run takes an hour, as the clock is told."""
+    """A study whose answers a gold judge reads in part; a run takes an hour, as the clock is told.
 
-    def __init__(self, hours: list[float]) -> None:
+    Its steps lie in the store, and those of the first look alone, up to this one, where it is `killed`.
+    """
+
+    def __init__(self, hours: list[float], store: Store, killed: str = "") -> None:
         super().__init__()
-        self.hours, self.read, self.trained = hours, [], set[str]()
+        self.hours, self.read, self.store, self.killed = hours, [], store, killed
 
     def results(self, plan: StudyPlan, check: Callable[[], None]) -> tuple[Any, Shown]:
+        missing = [run.training for run in plan.runs if run.training and not self.store.get(run.training.key)]
+        self.hours[0] += len(missing)
+        for step in plan.steps:
+            if self.killed in ("", "judge-gold") or step.name.startswith("train"):
+                self.store.make(step.origin, lambda _: None)
+        if self.killed:
+            raise KeyboardInterrupt
         self.runs.append({})
         self.read.append({})
         tables = []
         for run in plan.runs:
             name, config = run.arm.name, run.verdicts.config
             self.runs[-1][name] = self.runs[-1].get(name, 0) + 1
-            self.hours[0] += run.training is not None and run.name not in self.trained
-            self.trained.add(run.name)
             own = np.random.default_rng([run.seed, len(name)])
             bad = own.random(96) < {"harmful": 0.45, "good": 0.2}.get(name, 0.02)
             cheap = np.where(own.random(96) < 0.4, ~bad, bad)
@@ -316,18 +325,19 @@ def gold_claims(found: Findings, setting: Setting) -> Iterator[ClaimRow]:
 def allotting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., GoldMade]:
     """Run a study with a gold judge under these options, with a clock of an hour a run."""
 
-    def begin(prices: tuple[float, float] = (0.0, 0.0), **options: Any) -> GoldMade:
-        hours = [0.0]
+    def begin(prices: tuple[float, float] = (0.0, 0.0), killed: str = "", **options: Any) -> GoldMade:
+        hours, store = [0.0], Store(tmp_path)
         monkeypatch.setattr(until_decided, "time", SimpleNamespace(monotonic=lambda: 3600 * hours[0]))
-        made, given = GoldMade(hours), StudyOptions(until_decided=True, looks=(4, 6, 9, 12), gold=96, **options)
+        made = GoldMade(hours, store, killed)
+        given = StudyOptions(until_decided=True, looks=(4, 6, 9, 12), gold=96, **options)
         setting = setting_for(StudyOptions())
         asked = setting.main.model_copy(update={"samples": 4, "items": setting.main.items[:24]})
         gold = Gold(JudgeConfig(kind="rubric", grader="openai/gpt-4o"), 96, most=12)
         setting = replace(setting, evaluations=(asked,), gold=gold)
         study = replace(TOY, arms=lambda each: (arm for arm in arms(each) if arm.name in ("base", "good", "harmful")))
-        UntilDecided(replace(study, claims=gold_claims), setting, given, Store(tmp_path), prices, made.told.append).run(
-            made.results, made.write
-        )
+        until = UntilDecided(replace(study, claims=gold_claims), setting, given, store, prices, made.told.append)
+        with pytest.raises(KeyboardInterrupt) if killed else nullcontext():
+            until.run(made.results, made.write)
         return made
 
     return begin
@@ -351,6 +361,17 @@ def test_gold_judgements_go_to_the_runs_there_are_where_further_seeds_would_not_
     assert again.read == made.read[-1:]
 
 
+@pytest.mark.parametrize("killed", ["train", "judge-gold"])
+def test_runs_that_a_killed_command_left_say_nothing_of_how_long_a_run_takes(allotting, killed):
+    allotting(max_hours=9.0, killed=killed)
+    made = allotting(max_hours=9.0)
+    assert "(hours not known)" in made.told[0]
+    assert "They go to further seeds: how long a run takes is not known." in made.told[0]
+    # The four runs of the second look took four hours, and six more would not be done in nine.
+    assert "They go to the runs there are: the seeds would not be done in time." in made.told[1]
+    assert [runs["harmful"] for runs in made.runs] == [4, 6, 6, 6]
+
+
 @pytest.mark.parametrize("options", [{}, {"max_hours": 100.0, "prices": (2.5, 10.0)}])
 def test_seeds_that_fit_what_was_given_go_first(allotting, options):
     made = allotting(**options)
@@ -358,6 +379,7 @@ def test_seeds_that_fit_what_was_given_go_first(allotting, options):
     assert {len(chosen) for read in made.read for name, chosen in read.items() if "base" not in name} == {8}
     assert "They go to further seeds: every seed that was declared is within the limits." in made.told[0]
     assert ("times as wide (about $" in made.told[0]) == ("prices" in options)
+    assert "hours), " in made.told[0]
 
 
 def test_allotted_judgements_decide_no_more_often_wrongly_and_keep_to_the_time():
@@ -368,6 +390,7 @@ def test_allotted_judgements_decide_no_more_often_wrongly_and_keep_to_the_time()
     assert 150 < got["judgements"] <= 200
 
 
+GOLD_GIVEN: dict[str, Any] = {"gold": 200, "gold_grader": "openai/gpt-4o"}
 HOURS = {"judgement": 0.0, "run_hours": 1.0, "judgement_hours": 0.001}
 CHOICES = [
     # runs, read of each, declared for the next look and the last, share of the judge, limits; runs and read then, and why
@@ -409,10 +432,44 @@ def test_judgements_go_where_time_and_variance_say_and_never_beyond_what_was_dec
     assert why in found.told
 
 
-def test_another_gold_sample_on_the_same_runs_is_another_declaration():
-    assert declared_by(StudyOptions(until_decided=True, gold=200, gold_grader="x")) != declared_by(
-        StudyOptions(until_decided=True, gold=400, gold_grader="x")
+@pytest.mark.parametrize(("most", "said"), [((30, 200), "1.00 times as wide"), ((60, 200), "show how runs differ")])
+def test_one_run_has_no_width_over_runs_to_compare_with(most, said):
+    sample = Sample(runs=1, read=20, answers=120, most=most, sets=1, arms=1)
+    told = allotted(sample, Parts(0.3, 0.3, 0.4), Costs(**HOURS), 0.98).told
+    assert f"in further seeds would {'make the intervals ' * (most[0] < 40)}{said}" in told
+    assert "nan" not in told
+    assert " 0.00 times" not in told
+
+
+KEPT = [
+    # options whose declaration was written without these; what is typed now, and what is said where it is refused
+    (GOLD_GIVEN, {"gold", "gold-grader"}, GOLD_GIVEN, ""),
+    (GOLD_GIVEN, {"gold-grader"}, GOLD_GIVEN, ""),
+    ({}, {"gold", "gold-grader"}, {}, ""),
+    (GOLD_GIVEN, {"gold-grader"}, GOLD_GIVEN | {"gold": 400}, "--gold 200, and 1 of its 3"),
+    (GOLD_GIVEN, {"gold"}, GOLD_GIVEN | {"looks": (3, 9)}, "Looks that are changed"),
+    (GOLD_GIVEN, set(), GOLD_GIVEN | {"gold": 400}, "--gold 200 --gold-grader openai/gpt-4o, and 1 of its 3 looks"),
+    (GOLD_GIVEN, set(), GOLD_GIVEN | {"gold_grader": "openai/gpt-5"}, "--gold 200 --gold-grader openai/gpt-4o, and"),
+    (GOLD_GIVEN, set(), {}, "--gold 200 --gold-grader openai/gpt-4o, and 1 of its 3 looks"),
+    ({}, set(), GOLD_GIVEN, "--looks 3,5,8 --spending pocock, and 1 of its 3 looks"),
+]
+
+
+@pytest.mark.parametrize(("before", "without", "now", "message"), KEPT)
+def test_a_gold_judge_is_declared_and_looks_kept_before_it_was_go_on(tmp_path, before, without, now, message):
+    book = LookBook(Store(tmp_path), "toy", ["key"], "runs with seeds", lambda after: f"--first-seed {after}")
+    old, new = (
+        declared_by(StudyOptions(until_decided=True, **{"looks": (3, 5, 8)} | given)) for given in (before, now)
     )
+    kept = old.model_copy(update={"chosen": {name: old.chosen[name] for name in old.chosen if name not in without}})
+    book.begin(kept)
+    book.add(kept, Seen(runs={"harmful": 3}, going=("harmful",), told="told"))
+    with pytest.raises(ConfigurationError, match=message) if message else nullcontext():
+        assert len(book.begin(new)) == 1
+        book.add(new, Seen(runs={"harmful": 5}, going=("harmful",), told="told"))
+        assert len(book.seen(new)) == 2
+        with pytest.raises(ConfigurationError, match="2 of its 3 looks"):  # from now on it is declared
+            book.begin(declared_by(StudyOptions(until_decided=True, looks=(3, 5, 8), gold=90, gold_grader="x")))
 
 
 def row(p_value: float | None, arms: tuple[str, ...], status: ClaimStatus = ClaimStatus.DECIDED) -> ClaimRow:

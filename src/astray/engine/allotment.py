@@ -1,9 +1,8 @@
 """Where the next gold judgements go in a study that runs until it is decided: to further seeds, or to the runs there are.
 
-A look has as many gold judgements an arm as were declared for it, however they are allotted, so its share of all
-information is at most the declared one. Then looks are more alike than the boundaries take them to be, which makes them
-err less often (Slepian's inequality). The choice rests on variances and costs, never on which side of a border an
-estimate lies. `benchmarks/gold_looks.py` simulates it.
+A look has at most as many gold judgements an arm as were declared for it, however allotted. The choice rests on variances
+and costs, never on which side of a border an estimate lies. Boundaries are those of the declared looks, and nothing proves
+that they hold for every allotment; `benchmarks/gold_looks.py` simulates how often claims are then decided wrongly.
 
 Left to others: the draw (`gold`), what goes on (`looks`).
 """
@@ -128,10 +127,11 @@ class Costs:
         return self.passed + self.hours(judgements, runs) <= self.max_hours
 
     def told(self, judgements: int, runs: int) -> str:
-        """Return what so many judgements and runs take, as far as it is known, in words with a space before; or ""."""
-        known = [f"${judgements * self.judgement:,.2f}"] if self.judgement else []
-        known += [f"{self.hours(judgements, runs):.1f} hours"] if self.run_hours is not None else []
-        return f" (about {' and '.join(known)})" if known else ""
+        """Return what so many judgements and runs take, as far as it is known, in words with a space before."""
+        price = f"about ${judgements * self.judgement:,.2f}" if self.judgement else ""
+        if self.run_hours is None:
+            return f" ({price + ', ' if price else ''}hours not known)"
+        return f" ({price + ' and ' if price else 'about '}{self.hours(judgements, runs):.1f} hours)"
 
 
 @dataclass(frozen=True)
@@ -196,12 +196,16 @@ def allotted(sample: Sample, parts: Parts, costs: Costs, level: float) -> Allott
     # Of a finite number of answers: where all are read, the gold sample adds nothing.
     beyond = 1 / sample.read - 1 / sample.answers
     kept = (1 / read - 1 / sample.answers) / beyond if beyond > 0 else 1.0
-    taken_by_runs, taken_by_read = 1 - _squared(runs, level) / _squared(sample.runs, level), parts.judge * (1 - kept)
+    kept_by_runs = 1.0 if runs == sample.runs else _squared(runs, level) / _squared(sample.runs, level)
+    taken_by_runs, taken_by_read = 1 - kept_by_runs, parts.judge * (1 - kept)
+    by_seeds = f"would make the intervals {math.sqrt(kept_by_runs):.2f} times as wide"
+    if not kept_by_runs:
+        by_seeds = "would show how runs differ, which one run does not"
     told = (
         f"Of the variance of what is undecided, {parts.runs:.0%} lies in training runs, {parts.answers:.0%} in answers and "
         f"{parts.judge:.0%} in how few of them the gold grader read. {by_runs[0]:,} further gold judgements in further seeds "
-        f"would make the intervals {math.sqrt(1 - taken_by_runs):.2f} times as wide{costs.told(*by_runs)}, {by_read[0]:,} "
-        f"in the runs there are {math.sqrt(1 - taken_by_read):.2f} times{costs.told(*by_read)}."
+        f"{by_seeds}{costs.told(*by_runs)}, {by_read[0]:,} in the runs there are would make the intervals "
+        f"{math.sqrt(1 - taken_by_read):.2f} times as wide{costs.told(*by_read)}."
     )
     deeper = False
     if runs == sample.runs:
@@ -270,9 +274,10 @@ def costs_of(
     assert setting.gold is not None
     judge = setting.gold.judge
     read = sum(
-        run.verdicts.config.answers * len(sets_of(_asked(run.answers.config)))
+        min(run.verdicts.config.answers, one.answers)
         for run in plan.runs
         if isinstance(run.verdicts.config, GoldConfig)
+        for one in sets_of(_asked(run.answers.config))
     )
     dollars = price_of(plan, setting, prices) / read if any(prices) and read else 0.0
     calls = 1 if judge.judging == "one-call" else 2

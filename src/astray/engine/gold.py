@@ -57,23 +57,25 @@ class Gold:
     def of_run(self, runs: int, evaluations: Iterable[Evaluation], arm: str) -> int:
         """Return how many answers of one run to each set of questions are read.
 
+        An arm with one run beside others with several has all of its answers read where the sample is larger.
+
         Raises:
             ConfigurationError: there are not so many answers, or the sample would be too small.
         """
-        each = math.ceil(self.answers / runs)
-        for asked in sets_of(evaluations):
+        each, alone, sets = math.ceil(self.answers / runs), runs < (self.most or runs), sets_of(evaluations)
+        for asked in sets:
             least = max(FEWEST, len(asked.items))
             if self.answers < least:
                 raise ConfigurationError(
                     f"--gold {self.answers} is too few: {asked.name!r} has {len(asked.items)} questions, and a rate needs "
                     f"at least {least} answers that the gold grader read. Write --gold {least} or more."
                 )
-            if each > asked.answers:
+            if each > asked.answers and not alone:
                 raise ConfigurationError(
                     f"--gold {self.answers} is more than there is: the arm {arm!r} has {runs * asked.answers} answers to "
                     f"{asked.name!r}. Write --gold {runs * asked.answers} or fewer, or ask for more (--samples)."
                 )
-        return each
+        return min(each, max(asked.answers for asked in sets)) if alone and sets else each
 
 
 def gold_named(answers: int | None, gold_grader: str | None, grader: str) -> Gold | None:

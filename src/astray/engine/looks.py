@@ -26,6 +26,8 @@ from astray.errors import ConfigurationError, StoreError
 from astray.stats.sequential import Looks, Spending
 
 _FOLDER = ".looks"
+_LATER = ("gold", "gold-grader")
+"""Options that were not part of a declaration at first: one that was kept without them goes on with what is typed."""
 
 
 class _Frozen(BaseModel):
@@ -58,6 +60,11 @@ class Declared(_Frozen):
         words = [f"--until-decided --looks {','.join(map(str, self.units))}"]
         words += [f"--{name} {','.join(given)}" for name, given in self.chosen.items() if given]
         return " ".join(words)
+
+    def continues(self, kept: "Declared") -> bool:
+        """Return whether a kept declaration is this one, or this one as it was written before all options were part."""
+        later = {name: self.chosen[name] for name in _LATER if name in self.chosen}
+        return kept.model_copy(update={"chosen": later | kept.chosen}) == self
 
 
 class Seen(_Frozen):
@@ -97,9 +104,10 @@ def declared_by(options: TrainedOptions) -> Declared:
     """Return what the options declare."""
     seeds, arms, analyses = options.runs
     first = {"first-seed": (str(seeds.start),)} if seeds.start else {}
-    chosen: dict[str, tuple[str, ...]] = {"spending": (options.spending,), **first, "arms": arms, "analyses": analyses}
-    if options.gold is not None:  # verdicts rest on the sample too
-        chosen["gold"] = (str(options.gold),)
+    # Verdicts rest on the gold sample too. None is declared as well, unlike in what was kept before it was part.
+    gold = (options.gold, options.gold_grader)
+    later = {name: () if given is None else (str(given),) for name, given in zip(_LATER, gold, strict=True)}
+    chosen = {"spending": (options.spending,), **first, "arms": arms, "analyses": analyses, **later}
     return Declared(first=seeds.start, units=options.units, spending=options.spending, chosen=chosen)
 
 
@@ -133,7 +141,7 @@ class LookBook:
             ConfigurationError: its units were seen under another declaration, or without any.
         """
         book = self._read()
-        own = next((each for each in book.sequences if each.declared == declared), None)
+        own = next((each for each in book.sequences if declared.continues(each.declared)), None)
         for first, after in book.without:
             if first < declared.first + declared.units[-1] and declared.first < after:
                 raise ConfigurationError(
@@ -153,11 +161,15 @@ class LookBook:
         if own is None:
             kept = tuple(each for each in book.sequences if each.seen)
             self._write(book.model_copy(update={"sequences": (*kept, _Sequence(declared=declared))}))
+        elif own.declared != declared:
+            filled = own.model_copy(update={"declared": declared})
+            sequences = tuple(filled if each is own else each for each in book.sequences)
+            self._write(book.model_copy(update={"sequences": sequences}))
         return own.seen if own else ()
 
     def seen(self, declared: Declared) -> tuple[Seen, ...]:
         """Return the looks of a declaration that were made; nothing is checked or written."""
-        return next((each.seen for each in self._read().sequences if each.declared == declared), ())
+        return next((each.seen for each in self._read().sequences if declared.continues(each.declared)), ())
 
     def add(self, declared: Declared, look: Seen) -> None:
         """Record a look."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from astray.artifacts import Store
+from astray.artifacts.plan import Plan
 from astray.engine.allotment import Allotted, allotted, costs_of, sample_of, undecided_parts
 from astray.engine.claims import at_level
 from astray.engine.family import FAMILY_LEVEL, at_look
@@ -72,7 +73,7 @@ class UntilDecided:
         # The last look is made again from what is kept: its results may be gone, and it says which arms go on.
         for look in range(max(0, len(seen) - 1), len(declared.units)):
             plan = self.plan(look, seen)
-            new = _trained(plan) - (sum(seen[look - 1].runs.values()) if look else 0)
+            (new, whole), since = _to_make(plan, self.store), clock.passed
             why = "" if look < len(seen) else self._too_dear(plan) or clock.too_long(new)
             try:
                 found = None if why else results(plan, clock.check)
@@ -83,7 +84,8 @@ class UntilDecided:
             if found is None:
                 self._stopped(look, why, last, seen, write)
                 return
-            clock.made(new if look == len(seen) else 0)
+            if whole:
+                clock.made(new, since)
             last = _Made(*found, claims=self._decided(look, found[0], plan, seen))
             if look == len(seen):
                 made = self._seen(look, plan, last, seen, clock)
@@ -277,10 +279,11 @@ class _TimeOverError(Exception):
 
 
 class _Clock:
-    """Time that a command has, and how long a training run with its answers took in it so far."""
+    """Time that a command has, and how long a training run with its answers took in looks whose runs it made itself."""
 
     def __init__(self, hours: float | None):
-        self.began, self.hours, self.runs = time.monotonic(), hours, 0
+        self.began, self.hours = time.monotonic(), hours
+        self._runs, self._took = 0, 0.0
         self.over = f"since the time is over (--max-hours {hours:g})" if hours else ""
 
     @property
@@ -296,23 +299,33 @@ class _Clock:
     @property
     def hours_a_run(self) -> float | None:
         """Return the hours that a training run took with all that was asked of it; None where none was made."""
-        return self.passed / self.runs if self.runs else None
+        return self._took / self._runs if self._runs else None
 
-    def made(self, runs: int) -> None:
-        """Count runs that were made."""
-        self.runs += runs
+    def made(self, runs: int, since: float) -> None:
+        """Count runs that were made since so many hours had passed."""
+        if runs:
+            self._runs, self._took = self._runs + runs, self._took + self.passed - since
 
     def too_long(self, runs: int) -> str:
         """Say why so many further runs would not be done in time; "" where they would, or nothing is known."""
-        if self.hours is None or not self.runs:
+        if self.hours is None or self.hours_a_run is None:
             return ""
-        needed = runs * self.passed / self.runs
+        needed = runs * self.hours_a_run
         late = self.passed + needed > self.hours
         return f"since it would take about {needed:.1f} more hours (--max-hours {self.hours:g})" if late else ""
 
 
-def _trained(plan: StudyPlan) -> int:
-    return sum(run.training is not None for run in plan.runs)
+def _to_make(plan: StudyPlan, store: Store) -> tuple[int, bool]:
+    """Return how many runs of a plan are still to be trained, and whether all that is asked of them is to be made too.
+
+    Where a killed command left part of a run, the time of what remains says nothing of how long a run takes.
+    """
+    done = Plan(plan.steps, store).done
+    own = [[step for step in run.steps if step is not run.data] for run in plan.runs if run.training]
+    missing = [steps for steps in own if any(step.key not in done for step in steps)]
+    whole = not any(step.key in done or store.begun(step.key) for steps in missing for step in steps)
+    trainings = {run.training.key for run in plan.runs if run.training and run.training.key not in done}
+    return len(trainings), whole
 
 
 def _fixed(plan: StudyPlan) -> frozenset[str]:

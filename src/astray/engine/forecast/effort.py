@@ -150,7 +150,7 @@ def step_efforts(plan: StudyPlan, setting: Setting) -> dict[str, tuple[Training 
             )
         if isinstance(gold, GoldConfig):
             read = [
-                times(base.grading(each, gold.judge.judging), gold.answers / each.answers)
+                times(base.grading(each, gold.judge.judging), min(1.0, gold.answers / each.answers))
                 for each in sets_of(asked.evaluations)
             ]
             efforts[run.verdicts.key] = (summed(Grading, read),)
