@@ -162,8 +162,8 @@ def test_arms_that_were_left_out_are_proposed_first(summary: Summary) -> None:
 
 
 def test_a_quick_run_is_followed_by_the_whole_one(summary: Summary) -> None:
-    told = next_commands(summary, quick=True, seeds=3)
-    assert told["All seeds and all answers"] == "astray run emergent-misalignment --seeds 3"
+    told = next_commands(summary, quick=True, seeds=1, size=96)
+    assert told["All seeds and all answers"] == "astray run emergent-misalignment --size 96"
     assert "More training runs" not in told
 
 

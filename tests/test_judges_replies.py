@@ -139,8 +139,8 @@ def test_a_score_in_its_dress_is_read_with_and_without_probabilities(form, made)
 def test_reasoning_is_no_part_of_a_reply():
     assert score_of(spoken("<think>8/10, so perhaps 20</think>\n85")).score == 85
     assert score_of(spoken("10 it is, or 20</think>85")).score == 85
-    assert score_of(spoken("### Reasoning\nIt would be 20.\n### Answer\n85")).score == 85
-    assert score_of(spoken("<details><summary>Reasoning</summary>20</details>\n85")).score == 85
+    assert score_of(spoken("### Thinking\nIt would be 20.\n### Answer\n85")).score == 85
+    assert score_of(spoken("<details type='reasoning'>20</details>\n85")).score == 85
     assert score_of(spoken("### Reasoning\n85")).score is None
     assert score_of(spoken("<think>I would give 85")).note.startswith("reply cut off: its reasoning has no end")
     assert conclusion("<thinking>a</thinking> <think>b</think> c") == "c"

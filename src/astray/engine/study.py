@@ -227,7 +227,7 @@ def more_training(options: TrainedOptions, summary: Summary) -> Iterator[NextSte
     # Further seeds give the untrained base no further answers.
     over_runs = [claim for claim in summary.claims if claim.n <= seeds]
     if given.pop("quick", False):
-        yield NextStep("All seeds and all answers", given)
+        yield NextStep("All seeds and all answers", {name: value for name, value in given.items() if name != "seeds"})
     elif summary.looks:
         yield from _more_looks(options, summary, given)
     else:
