@@ -293,8 +293,13 @@ def test_a_spent_budget_keeps_what_is_done(tmp_path):
         assert 0 < result.answers.height < 2 * len(scenario_names())
         assert any("were not asked" in note for note in result.notes)
         whole = astray.audit(f"{server.url}#worker", evals="agentic", samples=1, max_tokens=100, out=tmp_path)
+        fewer = astray.audit(
+            f"{server.url}#worker", evals="agentic", samples=1, max_tokens=90, budget=0.001, out=tmp_path
+        )
     assert whole.answers.height == 2 * len(scenario_names())
-    assert len(list(tmp_path.glob("store/audit-answers-*/logs/*.eval"))) == 2
+    assert fewer.answers.equals(whole.answers)  # what was cut short replaces nothing
+    assert any("were not asked" in note and "an earlier audit asked is shown" in note for note in fewer.notes)
+    assert len(list(tmp_path.glob("store/audit-answers-*/logs/*.eval"))) == 3  # one a command
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ for the meter against the smallest factor. A factor above 1 is no model that any
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 import polars as pl
 
@@ -16,7 +17,7 @@ from astray.measure.meter.difference import MeterEffect, meter_difference
 from astray.report.curves import NATS, POINTS, Curve, Mark, Panel
 from astray.stats.intervals import Interval
 from astray.studies.audit.battery import METER
-from astray.studies.audit.profile import Profile
+from astray.studies.audit.profile import Line, Profile
 from astray.subjects.spec import SubjectSpec
 
 FEWEST = 3
@@ -25,10 +26,11 @@ FEWEST = 3
 
 @dataclass(frozen=True)
 class Dial:
-    """Curves of one adapter."""
+    """Curves of one adapter, and why some of its rates are in no curve with others."""
 
     adapter: str
     panels: tuple[Panel, ...]
+    notes: tuple[str, ...] = ()
 
     def as_object(self) -> dict[str, object]:
         """Return what `audit.json` holds."""
@@ -93,20 +95,38 @@ def dials_of(
     for spec, by in dials.items():
         base = local.get(spec.model_copy(update={"adapter": None}))
         named = dict(sorted(({0.0: base} if base else {}).items() | by.items()))
+        notes = tuple(f"{spec.adapter.name if spec.adapter else ''}, {note}" for note in _apart(profile, named))
         panels = [
             Panel(scale, curves)
             for scale, curves in ((POINTS, tuple(_rates(profile, named))), (NATS, tuple(_meter(tables, named))))
             if curves
         ]
         if len(named) >= FEWEST and panels:
-            yield Dial(spec.adapter.name if spec.adapter else "", tuple(panels))
+            yield Dial(spec.adapter.name if spec.adapter else "", tuple(panels), notes)
+
+
+def _alike(profile: Profile, named: Mapping[float, str]) -> Iterator[list[tuple[float, Line]]]:
+    """Yield the main rates of each part by the factor, those that are not compared in lists of their own."""
+    for part in profile.parts:
+        lines = {line.model: line for line in profile.lines if line.part == part and line.is_main}
+        left = [(factor, lines[name]) for factor, name in named.items() if name in lines]
+        while left:
+            yield [each for each in left if not each[1].why_apart(left[0][1])]
+            left = [each for each in left if each[1].why_apart(left[0][1])]
+
+
+def _apart(profile: Profile, named: Mapping[float, str]) -> Iterator[str]:
+    """Yield why a part has more than one curve, or rates in none."""
+    for one, other in pairwise(_alike(profile, named)):
+        first, second = one[0][1], other[0][1]
+        if first.part == second.part:
+            yield f"{first.part}: no curve has {first.model} and {second.model} ({first.why_apart(second)})."
 
 
 def _rates(profile: Profile, named: Mapping[float, str]) -> Iterator[Curve]:
-    for part in profile.parts:
-        lines = {line.model: line for line in profile.lines if line.part == part and line.is_main}
-        there = [(factor, lines[name]) for factor, name in named.items() if name in lines]
+    for there in _alike(profile, named):
         if len(there) > 1:
+            part = there[0][1].part
             marks = [_mark(factor, line.model, line.estimate or 0.0, line.interval) for factor, line in there]
             yield Curve(f"{part}: {there[0][1].measure}", tuple(marks))
             coherent = [(factor, line.model, line.coherent) for factor, line in there if line.coherent is not None]

@@ -4,7 +4,7 @@ A later audit shows them beside its own models, so that its page extends the ear
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from astray.engine.models import NamedModel
 from astray.errors import AstrayError, ConfigurationError
 from astray.measure.surface import SurfaceKind
 from astray.strict import Strict
-from astray.studies.audit.battery import Part, parts_for
+from astray.studies.audit.battery import METER, Part, parts_for
 
 JSON = "audit.json"
 """Name of the file with the result of an audit."""
@@ -33,13 +33,13 @@ class Manner(Strict):
     gold_grader: str | None = None
     surface: SurfaceKind = "fixed"
 
-    def besides(self, other: "Manner") -> str:
-        """Return the options that another manner has differently, as they are typed; "" where there are none."""
+    def besides(self, other: "Manner", alike: Collection[str] = ()) -> str:
+        """Return the options that another manner has differently, as they are typed, but for `alike`; "" for none."""
         mine, its = self.model_dump(), other.model_dump()
         return ", ".join(
             f"without --{name.replace('_', '-')}" if value is None else f"with --{name.replace('_', '-')} {value}"
             for name, value in mine.items()
-            if value != its[name]
+            if value != its[name] and name not in alike
         )
 
 
@@ -48,6 +48,8 @@ class Asked(Strict):
 
     Attributes:
         model, evaluation: their names.
+        id: what the model of that name was.
+        tokenizer: with which the meter read a served model; "" elsewhere.
         manner: how it was asked.
         last: key of the last step, whose answers are counted.
         heard: key of the step with the answers before they were judged; "" where nobody judges them.
@@ -55,15 +57,42 @@ class Asked(Strict):
 
     model: str
     evaluation: str
+    id: str = Field(min_length=1)
+    tokenizer: str = ""
     manner: Manner
     last: str = Field(min_length=1)
     heard: str = ""
 
     @classmethod
-    def by(cls, key: tuple[str, str], step: Step, manner: Manner) -> "Asked":
+    def by(cls, model: NamedModel, evaluation: str, step: Step, manner: Manner) -> "Asked":
         """Return what a step is, of this model and evaluation."""
         heard = step.inputs["answers"].key if step.inputs else ""
-        return cls(model=key[0], evaluation=key[1], manner=manner, last=step.key, heard=heard)
+        tokenizer = model.tokenizer if evaluation == METER else ""
+        return cls(
+            model=model.name,
+            evaluation=evaluation,
+            id=model.id,
+            tokenizer=tokenizer,
+            manner=manner,
+            last=step.key,
+            heard=heard,
+        )
+
+    def is_of(self, model: NamedModel) -> bool:
+        """Return whether it was asked of what the model is now; one that is named without a tokenizer keeps its meter."""
+        return self.id == model.id and (not (self.tokenizer and model.tokenizer) or self.tokenizer == model.tokenizer)
+
+    def unlike(self, manner: Manner, model: NamedModel) -> str:
+        """Return the options of another manner that would have asked otherwise, as they were typed; "" for none."""
+        if self.manner == manner:
+            return ""
+        mine, its = self.part(model), self.model_copy(update={"manner": manner}).part(model)
+        alike: list[str] = []
+        if mine is not None and its is not None:
+            alike += ["samples", "max_tokens", "surface"] if mine.evaluation == its.evaluation else []
+            alike += ["grader"] if mine.judge == its.judge else []
+            alike += ["gold", "gold_grader"] if mine.gold == its.gold else []
+        return self.manner.besides(manner, alike)
 
     def part(self, model: NamedModel) -> Part | None:
         """Return what was asked and who judged; None where this version has no evaluation of that name."""
@@ -80,15 +109,21 @@ class Earlier:
         models: its models, as far as they are still there.
         asked: (model, part) -> how it was asked, and where that is kept.
         parts: (model, part) -> what was asked and who judged.
+        others: (model, part) that were asked of another model than has the name now.
     """
 
     models: Sequence[NamedModel] = ()
     asked: Mapping[tuple[str, str], Asked] = field(default_factory=dict)
     parts: Mapping[tuple[str, str], Part] = field(default_factory=dict)
+    others: Sequence[tuple[str, str]] = ()
 
 
-def earlier_in(folder: Path) -> Earlier:
-    """Return what an earlier audit left in a folder; a model that was moved, deleted or changed since is left out.
+def earlier_in(folder: Path, named: Sequence[NamedModel]) -> Earlier:
+    """Return what an earlier audit left in a folder, of models that are there and are still what they were.
+
+    Args:
+        folder: with the result of the earlier audit, if there was one.
+        named: models that are named now, which take the place of earlier ones of the same names.
 
     Raises:
         ConfigurationError: the folder's result is none of an audit.
@@ -98,22 +133,19 @@ def earlier_in(folder: Path) -> Earlier:
         return Earlier()
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        models = [(NamedModel.model_validate(each["found"]), each.get("id")) for each in kept["models"]]
+        models = [NamedModel.model_validate(each["found"]) for each in kept["models"]]
         asked = [Asked.model_validate(each) for each in kept.get("asked", ())]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigurationError(
             f"{path} is no result of an audit ({error}), so its models are not known. "
             "Remove it, or name another folder with --out."
         ) from error
-    there = [(model, model.id == known) for model, known in models if _is_there(model)]
-    same = {model.name: model for model, is_same in there if is_same}
-    parts = {
-        (each.model, each.evaluation): part
-        for each in asked
-        if each.model in same and (part := each.part(same[each.model])) is not None
-    }
-    by_key = {(each.model, each.evaluation): each for each in asked}
-    return Earlier([model for model, _ in there], {key: by_key[key] for key in parts}, parts)
+    there = [model for model in models if _is_there(model)]
+    now = {model.name: model for model in (*there, *named)}
+    same = {(each.model, each.evaluation): each for each in asked if each.model in now and each.is_of(now[each.model])}
+    parts = {key: part for key, each in same.items() if (part := each.part(now[each.model])) is not None}
+    others = [key for each in asked if each.model in now and (key := (each.model, each.evaluation)) not in same]
+    return Earlier(there, {key: same[key] for key in parts}, parts, others)
 
 
 def _is_there(model: NamedModel) -> bool:

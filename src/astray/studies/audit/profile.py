@@ -16,8 +16,10 @@ from astray.engine.gold import with_gold
 from astray.engine.judging import causes_text, failed_verdicts
 from astray.errors import EmptyDataError, NotMeasurableError
 from astray.judges import Calibration, corrected
+from astray.judges.config import JudgeConfig
 from astray.measure.evaluation import QuestionSet
 from astray.measure.meter.difference import meter_difference
+from astray.measure.surface import SurfaceKind
 from astray.outcomes import JUDGED, UNKNOWN, Outcome
 from astray.report.curves import NATS, POINTS
 from astray.report.wording import MISSING, signed
@@ -48,6 +50,8 @@ class Line:
         refused: share of the answers with a verdict that were refusals; None where there is no verdict.
         coherent: share of the answers with a verdict that were coherent; None for evaluations that do not ask for it.
         error: of the judge, where the rate is corrected for it.
+        gold: who read some of the answers again, where the rate is by those.
+        surface: kind of the texts that were asked.
     """
 
     part: str
@@ -60,6 +64,8 @@ class Line:
     refused: float | None
     coherent: float | None
     error: Calibration | None = None
+    gold: JudgeConfig | None = None
+    surface: SurfaceKind = "fixed"
 
     @cached_property
     def _corrected(self) -> tuple[float | None, Interval | None]:
@@ -95,6 +101,17 @@ class Line:
     def questions(self) -> int:
         """Return how many questions have answers that count."""
         return sum(counts[1] > 0 for counts in self.rate.question_counts.values())
+
+    def why_apart(self, other: "Line") -> str:
+        """Say why this rate and another of the same part are not compared; "" where they are."""
+        if self.judge != other.judge:
+            return f"judged by {self.judge} and by {other.judge}: verdicts of two judges are not compared"
+        if self.gold != other.gold:
+            mine, its = (each.gold.grader if each.gold else f"{each.judge} alone" for each in (self, other))
+            return f"rates by {mine} and by {its}: verdicts of two judges are not compared"
+        if self.surface != other.surface:
+            return f"asked in {self.surface} and in {other.surface} wordings, which are other questions"
+        return ""
 
 
 @dataclass(frozen=True)
@@ -161,6 +178,7 @@ def profile_of(
     reasons: Mapping[tuple[str, str], str],
     models: Sequence[str],
     errors: Mapping[str, Calibration] = MappingProxyType({}),
+    otherwise: Mapping[tuple[str, str], str] = MappingProxyType({}),
 ) -> Profile:
     """Return the profile.
 
@@ -170,6 +188,7 @@ def profile_of(
         reasons: (model, part) -> why it was not asked, or not to its end.
         models: names of the models, the one that is audited first.
         errors: name of a part -> the error of who judged it, where it is known.
+        otherwise: (model, part) -> options with which it was asked, where the first model was asked with others.
     """
     lines: list[Line] = []
     missing = [Missing(model, part, reason) for (model, part), reason in reasons.items() if (model, part) not in tables]
@@ -190,7 +209,7 @@ def profile_of(
     order = _worst_first(lines, models)
     return Profile(
         lines=tuple(sorted(lines, key=lambda line: (order.index(line.part), models.index(line.model)))),
-        compared=tuple(_compared(tables, lines, [*order, METER], models)),
+        compared=tuple(_compared(tables, lines, [*order, METER], models, otherwise)),
         missing=tuple(sorted(missing, key=lambda each: models.index(each.model))),
     )
 
@@ -214,7 +233,11 @@ def _lines(table: pl.DataFrame, part: Part, model: str, error: Calibration | Non
     outcomes = dict(table.select(word()).to_series().value_counts(sort=True).iter_rows())
     rates = [(main, first), *((each, rate(table, each)) for each in others if not each.rows(table).is_empty())]
     lines = [
-        Line(part.name, model, measure.name, measure is main, found, judge, outcomes, refused, coherent)
+        Line(
+            *(part.name, model, measure.name, measure is main, found, judge, outcomes, refused, coherent),
+            gold=part.gold.judge if part.gold and found.gold else None,
+            surface=part.evaluation.surface_kind,
+        )
         for measure, found in rates
         if found.denominator
     ]
@@ -252,25 +275,35 @@ def _worst_first(lines: Sequence[Line], models: Sequence[str]) -> list[str]:
 
 
 def _compared(
-    tables: Mapping[tuple[str, str], pl.DataFrame], lines: Sequence[Line], order: Sequence[str], models: Sequence[str]
+    tables: Mapping[tuple[str, str], pl.DataFrame],
+    lines: Sequence[Line],
+    order: Sequence[str],
+    models: Sequence[str],
+    otherwise: Mapping[tuple[str, str], str],
 ) -> list[Compared]:
     first, *references = models
     mains = {(line.model, line.part): line for line in lines if line.is_main}
-    found = []
+    found: list[Compared] = []
     for part in order:
         for other in references:
             if part == METER:
                 found += _metered(tables, first, other)
             elif (first, part) in mains and (other, part) in mains:
                 found.append(_difference(part, first, other, mains[first, part], mains[other, part]))
-    return found
+    return [_with_manner(each, otherwise.get((each.reference, each.part), "")) for each in found]
+
+
+def _with_manner(each: Compared, how: str) -> Compared:
+    """Return a difference with what its reference was asked otherwise, if there is a difference."""
+    if not how or each.difference is None:
+        return each
+    return replace(each, note="; ".join(filter(None, [each.note, f"{each.reference} was asked otherwise, {how}"])))
 
 
 def _difference(part: str, first: str, other: str, line: Line, against: Line) -> Compared:
     rate, reference = line.rate, against.rate
-    if line.judge != against.judge:
-        note = f"judged by {line.judge} and by {against.judge}: verdicts of two judges are not compared"
-        return Compared(part, first, other, None, note=note)
+    if apart := line.why_apart(against):
+        return Compared(part, first, other, None, note=apart)
     try:
         whole = not (rate.gold or reference.gold)
         difference = difference_of_models(rate.by_question, reference.by_question, whole=whole)

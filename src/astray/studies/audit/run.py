@@ -143,14 +143,37 @@ def _ledger(work: Work, store: Store) -> AbstractContextManager[Ledger | None]:
 def _shown(work: Work, store: Store) -> tuple[dict[tuple[str, str], Asked], dict[tuple[str, str], Part]]:
     """Return what the page shows, (model, part) -> where it is kept, and what was asked and who judged.
 
-    That is what this audit asks, and of earlier ones in the folder what this one does not ask, or not of that model.
+    That is what this audit asks, and of earlier ones in the folder what this one does not ask, not of that model, or not
+    to its end.
     """
-    by = {key: Asked.by(key, step, work.manner) for key, step in work.steps.items()}
-    asked = {key: each for key, each in by.items() if store.get(each.last) is not None}
-    before = {key: each for key, each in work.earlier.asked.items() if key not in asked and key not in work.own}
-    asked |= {key: each for key, each in before.items() if store.get(each.last) is not None}
-    parts = {key: work.earlier.parts[key] if key in before else work.parts[key] for key in asked}
+    models = {model.name: model for model in work.models}
+    now = {key: Asked.by(models[key[0]], key[1], step, work.manner) for key, step in work.steps.items()}
+    before = work.earlier.asked
+    asked: dict[tuple[str, str], Asked] = {}
+    for key in dict.fromkeys([*now, *before]):
+        there = [each for each in (now.get(key), before.get(key)) if each and store.get(each.last) is not None]
+        if there:  # of two that are as far, the one of this audit
+            asked[key] = (
+                there[0]
+                if len({each.last for each in there}) == 1
+                else max(there, key=lambda each: _how_far(each, store))
+            )
+    parts = {key: work.parts[key] if each is now.get(key) else work.earlier.parts[key] for key, each in asked.items()}
     return asked, parts
+
+
+def _how_far(each: Asked, store: Store) -> int:
+    """Return 0 for an evaluation without answers, 1 for one that has something left to try, 2 for a whole one."""
+    artifact = store.get(each.last)
+    if artifact is None or read_answers(artifact.path / ANSWERS_FILE).is_empty():
+        return 0
+    return 1 if _left(store, each.heard, each.last) else 2
+
+
+def _left(store: Store, *keys: str) -> str:
+    """Return what steps have left to try, in words; "" where they are whole."""
+    made = [artifact for key in keys if key and (artifact := store.get(key)) is not None]
+    return "; ".join(dict.fromkeys(filter(None, (artifact.manifest.provisional for artifact in made))))
 
 
 def _result(work: Work, store: Store) -> AuditResult:
@@ -163,22 +186,28 @@ def _result(work: Work, store: Store) -> AuditResult:
         artifact, heard = store.get(each.last), store.get(each.heard) if each.heard else None
         if artifact is None:  # removed a moment ago
             continue
-        told = [made.manifest.provisional for made in (heard, artifact) if made is not None]
-        if left := "; ".join(dict.fromkeys(filter(None, told))):
-            reasons[key] = left
+        left = [_left(store, each.heard, each.last)]
+        if key in work.own and work.own[key].key != each.last:
+            own = work.own[key]
+            stopped = _left(store, *(made.key for made in (*own.inputs.values(), own))) or "nothing was answered"
+            left.append(f"{stopped}, so what an earlier audit asked is shown")
+        if any(left):
+            reasons[key] = "; ".join(filter(None, left))
         answers = read_answers(artifact.path / ANSWERS_FILE)
         answers = with_transcripts(answers, None if heard is None else read_answers(heard.path / ANSWERS_FILE))
         # A condition is a question of its own in each scenario.
         evaluation = pl.col("category") if key[1] == AGENTIC else pl.lit(key[1])
         tables[key] = answers.with_columns(evaluation.alias("evaluation"), pl.lit(key[0]).alias("arm"))
-    errors = _errors(work, store, tables)
-    profile = profile_of(tables, parts, reasons, [model.name for model in work.models], errors)
+    errors = _errors(work, store, tables, parts)
+    names = [model.name for model in work.models]
+    profile = profile_of(tables, parts, reasons, names, errors, _otherwise(work, asked))
     shown = [model for model in work.models if any(name == model.name for name, _ in tables)]
     learned = [
         found
         for key, table in tables.items()
         if (found := by_heart(table, (part := parts[key]).evaluation.surface_kind, part.measures[0], part.name, key[0]))
     ]
+    dials = tuple(dials_of(shown, profile, tables))
     graders = [each.manner.grader for key, each in asked.items() if parts[key].judge not in (None, EXACT)]
     return AuditResult(
         models=tuple(shown),
@@ -190,23 +219,50 @@ def _result(work: Work, store: Store) -> AuditResult:
             *_notes(work, shown, tables, parts, reasons, profile),
             *_notes_on_earlier(work, asked),
             *_judge_notes(work, profile, parts, errors),
+            *(note for dial in dials for note in dial.notes),
         ),
         by_heart=tuple(learned),
         answers=pl.concat(list(tables.values())) if tables else answer_table([]),
-        dials=tuple(dials_of(shown, profile, tables)),
+        dials=dials,
         asked=tuple(asked.values()),
     )
 
 
 def _notes_on_earlier(work: Work, asked: Mapping[tuple[str, str], Asked]) -> Iterator[str]:
-    """Yield what an earlier audit asked otherwise than this one, and stands beside what this one asked."""
+    """Yield what an earlier audit asked otherwise than this one, or than the first model, and what it left unshown."""
+    models = {model.name: model for model in work.models}
+    manners = dict.fromkeys((part for _, part in work.own), work.manner)
     otherwise: dict[tuple[str, str], list[str]] = {}
-    now = {part for _, part in work.own}
-    for (model, part), each in asked.items():
-        if part in now and (how := each.manner.besides(work.manner)):
-            otherwise.setdefault((model, how), []).append(part)
-    for (model, how), names in otherwise.items():
-        yield f"{model}, {', '.join(names)}: as an earlier audit asked, {how}."
+    for model in models.values():  # the first one that has a part is what the others are compared with
+        for (name, part), each in asked.items():
+            if name == model.name and (how := each.unlike(manners.setdefault(part, each.manner), model)):
+                otherwise.setdefault((name, how), []).append(part)
+    for (name, how), parts in otherwise.items():
+        yield f"{name}, {', '.join(parts)}: as an earlier audit asked, {how}."
+    for each in asked.values():
+        if each.tokenizer:
+            yield f"The meter wrote its questions to {each.model} with the tokenizer and chat template of {each.tokenizer}."
+    left_out: dict[str, list[str]] = {}
+    for name, part in work.earlier.others:
+        if (name, part) not in asked:
+            left_out.setdefault(name, []).append(part)
+    for name, parts in left_out.items():
+        yield (
+            f"{name}, {', '.join(parts)}: left out, since an earlier audit asked it when this name was that of another "
+            "model or tokenizer. Name the evaluation to ask it of this one."
+        )
+
+
+def _otherwise(work: Work, asked: Mapping[tuple[str, str], Asked]) -> dict[tuple[str, str], str]:
+    """Return options with which (model, part) was asked, where the first model was asked that part with others."""
+    first, *others = work.models
+    return {
+        (model.name, part): how
+        for model in others
+        for name, part in asked
+        if name == model.name and (first.name, part) in asked
+        if (how := asked[name, part].unlike(asked[first.name, part].manner, model))
+    }
 
 
 def _notes(
@@ -235,8 +291,6 @@ def _notes(
                 f"{model.name} does not run here: it is known by its name and address, behind which other weights may "
                 "stand tomorrow."
             )
-        if model.tokenizer and (model.name, METER) in tables:
-            yield f"The meter wrote its questions to {model.name} with the tokenizer and chat template of {model.tokenizer}."
         yield from model.template_notes
     by_id: dict[str, list[str]] = {}
     for model in shown:
@@ -258,7 +312,12 @@ def _notes(
             )
 
 
-def _errors(work: Work, store: Store, tables: Mapping[tuple[str, str], pl.DataFrame]) -> dict[str, Calibration]:
+def _errors(
+    work: Work,
+    store: Store,
+    tables: Mapping[tuple[str, str], pl.DataFrame],
+    judged: Mapping[tuple[str, str], Part],
+) -> dict[str, Calibration]:
     """Return the errors of those who judged, by the part: of its own labelled answers, or of the grader everywhere."""
     parts = {name: part for (_, name), part in work.parts.items() if part.judge is not None and not part.judge.exact}
     if not work.grader:
@@ -266,7 +325,7 @@ def _errors(work: Work, store: Store, tables: Mapping[tuple[str, str], pl.DataFr
     if work.labels and of_own_answers(work.labels):
         found: dict[str, Calibration] = {}
         for name, part in parts.items():
-            answered = [table for (_, other), table in tables.items() if other == name]
+            answered = [table for key, table in tables.items() if key[1] == name and judged[key].judge == part.judge]
             known = error_on_own(work.labels, name, part.measures[0], pl.concat(answered)) if answered else None
             found |= {name: known} if known else {}
         return found
@@ -298,7 +357,8 @@ def _judge_notes(
 def _check_anything(result: AuditResult, work: Work) -> None:
     """Raise where the audited model gave nothing that counts; what was asked is kept."""
     first = work.models[0].name
-    mine = {part for name, part in work.own if name == first}
+    shown = {each.last for each in result.asked}
+    mine = {part for (name, part), step in work.own.items() if name == first and step.key in shown}
     if any(line.model == first and line.part in mine for line in result.profile.lines) or any(
         each.model == first and each.part in mine for each in result.profile.compared
     ):
@@ -309,7 +369,8 @@ def _check_anything(result: AuditResult, work: Work) -> None:
     if table.filter(~word().is_in([Outcome.INCOHERENT.value, Outcome.ERRORED.value])).height:
         return
     counts = dict(table["outcome"].value_counts(sort=True).iter_rows())
-    reasons = "; ".join(f"{each.part}: {each.reason}" for each in result.profile.missing if each.model == first)
+    told = [f"{each.part}: {each.reason}" for each in result.profile.missing if each.model == first]
+    reasons = "; ".join(told or [note for note in result.notes if note.startswith(f"{first}, ")])
     raise EmptyDataError(
         f"{first!r} gave no answer that counts ({outcomes_text(counts)}). {reasons[:600].rstrip('.')}. "
         "What was asked is kept; look at the answers in the page."

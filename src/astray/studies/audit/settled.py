@@ -109,7 +109,7 @@ def settle_work(
     _check_numbers(samples, max_tokens, budget)
     named = _named(dialled(models, dial) if dial else models, system_file, tokenizer)
     through = engine_for(named, engine)
-    earlier = earlier_in(folder)
+    earlier = earlier_in(folder, named)
     every = [*named, *(model for model in earlier.models if model.name not in {each.name for each in named})]
     unusable = {model.name: why_unusable(model) for model in every}
     if all(unusable[model.name] for model in named):
