@@ -46,7 +46,7 @@ from astray.judges.score import (
     word_probabilities,
 )
 from astray.judges.tokens import known_tokens, positions, probabilities_of, spells, token_at, tokens_at, top_tokens
-from astray.judges.told_errors import watched
+from astray.judges.told_errors import declined, watched
 from astray.judges.trial import Trial, TrialFailedError
 from astray.kept import is_keeping, keep, kept, key_of
 from astray.reasoning import conclusion
@@ -155,7 +155,7 @@ def reply_of(output: ModelOutput, limit: int | None = None) -> GraderReply:
     completion = sound(output.completion)
     if output.stop_reason == "content_filter":
         return GraderReply(note=failure(Cause.FILTER, output.error or completion or NO_REASON))
-    if _declined(output):
+    if declined(output):
         return GraderReply(note=failure(Cause.FILTER, f"it declined: {completion}"))
     cut_off = output.stop_reason in ("max_tokens", "model_length") or _fills(output, limit)
     text = conclusion(completion)
@@ -169,12 +169,6 @@ def reply_of(output: ModelOutput, limit: int | None = None) -> GraderReply:
         )
         return GraderReply(note=failure(Cause.CUT_OFF if cut_off else Cause.NO_REPLY, why))
     return GraderReply(text, cut_off)
-
-
-def _declined(output: ModelOutput) -> bool:
-    """Return whether the provider says that the reply is a refusal, whatever stands in it."""
-    content = output.message.content
-    return not isinstance(content, str) and any(getattr(part, "refusal", None) for part in content)
 
 
 def _fills(output: ModelOutput, limit: int | None) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from inspect_ai.model import Model
+from inspect_ai.model import Model, ModelOutput
 from inspect_ai.model._openai import OpenAIResponseError
 
 
@@ -60,3 +60,9 @@ def watched(model: Model) -> Model:
     if own is not None and not isinstance(own, _Watch):
         vars(model.api)["on_response"] = _Watch(own)
     return model
+
+
+def declined(output: ModelOutput) -> bool:
+    """Return whether the provider says that the reply is a refusal, whatever stands in it."""
+    content = output.message.content
+    return not isinstance(content, str) and any(getattr(part, "refusal", None) for part in content)
