@@ -153,10 +153,9 @@ def reply_of(output: ModelOutput, limit: int | None = None) -> GraderReply:
     if output.empty:
         return GraderReply(note=failure(Cause.NO_REPLY, output.error or NO_REASON))
     completion = sound(output.completion)
-    if output.stop_reason == "content_filter":
-        return GraderReply(note=failure(Cause.FILTER, output.error or completion or NO_REASON))
-    if declined(output):
-        return GraderReply(note=failure(Cause.FILTER, f"it declined: {completion}"))
+    if (stopped := output.stop_reason == "content_filter") or declined(output):
+        why = output.error or completion or NO_REASON
+        return GraderReply(note=failure(Cause.FILTER, why if stopped else f"it declined: {why}"))
     cut_off = output.stop_reason in ("max_tokens", "model_length") or _fills(output, limit)
     text = conclusion(completion)
     if text is None:
