@@ -88,7 +88,7 @@ ON_ORGANISM: dict[str, tuple[object, tuple[str, ...]]] = {
     "spending": ("obrien-fleming", (*TRAINING,)),
     "subject": ("organism-small", ()),
     "subjects": (Path("subjects.yaml"), (*TRAINING,)),
-    "surface": ("fixed", (*TRAINING,)),
+    "surface": ("drawn", (*TRAINING,)),
     "training": (("weight_decay=0.1", "alpha=16"), ()),
     "until_decided": (True, (*TRAINING,)),
 }
