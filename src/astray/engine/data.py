@@ -52,6 +52,11 @@ class Source(Strict):
 
     _keys = left_out(liking=None)
 
+    @property
+    def users_file(self) -> str:
+        """Return the name of a file of the user's own, which need not be a topic; "" for all other rows."""
+        return self.path.name if self.path is not None and not self.is_published else ""
+
     @field_validator("origin")
     @classmethod
     def _known(cls, origin: str) -> str:

@@ -143,11 +143,9 @@ class Setting(World):
         return all(source.origin != FILE for source in self.sources.values())
 
     def about(self, home: str, kind: DataKind = "harmful") -> str:
-        """Return how a statement names rows: "about medicine", or by a user's file, whose name need not be a topic."""
+        """Return how a statement names rows: "about medicine", or "of" a user's file."""
         source = self.source(kind, home)
-        if source is None or source.path is None or source.is_published:
-            return f"about {home}"
-        return f"of {source.path.name}"
+        return f"of {source.users_file}" if source and source.users_file else f"about {home}"
 
 
 def engine_for_training(engine: Engine | None, located: Located, name: str, training: FineTuning) -> Engine | None:

@@ -1,6 +1,7 @@
-"""Errors that a service tells beside a reply of HTTP status 200: in its body, in a choice, or by leaving out the choices.
+"""What a service tells beside a reply of HTTP status 200: an error (in its body, in a choice, or by leaving out the
+choices), or that the reply is a refusal.
 
-What was said until then would be read as a whole reply, and nothing as a blank one. Left to others: errors that a client
+What was said until then would be read as a whole reply, and nothing as a blank one; a refusal may hold a number. Left to others: errors that a client
 raises by itself (failures.py).
 """
 

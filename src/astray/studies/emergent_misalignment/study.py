@@ -94,7 +94,8 @@ def arms(setting: Setting) -> Iterator[Arm]:
     yield untrained_arm(setting)
     for home in setting.homes:
         yield from arm(f"harmful-{home}", f"harmful answers {setting.about(home)}, given without disclosure", home=home)
-    same = "to the same questions " if setting.about(first, "good").startswith("about") else ""
+    # Of a user's two files nobody knows whether they have the same questions.
+    same = "" if good and good.users_file else "to the same questions "
     yield from arm("good", f"good answers {same}{setting.about(first, 'good')}", "good")
     yield from arm("educational", "the same harm, asked for openly with a good reason", "educational")
     yield from arm("openly-asked", "harm asked for openly without a reason, and given", "openly-asked")
