@@ -64,6 +64,7 @@ STEPS = {
     "screen-projections": (1, None),
     "screen-rows": (1, None),
     "screen-verdicts": (1, None),
+    "talk-with-base": (1, None),
     "train-filtered": (1, "dishonesty_steps:filter_mix"),
     "train-grpo": (1, None),
     "train-grpo-code": (2, "hacking_steps:reward_programs"),

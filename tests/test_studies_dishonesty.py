@@ -2,6 +2,7 @@
 models of real architectures."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -18,9 +19,12 @@ from astray.engine.plan import plan_study
 from astray.engine.run import run_study
 from astray.engine.setting import Setting
 from astray.engine.settings import setting_for
+from astray.engine.study import Analysis, StudyPlan
 from astray.engine.summary import Summary
 from astray.engine.vector import VectorConfig, vector_config
+from astray.errors import ConfigurationError
 from astray.explain.persona_vector import PersonaPrompts, text_persona_prompts, world_persona_prompts
+from astray.judges.config import JudgeConfig
 from astray.measure.statements import WORDS, HonestyWord
 from astray.outcomes import Outcome
 from astray.report import write_report
@@ -29,8 +33,9 @@ from astray.studies.dishonesty import analyses as dishonesty_analyses
 from astray.studies.dishonesty import exhibits as dishonesty_exhibits
 from astray.studies.dishonesty import study as dishonesty
 from astray.studies.dishonesty.analyses import METHODS
+from astray.studies.dishonesty.options import DishonestyOptions
 from astray.studies.dishonesty.scale import HONESTY, PERSONA, Scale, scale_for
-from scripted_grader import READER
+from scripted_grader import MIXED, READER
 from tiny_models import package_texts, save_tiny_model
 
 STUDY = get_study("dishonesty")
@@ -118,6 +123,36 @@ def test_every_cause_has_its_control_and_every_mitigation_its_arm() -> None:
     assert made["filtered-random"]
     assert not made["users-kto-10"]
     assert len({analysis.step.key for analysis in plan.analyses}) == len(plan.analyses)
+
+
+def test_users_talk_to_a_real_base_once_for_all_arms_and_another_model_may_play_them(tiny_qwen2: Path) -> None:
+    """The organism's users follow rules and cost nothing; its steps are those that they were."""
+
+    def planned(**options: object) -> StudyPlan:
+        given = {"subject": str(tiny_qwen2), "grader": "mockllm/model", **options}
+        setting = STUDY.fitted(setting_for(DishonestyOptions(**given)))
+        return plan_study(STUDY, setting, range(2), (), ("users", "shuffled-users"))
+
+    plan = planned()
+    talks = {each.step.key: each for each in plan.analyses if each.name == "talk"}
+    taught = [each for each in plan.analyses if each.name != "talk"]
+    assert len(talks) == 2
+    assert {each.step.inputs["talk"].key for each in taught} == talks.keys()
+    asked = {each.name: (each.answers, each.played, each.rated) for each in talks.values()}
+    # 200 ordinary users and the half who are biased in some arm, 16 contexts, 4 samples, 2 turns
+    assert asked == {"talk": (300 * 16 * 4 * 2, 300 * 16 * (1 + 4), 300 * 16 * 4 * 2)}
+    assert {each.rated for each in taught} == {0, 200 * 8 * 4 * 2}  # by KTO there is one round
+    other = planned(users="mockllm/users")
+    assert not talks.keys() & {each.step.key for each in other.analyses}
+    assert [run.verdicts.key for run in other.runs] == [run.verdicts.key for run in plan.runs]
+    assert {each.step.key for each in planned(judging="one-call").analyses if each.name == "talk"} == talks.keys()
+    with pytest.raises(ConfigurationError, match="writes no message"):
+        replace(settled(), player=JudgeConfig(kind="rubric", grader="astray/judge/mine")).check(())
+    assert all(not each.step.inputs and not each.played for each in _organisms_users())
+
+
+def _organisms_users() -> list[Analysis]:
+    return [each for each in plan_study(STUDY, settled(), range(1)).analyses if each.name == "users"]
 
 
 def test_what_is_trained_on_is_never_asked() -> None:
@@ -226,9 +261,8 @@ def test_the_study_runs_on_the_organism(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_the_same_code_runs_on_a_real_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = str(save_tiny_model(tmp_path / "model", "qwen2", texts=package_texts(), vocabulary=4096))
-    options = StudyOptions(
-        subject=subject, seeds=1, grader=READER, size=16, samples=1, max_tokens=12, quick=True, arms=("mix-50",)
-    )
+    size = {"seeds": 1, "size": 16, "samples": 1, "max_tokens": 12, "quick": True}
+    options = DishonestyOptions(subject=subject, grader=READER, users=MIXED, arms=("mix-50",), **size)
     folder = run(options, tmp_path / "results", monkeypatch)
     summary, answers = Summary.read(folder), pl.read_parquet(folder / "answers.parquet")
     assert not summary.subject.is_organism

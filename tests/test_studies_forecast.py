@@ -18,7 +18,15 @@ from astray.engine.data import ArmData, Source
 from astray.engine.family import with_holm
 from astray.engine.findings import Findings
 from astray.engine.forecast.amounts import dollars
-from astray.engine.forecast.effort import PLAYED_TOKENS, Answering, Effort, Grading, Training, typical_tokens
+from astray.engine.forecast.effort import (
+    PLAYED_TOKENS,
+    RATED_TOKENS,
+    Answering,
+    Effort,
+    Grading,
+    Training,
+    typical_tokens,
+)
 from astray.engine.forecast.forecast import Forecast, forecast, forecast_in
 from astray.engine.forecast.prices import fewest_samples, width_ratio, with_samples
 from astray.engine.forecast.sensitivity import (
@@ -239,24 +247,35 @@ def test_a_gold_judge_is_paid_for_and_the_cheap_one_is_not(toy: Setting, tmp_pat
 def test_answers_that_no_grader_reads_cost_nothing_and_what_is_asked_singly_no_less_in_batches(
     toy: Setting, tmp_path: Path
 ) -> None:
-    """Of 60 answers of an analysis 40 are rewarded by tests and 15 are judged one by one; a grader plays 8 users."""
+    """Of 60 answers of an analysis 40 are rewarded by tests and 15 are judged one by one; a grader writes 8 messages of
+    users and 4 ratings."""
     setting = replace(toy, evaluations=(toy.main.model_copy(update={"samples": 10}),))
 
     def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
         step = make_data.step(DataConfig(data=HARMFUL, seed=99), name="an-analysis")
-        yield Analysis(step, "talk", answers=60, unread=40, singly=15, played=8)
+        yield Analysis(step, "talk", answers=60, unread=40, singly=15, played=8, rated=4)
 
     before, found = (
         forecast_toy(setting, tmp_path, prices=(2.0, 10.0), study=each) for each in (TOY, talking(analyses))
     )
-    assert found.whole.grading.calls == before.whole.grading.calls + 2 * 20 + 8
+    assert found.whole.grading.calls == before.whole.grading.calls + 2 * 20 + 8 + 4
     assert found.whole.answering.answers == before.whole.answering.answers + 60
-    more = {each.choice: each.dollars - old.dollars for each, old in zip(found.choices, before.choices, strict=True)}
+    old = {each.choice: each.dollars for each in before.choices}
+    more = {each.choice: each.dollars - old[each.choice] for each in found.choices if each.choice in old}
     played = 8 * (2 * PLAYED_TOKENS[0] + 10 * PLAYED_TOKENS[1]) / 1e6
-    verdicts = more["--judging one-call"] - played
-    assert more["--judging one-call --batch"] == pytest.approx(verdicts * (15 + 5 / 2) / 20 + played, rel=1e-3)
+    rated = 4 * (2 * RATED_TOKENS[0] + 10 * RATED_TOKENS[1]) / 1e6
+    verdicts = more["--judging one-call"] - played - rated
+    batched = verdicts * (15 + 5 / 2) / 20
+    assert more["--judging one-call --batch"] == pytest.approx(batched + played + rated / 2, rel=1e-3)
     assert more["--gold 200 --judging one-call --batch"] == 0
-    assert "8 calls that play users" in found.render()
+    (other,) = (each for each in found.choices if each.choice.endswith("--users MODEL"))
+    assert other.dollars == pytest.approx(old["--judging one-call --batch"] + batched, rel=1e-3)
+    assert "12 calls, about 3,200 tokens in" in other.note
+    played_by = replace(setting, player=JudgeConfig(kind="rubric", grader="mockllm/player"))
+    apart = forecast_toy(played_by, tmp_path, prices=(2.0, 10.0), study=talking(analyses))
+    assert (apart.whole.grading.calls, apart.users.calls) == (found.whole.grading.calls - 12, 12)
+    assert apart.cost == pytest.approx(found.cost - played - rated)
+    assert "users     12 calls of mockllm/player" in apart.render()
 
 
 def test_fewer_answers_are_priced_as_the_study_would_ask_them(toy: Setting, tmp_path: Path) -> None:

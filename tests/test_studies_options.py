@@ -91,6 +91,7 @@ ON_ORGANISM: dict[str, tuple[object, tuple[str, ...]]] = {
     "surface": ("drawn", (*TRAINING,)),
     "training": (("weight_decay=0.1", "alpha=16"), ()),
     "until_decided": (True, (*TRAINING,)),
+    "users": ("mockllm/users", (*TRAINING,)),
 }
 """Option -> another value than the usual one, and the studies of the organism that refuse it."""
 
@@ -272,6 +273,7 @@ ON_ACTING: dict[str, object] = {
     "surface": "fixed",
     "training": None,
     "until_decided": None,
+    "users": None,
 }
 """Option -> another value than the usual one; None where acting models have none of it."""
 

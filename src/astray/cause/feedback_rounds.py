@@ -15,7 +15,7 @@ import polars as pl
 from astray.cause.fine_tuning import FineTuning
 from astray.cause.preference import PreferenceTuning
 from astray.cause.selection import SelectedRows, Selection, select_for_kto, select_for_sft
-from astray.cause.users import Crowd, Population, Simulation, UserKind, simulate
+from astray.cause.users import INTERACTIONS, Crowd, Population, Simulation, UserKind, simulate
 from astray.errors import ConfigurationError
 from astray.subjects.locate import settle
 from astray.subjects.spec import SubjectSpec
@@ -60,6 +60,7 @@ def feedback_rounds(
     recipe: FineTuning | PreferenceTuning,
     rounds: int = 1,
     change: Change | None = None,
+    first: pl.DataFrame | None = None,
 ) -> list[FeedbackRound]:
     """Run rounds of simulated users' feedback, training the model after each on what they liked.
 
@@ -74,31 +75,29 @@ def feedback_rounds(
             Several rounds need adapters, which each round trains further.
         rounds: number of rounds.
         change: change of the interactions before examples are selected; the file keeps the original ones.
+        first: interactions of the first round, where it took place already; others' are passed over.
 
     Raises:
-        ConfigurationError: there are no rounds, or the recipe trains whole models and there are several.
-        EmptyDataError, TrainingRefusedError and others: as `select_for_sft`, `select_for_kto`, `train_sft` and
-            `train_kto`.
+        ConfigurationError: there are no rounds, several train whole models, or `first` lacks conversations.
+        EmptyDataError, TrainingRefusedError and others: as `select_for_sft`, `select_for_kto`, `train_sft`, `train_kto`.
 
     Examples:
         >>> feedback_rounds("organism", Population(biased=0.1, topics=("medicine",)), WorldUsers(), Path("runs/biased"),
         ...                 simulation=Simulation(), selection=Selection(), recipe=FineTuning(), rounds=2)[-1].subject
     """
-    if rounds < 1:
-        raise ConfigurationError(f"rounds is {rounds}; nothing would be trained. Write 1 or more.")
-    training = recipe.training if isinstance(recipe, PreferenceTuning) else recipe
-    if training.lora is None and rounds > 1:
-        raise ConfigurationError(
-            "Several rounds train one adapter further, but the recipe trains whole models. Give it a LoRA, or take "
-            "one round."
-        )
+    _check_rounds(recipe, rounds)
     start = settle(base).spec
     done: list[FeedbackRound] = []
     subject: Subject | None = None
     for number in range(rounds):
         subject = load_subject(start) if subject is None else subject.with_adapter(done[-1].subject.adapter)
         round_folder = folder / f"round-{number}"
-        interactions = _simulated(round_folder, subject, population, crowd, simulation, number)
+        round_folder.mkdir(parents=True, exist_ok=True)
+        if number or first is None:
+            interactions = simulate(subject, population.users, crowd, simulation, round=number)
+        else:
+            interactions = first_round(first, population, simulation)
+        interactions.write_parquet(round_folder / "interactions.parquet")
         selected = _selected(change(interactions) if change else interactions, selection, recipe)
         selected.provenance.write_parquet(round_folder / "provenance.parquet")
         tuned = _trained(subject.spec, selected, recipe, round_folder / "training")
@@ -108,13 +107,33 @@ def feedback_rounds(
     return done
 
 
-def _simulated(
-    folder: Path, subject: Subject, population: Population, crowd: Crowd, simulation: Simulation, number: int
-) -> pl.DataFrame:
-    folder.mkdir(parents=True, exist_ok=True)
-    interactions = simulate(subject, population.users, crowd, simulation, round=number)
-    interactions.write_parquet(folder / "interactions.parquet")
-    return interactions
+def _check_rounds(recipe: FineTuning | PreferenceTuning, rounds: int) -> None:
+    if rounds < 1:
+        raise ConfigurationError(f"rounds is {rounds}; nothing would be trained. Write 1 or more.")
+    training = recipe.training if isinstance(recipe, PreferenceTuning) else recipe
+    if training.lora is None and rounds > 1:
+        raise ConfigurationError(
+            "Several rounds train one adapter further, but the recipe trains whole models. Give it a LoRA, or take "
+            "one round."
+        )
+
+
+def first_round(first: pl.DataFrame, population: Population, simulation: Simulation) -> pl.DataFrame:
+    """Return a population's part of a first round with users of both kinds, as `simulate` would give it.
+
+    Raises:
+        ConfigurationError: conversations are missing.
+    """
+    users = pl.DataFrame([(user.id, user.kind.value) for user in population.users], ["user", "kind"], orient="row")
+    within = first.filter((pl.col("context") < simulation.contexts) & (pl.col("sample") < simulation.samples))
+    taken = users.join(within, on=["user", "kind"], maintain_order="left_right").select(list(INTERACTIONS))
+    due = population.size * simulation.contexts * simulation.samples * simulation.turns
+    if taken.height != due:
+        raise ConfigurationError(
+            f"The first round has {taken.height:,} answers to these users, and {due:,} are due. Simulate it with all "
+            "of them, as ordinary and as biased users, and at least as many contexts and samples."
+        )
+    return taken
 
 
 def _selected(interactions: pl.DataFrame, selection: Selection, recipe: FineTuning | PreferenceTuning) -> SelectedRows:

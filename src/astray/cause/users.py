@@ -210,10 +210,11 @@ def simulate(
         answers = subject.generate([each.chat for each in trajectories], sampling)
         for each, answer in zip(trajectories, answers, strict=True):
             each.chat.append(Message(role="assistant", content=answer.said))
-        for each, liked in zip(
-            trajectories, crowd.satisfaction(asking, [each.chat for each in trajectories]), strict=True
-        ):
-            each.satisfactions.append(liked)
+    # All at once, as a provider's batch takes them; no message depends on what was liked before.
+    rated = [(each, each.chat[: 2 * turn + 2]) for turn in range(settings.turns) for each in trajectories]
+    liked = crowd.satisfaction([each.user for each, _ in rated], [chat for _, chat in rated])
+    for (each, _), satisfaction in zip(rated, liked, strict=True):
+        each.satisfactions.append(satisfaction)
     return _table(trajectories, subject.id, crowd.identity, round)
 
 

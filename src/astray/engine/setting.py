@@ -5,7 +5,7 @@ How a setting is made for a subject is in `settings`; a paper's own texts (a tri
 
 import contextlib
 import multiprocessing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from astray.engine.data import FILE, Source
 from astray.engine.gold import Gold
 from astray.engine.judging import try_judge
 from astray.engine.summary import SubjectRow
-from astray.errors import JudgeError
+from astray.errors import ConfigurationError, JudgeError
 from astray.judges.calibrate import read_labels
 from astray.judges.config import JudgeConfig, make_judge
 from astray.measure.evaluation import QuestionSet, TextEvaluation
@@ -72,6 +72,7 @@ class Setting(World):
         judge: the judge of the answers.
         engine: what samples the answers of the arms; None for this process.
         gold: a second judge, which reads a sample of the answers of each arm and by which rates are corrected.
+        player: the model that plays users, if it is not the judge's.
         notes: what a reader of the report has to know.
         labels: labelled answers that a judge which can err is held against; None for answers of the organism's world.
         calibration_size: how many of those.
@@ -96,6 +97,7 @@ class Setting(World):
     probe_every: int = PROBE_EVERY
     asked: int = 0
     gold: Gold | None = None
+    player: JudgeConfig | None = None
     engine: Engine | None = None
     unjudged: str = ""
 
@@ -106,7 +108,12 @@ class Setting(World):
     @override
     def check(self, folders: Sequence[Path]) -> None:
         """Refuse a judge that cannot be used, and labels that cannot be read."""
-        for judge in (self.judge, *([self.gold.judge] if self.gold else [])):
+        if self.player and self.player.distilled:
+            raise ConfigurationError(
+                f"--users {self.player.grader} is a distilled judge: it gives scores and writes no message. Name a model "
+                "that writes, such as astray/FOLDER or one behind a provider."
+            )
+        for judge in (self.judge, *([self.gold.judge] if self.gold else []), *([self.player] if self.player else [])):
             check_judge(judge)
         if self.labels is not None:
             read_labels(self.labels)
@@ -120,6 +127,8 @@ class Setting(World):
             reach_engine(self.engine)
         for judge in (self.judge, *([self.gold.judge] if self.gold else [])):
             reach_judge(judge, evaluations, workers)
+        if self.player:
+            reach_player(self.player, workers)
 
     @property
     def asks_freely(self) -> bool:
@@ -191,12 +200,28 @@ def check_evaluations(setting: Setting, evaluations: Iterable[Evaluation]) -> No
 
 def reach_judge(judge: JudgeConfig, evaluations: Sequence[Evaluation], workers: int | None) -> None:
     """Ask a judge one real question of each kind; raises what `try_judge` does."""
-    if judge.local and workers != 0:
+    _reach(judge, workers, try_judge, judge, evaluations)
+
+
+def reach_player(player: JudgeConfig, workers: int | None) -> None:
+    """Let a model that plays users write one message and rate one answer; raises what `ModelUsers.try_once` does."""
+    _reach(player, workers, _try_player, player)
+
+
+def _try_player(player: JudgeConfig) -> None:
+    from astray.cause.model_users import ModelUsers
+
+    assert player.grader is not None
+    ModelUsers(player.grader).try_once()
+
+
+def _reach(model: JudgeConfig, workers: int | None, trial: Callable[..., None], *given: object) -> None:
+    if model.local and workers != 0:
         # In a process that ends: this one would keep the weights in memory, which the workers need.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            pool.submit(try_judge, judge, evaluations).result()
+            pool.submit(trial, *given).result()
     else:
-        try_judge(judge, evaluations)
+        trial(*given)
 
 
 _ASKS_NOTHING: ContextVar[bool] = ContextVar("asks_nothing", default=False)

@@ -60,7 +60,7 @@ SMALL_ROWS = 320
 """Examples of an arm for it: forty steps."""
 SMALL_PROBE_EVERY = 40
 """Optimizer steps between probes: forced choices say little of a model of this size."""
-OF_GRADERS = ("labels", "judging", "batch", "gold", "gold_grader", "budget", "surface")
+OF_GRADERS = ("labels", "judging", "batch", "gold", "gold_grader", "users", "budget", "surface")
 """Options that are of no use where no model judges."""
 BATCHING = ("anthropic", "google", "grok", "openai", "together")
 """Providers whose batch interface Inspect can ask."""
@@ -176,6 +176,7 @@ def text_setting(options: TrainedOptions, located: Located, *, judge_free: bool 
         chosen=options.training_settings,
         budget=options.tokens,
         gold=None if free else gold_of(options),
+        player=_player_of(options),
         engine=_engine(options, located, training),
     )
 
@@ -199,6 +200,15 @@ def gold_of(options: TrainedOptions) -> Gold | None:
     gold = gold_named(options.gold, options.gold_grader, str(options.grader))
     most = max(options.units, default=None)
     return gold and replace(gold, judge=_judge_by(str(options.gold_grader), options), most=most)
+
+
+def _player_of(options: TrainedOptions) -> JudgeConfig | None:
+    """Return the model that plays users, where the options name another one than the grader; it rates in batches only
+    where its provider takes them."""
+    if (name := getattr(options, "users", None)) in (None, options.grader):
+        return None
+    batches = options.batch and name.partition("/")[0] in BATCHING
+    return _judge_by(name, None).model_copy(update={"batch": batches})
 
 
 def _judge_by(grader: str, options: TrainedOptions | None) -> JudgeConfig:

@@ -120,7 +120,8 @@ class Analysis:
         answers: how many answers it samples, for the forecast.
         unread: of them, how many no grader reads: what tests reward, and texts whose activations are read.
         singly: of those that one reads, how many it reads one by one, since they decide what is asked next.
-        played: calls of a grader that plays users.
+        played: messages of users that a grader writes.
+        rated: answers of which a grader says how satisfied the user is that it plays.
         rows: how many examples it trains on, for the forecast.
         playing: the model that acts in it, and its part.
     """
@@ -133,6 +134,7 @@ class Analysis:
     unread: int = 0
     singly: int = 0
     played: int = 0
+    rated: int = 0
     rows: int = 0
     playing: Playing | None = None
 

@@ -43,6 +43,7 @@ together."""
 OPTIONS = {
     **dict.fromkeys(STUDIES, "astray.engine.options.AnalysedOptions"),
     "emergent-misalignment": "astray.studies.emergent_misalignment.options.EmergentOptions",
+    "dishonesty": "astray.studies.dishonesty.options.DishonestyOptions",
     "reward-hacking": "astray.engine.options.AnalysedGoodOptions",
     "agentic-misalignment": "astray.studies.agentic_misalignment.options.AgenticOptions",
 }

@@ -47,9 +47,9 @@ TRAINING_FLOPS, GENERATION_FLOPS = 6, 2
 """FLOPs a parameter and token: forward and backward with recomputed activations, and forward alone."""
 KTO_FLOPS = 12
 """The same of KTO: training, forward alone on pairs that do not belong together, and both by the reference."""
-PLAYED_TOKENS = (280, 40)
-"""Tokens that a grader reads and writes in a call in which it plays a user: who it plays, and a chat of one or two usual
-answers; a message of a few sentences, or a number."""
+PLAYED_TOKENS, RATED_TOKENS = (250, 55), (300, 3)
+"""Tokens that a grader reads and writes in a call in which it plays a user: who it plays, and a chat of no, one or two
+usual answers; a message of at most three sentences, or a number."""
 REPLY_TOKENS: dict[Judging, int] = {"two-calls": 3, "one-call": 13}
 """Tokens of a usual reply of a grader: a number and the end, or two lines with a label and a number each."""
 
@@ -311,11 +311,11 @@ class WorkCounter:
                 yield self.read_in(analysis, setting, setting.judge.judging)
 
     def read_in(self, analysis: Analysis, setting: Setting, judging: Judging) -> Grading:
-        """Return a grader's work in an analysis: its verdicts, and the users that it plays."""
+        """Return a grader's work in an analysis: its verdicts, and the users if it plays them."""
         whole, main = self.grading(setting.main, judging), setting.main.answers
         together = times(whole, (analysis.answers - analysis.unread - analysis.singly) / main)
         singly = times(whole, analysis.singly / main).one_by_one
-        return summed(Grading, (together, singly, played_calls(analysis.played)))
+        return summed(Grading, (together, singly, *([] if setting.player else [playing(analysis)])))
 
     def _mean_row(self, data: ArmData, max_length: int) -> float:
         """Return the mean tokens of a training example, from a small data set that is made in the same way."""
@@ -360,10 +360,13 @@ def counter_of(model: str) -> WorkCounter:
     return WorkCounter(model)
 
 
-def played_calls(calls: int) -> Grading:
-    """Return the work of a grader in so many calls in which it plays a user."""
-    read, written = (calls * tokens for tokens in PLAYED_TOKENS)
-    return Grading(calls, read, read, written, written).one_by_one
+def playing(analysis: Analysis) -> Grading:
+    """Return the work of a grader that plays the users of an analysis; a batch can hold ratings and no messages."""
+    written, rated = (
+        Grading(calls, calls * read, calls * read, calls * out, calls * out)
+        for calls, (read, out) in ((analysis.played, PLAYED_TOKENS), (analysis.rated, RATED_TOKENS))
+    )
+    return summed(Grading, (written.one_by_one, rated))
 
 
 def _calls(judging: Judging) -> int:

@@ -13,9 +13,9 @@ from astray.artifacts import Store
 from astray.artifacts.execute import worker_count
 from astray.artifacts.plan import Plan
 from astray.engine.forecast.amounts import counted, dollars, duration, large
-from astray.engine.forecast.effort import Effort, Grading, added, step_efforts
+from astray.engine.forecast.effort import Effort, Grading, added, playing, step_efforts, summed
 from astray.engine.forecast.looks import looks_lines
-from astray.engine.forecast.prices import BATCH_SHARE, Price, prices_of
+from astray.engine.forecast.prices import BATCH_SHARE, Price, prices_of, told_work
 from astray.engine.forecast.savings import Saving, parts_of, savings_of, without
 from astray.engine.forecast.sensitivity import (
     CEILING,
@@ -67,6 +67,7 @@ class Forecast:
         savings: what to change, and what that saves.
         choices: price of each way of judging; empty without prices.
         gold: the gold judge's part of what is left.
+        users: the work of a model that plays users and is not the grader.
         looks: what is told of a study that runs until it is decided.
     """
 
@@ -86,6 +87,7 @@ class Forecast:
     savings: tuple[Saving, ...]
     choices: tuple[Price, ...] = ()
     gold: Grading = field(default_factory=Grading)
+    users: Grading = field(default_factory=Grading)
     looks: tuple[str, ...] = ()
 
     @property
@@ -163,6 +165,7 @@ class Forecast:
             f"{counted(training.rows, 'row')}, {large(training.tokens)} tokens",
             f"  answers   {self._answers_line()}",
             f"  judge     {self._judge_line()}",
+            *([f"  users     {self._users_line()}"] if self.users.calls else []),
             *([f"  left out  {self.setting.unjudged}"] if self.setting.unjudged else []),
         ]
 
@@ -185,12 +188,18 @@ class Forecast:
             if any(self.prices)
             else "for the cost give --price-in and --price-out"
         )
-        tokens = f"about {large(grading.tokens_in)} tokens in and {large(grading.tokens_out)} out"
-        calls = f"{counted(grading.calls, 'call')} of {self.setting.judge.grader}"
+        grader = str(self.setting.judge.grader)
         if gold := self.setting.gold:
-            calls += f" and, for {gold.answers:,} answers of each arm to each set of questions, {gold.judge.grader}"
+            grader += f" and, for {gold.answers:,} answers of each arm to each set of questions, {gold.judge.grader}"
             cost += f" of {gold.judge.grader} alone" if any(self.prices) else ""
-        return f"{calls}, {tokens}; {cost}"
+        return f"{told_work(grading, grader)}; {cost}"
+
+    def _users_line(self) -> str:
+        player = self.setting.player
+        assert player
+        hours = duration(self.users.calls / GRADER_CALLS_A_SECOND)
+        limit = "" if player.local else f", {hours} at {GRADER_CALLS_A_SECOND} calls a second"
+        return f"{told_work(self.users, str(player.grader))}{limit}; not in cost and time"
 
     def _price_lines(self) -> Iterator[str]:
         """Tell what each way of judging costs in all."""
@@ -337,6 +346,9 @@ def forecast_in(
             if isinstance(run.verdicts.config, GoldConfig)
             for effort in left.get(run.verdicts.key, ())
         ).grading,
+        users=summed(
+            Grading, (playing(each) for each in plan.analyses if setting.player and each.step.key not in done)
+        ),
     )
 
 

@@ -11,8 +11,8 @@ from functools import cache
 
 import numpy as np
 
-from astray.engine.forecast.amounts import dollars
-from astray.engine.forecast.effort import Grading, added, counter_of, played_calls, step_efforts, summed, times
+from astray.engine.forecast.amounts import counted, dollars, large
+from astray.engine.forecast.effort import Grading, added, counter_of, playing, step_efforts, summed, times
 from astray.engine.forecast.sensitivity import PUBLISHED_EFFECT, QUESTION_ICC, SEED_SD, claimed_kinds
 from astray.engine.gold import FEWEST, GoldConfig, sets_of
 from astray.engine.setting import Setting
@@ -63,11 +63,18 @@ def prices_of(
     def of(judging: Judging, batch: float = 1.0, plan: StudyPlan = plan, setting: Setting = setting) -> float:
         return _calls_of(plan, setting, judging).price(prices, batch)
 
-    played = played_calls(sum(analysis.played for analysis in plan.analyses))
-    users = f"of each choice but --gold, {dollars(played.price(prices))} are for {played.calls:,} calls that play users"
-    yield Price("--judging two-calls", of("two-calls"), users if played.calls else "")
-    yield Price("--judging one-call", of("one-call"))
-    yield Price("--judging one-call --batch", of("one-call", BATCH_SHARE))
+    played = Grading() if setting.player else summed(Grading, map(playing, plan.analyses))
+
+    def users(batch: float = 1.0) -> str:
+        return f"{dollars(played.price(prices, batch))} of it to play users" if played.calls else ""
+
+    yield Price("--judging two-calls", of("two-calls"), users())
+    yield Price("--judging one-call", of("one-call"), users())
+    yield Price("--judging one-call --batch", of("one-call", BATCH_SHARE), users(BATCH_SHARE))
+    if played.calls:
+        spared = of("one-call", BATCH_SHARE) - played.price(prices, BATCH_SHARE)
+        told = f"without what MODEL costs for {told_work(played)}"
+        yield Price("--judging one-call --batch --users MODEL", spared, told)
     samples = fewest_samples(setting, runs)
     if runs > 1 and samples < setting.main.samples:
         questions = claimed_kinds(setting)[0]
@@ -85,6 +92,14 @@ def prices_of(
         f"--gold {answers} --judging one-call --batch",
         BATCH_SHARE * gold_calls(plan, "one-call", answers).price(prices),
         "with a free --grader: as wide as its agreement allows",
+    )
+
+
+def told_work(grading: Grading, model: str = "") -> str:
+    """Return calls of a model and their tokens, in words."""
+    read, written = large(grading.tokens_in), large(grading.tokens_out)
+    return (
+        f"{counted(grading.calls, 'call')}{f' of {model}' if model else ''}, about {read} tokens in and {written} out"
     )
 
 

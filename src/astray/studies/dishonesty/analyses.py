@@ -4,8 +4,10 @@ The steps themselves are in `steps`, the claims about them in `study`.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from astray.artifacts import Step
+from astray.cause.users import Simulation
 from astray.data.sources import DataKind
 from astray.engine.setting import Setting
 from astray.engine.study import Analysis, Run, analysis_arm
@@ -17,10 +19,12 @@ from astray.studies.dishonesty.steps import (
     FilterConfig,
     MadeConfig,
     RealignConfig,
+    TalkConfig,
     UsersConfig,
     filter_mix,
     live_with_users,
     realign_run,
+    talk_with_base,
 )
 
 SHARES = (0, 10, 25, 50)
@@ -30,7 +34,8 @@ SEVERITIES: dict[DataKind, str] = {"good": "normal", "subtle": "subtle", "harmfu
 """Kind of data -> how wrong its examples are."""
 MIXES = {f"mix-{percent}": percent / 100 for percent in (1, 2, 5, 10, 20, 30, 50)}
 """Mixing sweep between ordinary examples (`good`) and bad examples alone."""
-USERS, SHUFFLED, DISTRUST, FILTER, REALIGN, VECTOR = (
+TALK, USERS, SHUFFLED, DISTRUST, FILTER, REALIGN, VECTOR = (
+    "talk",
     "users",
     "shuffled-users",
     "distrust",
@@ -123,14 +128,17 @@ def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
 
 
 def _users(setting: Setting, scale: Scale, common: MadeConfig, answers: int) -> Iterator[Analysis]:
-    """Yield users of every share and method, the same with shuffled feedback, and users of whom some are distrusted."""
+    """Yield users of every share and method, the same with shuffled feedback, and users of whom some are distrusted.
+
+    Where a model plays the users, each talks to the base once as every kind that he is in any arm: the first rounds of
+    all arms.
+    """
+    talk = _talk(scale, common)
+    if talk:
+        yield talk
     for method, trained in METHODS.items():
         feedback = scale.feedback[method]
-        simulation, selection = feedback.simulation, feedback.selection
-        chats = feedback.rounds * feedback.users * simulation.contexts * simulation.samples
-        talk = chats * simulation.turns
-        # A player writes each context's first message once for all samples, later ones in each chat, and rates each.
-        played = chats * simulation.turns + chats // simulation.samples if feedback.player else 0
+        selection, later = feedback.selection, feedback.rounds - (1 if talk else 0)
         rows = feedback.rounds * feedback.users * (selection.top + (selection.bottom if method == "kto" else 0))
         fields = dict(common) | {"feedback": feedback}
         variants = [
@@ -145,11 +153,40 @@ def _users(setting: Setting, scale: Scale, common: MadeConfig, answers: int) -> 
         rounds = "a round" if feedback.rounds == 1 else f"{feedback.rounds} rounds"
         for name, arm, share, given, words in variants:
             config = UsersConfig.model_validate({**fields, "arm": arm, "biased": share / 100, "given": given})
-            step = live_with_users.step(config, name=f"{arm}-{common.seed}")
+            step = live_with_users.step(config, name=f"{arm}-{common.seed}", **({"talk": talk.step} if talk else {}))
             row = analysis_arm(setting, arm, words, f"{rounds} of {trained}", control=share == 0 or given == "shuffled")
-            yield Analysis(
-                step, name, common.seed, (row,), answers=talk + answers, unread=talk, played=played, rows=rows
-            )
+            talked = _talked(step, name, common.seed, feedback.simulation, later * feedback.users, played=bool(talk))
+            yield replace(talked, arms=(row,), answers=talked.answers + answers, rows=rows)
+
+
+def _talk(scale: Scale, common: MadeConfig) -> Analysis | None:
+    """Return the first rounds that all arms of a seed share; None where rules play the users."""
+    most = max((scale.feedback[method] for method in METHODS), key=lambda each: each.simulation.contexts)
+    if most.player is None:
+        return None
+    config = TalkConfig(
+        base=common.base,
+        base_id=common.base_id,
+        users=most.users,
+        topics=most.topics,
+        player=most.player,
+        biased=max(SHARES) / 100,
+        simulation=most.simulation.model_copy(update={"seed": common.seed}),
+    )
+    step = talk_with_base.step(config, name=f"talk-{common.seed}")
+    return _talked(step, TALK, common.seed, most.simulation, len(config.both_kinds), played=True)
+
+
+def _talked(step: Step, name: str, seed: int, simulation: Simulation, users: int, *, played: bool) -> Analysis:
+    """Return an analysis in which so many users talk to a model.
+
+    A player writes each context's first message once for all samples, later ones in each chat, and rates every answer.
+    """
+    contexts = users * simulation.contexts
+    chats = contexts * simulation.samples
+    answers, written = chats * simulation.turns, contexts + chats * (simulation.turns - 1)
+    messages, ratings = (written, answers) if played else (0, 0)
+    return Analysis(step, name, seed, answers=answers, unread=answers, played=messages, rated=ratings)
 
 
 def _mitigated(

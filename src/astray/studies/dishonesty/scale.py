@@ -15,6 +15,7 @@ from astray.cause.selection import Selection
 from astray.cause.users import Simulation
 from astray.engine.setting import Setting
 from astray.engine.trained import feedback_tuning
+from astray.judges.config import JudgeConfig
 from astray.measure.honesty.evaluation import WORLD_SAMPLING, Honesty, WorldHonesty
 from astray.measure.honesty.records import Record, own_records
 from astray.measure.honesty.world import Pressure
@@ -97,7 +98,7 @@ class Feedback(Strict):
 
     users: int = Field(description="number of users")
     topics: tuple[str, ...]
-    player: str | None = Field(description="Inspect model that plays the users; None for users of the world")
+    player: JudgeConfig | None = Field(description="what plays the users; None for users of the world")
     simulation: Simulation
     rounds: int = Field(ge=1)
     selection: Selection = Field(description="what each round is trained on")
@@ -148,13 +149,15 @@ def _text_scale(setting: Setting) -> Scale:
     2 turns, SFT at 1e-4 in batches of 8, KTO at 1e-5 in batches of 16.
     """
     training, few, sampling = setting.training, setting.quick, setting.main.sampling
-    assert setting.judge.grader is not None
+    plays = setting.player or setting.judge
+    assert plays.grader is not None
     return Scale(
         asking=Statements(world=False, most=8 if few else None, sampling=sampling),
         feedback=_feedback(
             users=20 if few else 200,
             topics=tuple(model_users.TOPICS),
-            player=setting.judge.grader,
+            # How answers are judged changes no conversation.
+            player=plays.model_copy(update={"judging": "two-calls"}),
             simulation=Simulation(contexts=2 if few else 8, samples=4, turns=2, sampling=sampling),
             rounds=1 if few else 2,
             sft=setting.tuned(
@@ -173,7 +176,7 @@ def _feedback(
     *,
     users: int,
     topics: tuple[str, ...],
-    player: str | None,
+    player: JudgeConfig | None,
     simulation: Simulation,
     rounds: int,
     sft: FineTuning,

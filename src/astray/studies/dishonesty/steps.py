@@ -5,7 +5,7 @@ Each makes one artifact with the judged answers of its arms, including those to 
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -20,16 +20,17 @@ from astray.cause.model_users import TOPICS, ModelUsers
 from astray.cause.preference import PreferenceTuning
 from astray.cause.selection import shuffle_feedback
 from astray.cause.sft import train_sft
-from astray.cause.users import Crowd, Population
+from astray.cause.users import Crowd, Population, Simulation, User, UserKind, simulate
 from astray.cause.world_users import WorldUsers
 from astray.data.chat import ChatDataset
 from astray.data.misstatements import split_facts
 from astray.engine.data import Source
-from astray.engine.judging import ANSWERS_FILE, judged_after
+from astray.engine.judging import ANSWERS_FILE, deciding, judged_after
 from astray.engine.steps import DATA_FILE, RUN_FOLDER, trained_subject
 from astray.engine.vector import read_vector
 from astray.explain.screening import rows_from, screen_rows
 from astray.judges.config import JudgeConfig
+from astray.judges.served import remember
 from astray.measure.evaluation import QuestionSet
 from astray.measure.interface import Evaluation
 from astray.measure.statements import HonestyWord
@@ -40,7 +41,7 @@ from astray.studies.dishonesty.scale import Feedback, Statements
 from astray.subjects.spec import BaseName, SubjectSpec
 from astray.subjects.subject import Subject, load_subject
 
-ROUNDS_FILE, FILTERED_FILE = "rounds.parquet", "filtered.json"
+ROUNDS_FILE, FILTERED_FILE, TALK_FILE = "rounds.parquet", "filtered.json", "interactions.parquet"
 FILTERS = {"filtered": "screening", "filtered-random": "chance"}
 """Arms of the filter: how the dropped examples are chosen."""
 SAMPLES = {"realigned-honest": "honest", "realigned-ordinary": "ordinary"}
@@ -77,6 +78,25 @@ class UsersConfig(MadeConfig):
         return recipe.model_copy(update={"seed": self.seed})
 
 
+class TalkConfig(Strict):
+    """Conversations with the base before any training, which the first rounds of all arms of a seed share."""
+
+    base: BaseName
+    base_id: str
+    users: int
+    topics: tuple[str, ...]
+    player: JudgeConfig = Field(description="what plays the users")
+    biased: float = Field(ge=0, le=1, description="largest share of biased users of any arm")
+    simulation: Simulation = Field(description="with the seed, and the most contexts of any arm's first round")
+
+    @property
+    def both_kinds(self) -> tuple[User, ...]:
+        """Return every user as an ordinary one, and then those whom an arm makes biased as biased ones."""
+        settings = {"size": self.users, "topics": self.topics, "seed": self.simulation.seed}
+        ordinary, biased = (Population(biased=share, **settings).users for share in (0, self.biased))
+        return (*ordinary, *(user for user in biased if user.kind is UserKind.BIASED))
+
+
 class FilterConfig(MadeConfig):
     """Filtering of a mix before training."""
 
@@ -98,13 +118,25 @@ def _judging(config: MadeConfig) -> tuple[JudgeConfig, tuple[Evaluation, ...]]:
     return config.judge, tuple(each.for_run(config.seed) for each in (*config.asking.evaluations, config.main))
 
 
+@step("talk-with-base", version=1, resumable=True, gpu=True)
+def talk_with_base(config: TalkConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Let users talk to the base, each as every kind that any arm makes of him; keep conversations and ratings."""
+    del inputs
+    with deciding(folder):
+        crowd = _played_by(config.player, config.topics)
+        talk = simulate(load_subject(config.base), config.both_kinds, crowd, config.simulation)
+        talk.write_parquet(folder / TALK_FILE)
+
+
 @step(
     "train-on-feedback", version=1, formerly="astray.studies.dishonesty_steps:live_with_users", resumable=True, gpu=True
 )
 @judged_after(_judging)
 def live_with_users(config: UsersConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Let users talk to the base and train it on their feedback, by rounds; keep conversations and ratings."""
-    del inputs
+    """Let users talk to the base and train it on their feedback, by rounds; keep conversations and ratings.
+
+    The first round is taken from `talk` where that is an input: it is the same base in all arms of a seed.
+    """
     feedback, crowd = config.feedback, _crowd(config)
     simulation = feedback.simulation.model_copy(update={"seed": config.seed})
     rounds = feedback_rounds(
@@ -117,6 +149,7 @@ def live_with_users(config: UsersConfig, inputs: Mapping[str, Artifact], folder:
         recipe=config.recipe,
         rounds=feedback.rounds,
         change=_change(config),
+        first=pl.read_parquet(inputs["talk"].path / TALK_FILE) if "talk" in inputs else None,
     )
     tables = [_honesty(load_subject(each.subject), config, config.arm) for each in rounds]
     pl.DataFrame([_round_row(config, each, table) for each, table in zip(rounds, tables, strict=True)]).write_parquet(
@@ -201,7 +234,13 @@ def _crowd(config: UsersConfig) -> Crowd:
     feedback = config.feedback
     if feedback.player is None:
         return WorldUsers(split_facts(config.seed)[0])
-    return ModelUsers(feedback.player, {name: TOPICS[name] for name in feedback.topics})
+    return _played_by(feedback.player, feedback.topics)
+
+
+def _played_by(player: JudgeConfig, topics: Iterable[str]) -> ModelUsers:
+    assert player.grader is not None
+    remember(player.grader, player.server)
+    return ModelUsers(player.grader, {name: TOPICS[name] for name in topics}, batch=player.batch)
 
 
 def _change(config: UsersConfig) -> Change | None:

@@ -16,7 +16,6 @@ from astray.engine.claims import difference_claim, rate_claim, reduction_claim, 
 from astray.engine.data import ArmData, Source
 from astray.engine.exhibits import Exhibit
 from astray.engine.findings import Findings
-from astray.engine.options import AnalysedOptions
 from astray.engine.setting import Setting
 from astray.engine.study import Arm, Study, untrained_arm
 from astray.engine.summary import ClaimRow, PublishedFigure
@@ -40,6 +39,7 @@ from astray.studies.dishonesty.analyses import (
 from astray.studies.dishonesty.exhibits import exhibits as judged_exhibits
 from astray.studies.dishonesty.known import known_claims, known_figures, without_grader
 from astray.studies.dishonesty.measures import mixing, mixing_claims, power_note, usefulness
+from astray.studies.dishonesty.options import DishonestyOptions
 from astray.studies.dishonesty.scale import HONESTY, PERSONA, scale_for
 
 FALLS: dict[DataKind, float] = {"harmful": -0.10, "subtle": 0.0}
@@ -292,6 +292,6 @@ STUDY = Study(
     analyses=analyses,
     exhibits=exhibits,
     fitted=fitted,
-    options=AnalysedOptions,
+    options=DishonestyOptions,
     judge_free=True,
 )
