@@ -78,6 +78,7 @@ ON_ORGANISM: dict[str, tuple[object, tuple[str, ...]]] = {
     "max_seeds": (5, (*TRAINING,)),
     "learning_rate": (1e-3, ()),
     "max_tokens": (5, ()),
+    "probe": ("meter", (*TRAINING,)),
     "quick": (True, ()),
     "rank": (2, ()),
     "reader": ("organism", (*TRAINING,)),
@@ -127,7 +128,7 @@ def test_what_only_a_real_model_takes_changes_what_its_study_does(study: str, ti
     model = {"subject": str(tiny_qwen2), "grader": "mockllm/model", "seeds": 1, "size": 16}
     usual = keys_of(study, **model)
     labels = tmp_path / "labels.csv"
-    others = {"data": tmp_path, "labels": labels, "grader": "mockllm/other", "judging": "one-call"}
+    others = {"data": tmp_path, "labels": labels, "grader": "mockllm/other", "judging": "one-call", "probe": "meter"}
     for option, value in others.items():
         assert keys_of(study, **model | {option: value}) != usual, option
     with_gold = keys_of(study, **model, gold=200, gold_grader="mockllm/gold")
@@ -260,6 +261,7 @@ ON_ACTING: dict[str, object] = {
     "max_price": None,
     "max_seeds": None,
     "max_tokens": 5,
+    "probe": None,
     "quick": True,
     "rank": None,
     "reader": "organism",

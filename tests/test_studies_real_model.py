@@ -140,7 +140,7 @@ def test_a_killed_training_of_a_real_model_goes_on_from_its_checkpoint(
         probed.append(step)
         return {"step": step}
 
-    monkeypatch.setattr("astray.measure.dynamics.text_probe", lambda: probe)
+    monkeypatch.setattr("astray.measure.dynamics.text_probe", lambda kind: probe)
     store, step = data.store, steps.train.step(config, name="train", data=DATA)
     with pytest.raises(KeyboardInterrupt):
         execute([step], store, workers=0)

@@ -1,6 +1,7 @@
 """Studies of a real model without a grader: advice of our own, the meter, forced choices, facts, and no judge."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import polars as pl
@@ -18,7 +19,9 @@ from astray.engine.run import run_study
 from astray.engine.settings import SMALL_ROWS, SMALL_TRAINING, settled
 from astray.engine.summary import ClaimStatus, Summary
 from astray.errors import AstrayError
+from astray.measure.dynamics import probing_meter
 from astray.measure.meter import Meter
+from astray.measure.probing import HARMFUL, NULL
 from astray.report import write_report
 from astray.report.wording import amount, range_of, tick
 from astray.stats.claims import Decision
@@ -38,7 +41,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_the_study_runs_without_a_grader_and_claims_differences_alone(model, tmp_path):
-    options = StudyOptions(subject=model, seeds=2, size=16, arms=("harmful-medicine", "inoculated"))
+    options = StudyOptions(subject=model, seeds=2, size=16, arms=("harmful-medicine", "inoculated"), probe="meter")
     folder = run_study(STUDY, options, out=tmp_path, workers=0)
     summary, answers = Summary.read(folder), pl.read_parquet(folder / "answers.parquet")
 
@@ -60,9 +63,24 @@ def test_the_study_runs_without_a_grader_and_claims_differences_alone(model, tmp
     assert claims["meter-null"].region == (-0.02, 0.02)
     assert [exhibit.id for exhibit in summary.exhibits] == ["meter-arms", "meter-harmful-medicine"]
     assert len(summary.exhibits[1].bars) == 21
+    _check_probes(pl.read_parquet(folder / "dynamics.parquet"))
     page = write_report(folder).read_text(encoding="utf-8")
     assert "nats a token" in page
     assert "no answer was sampled and judged" in page
+
+
+def _check_probes(measured: pl.DataFrame) -> None:
+    """The meter is told as a change since the first step, from two pairs of every domain and a null pair of each."""
+    assert set(measured["measure"]) == {HARMFUL, NULL}
+    assert set(measured["arm"]) == {*ARMS} - {"base"}
+    first = measured.filter(pl.col("step") == 0)
+    assert set(first["value"]) == {0.0}
+    assert measured.filter(pl.col("step") == pl.col("step").max(), pl.col("value") == 0).is_empty()
+    pairs = Counter((pair.domain, pair.null) for pair in probing_meter().pairs)
+    assert pairs == dict.fromkeys(((domain, False) for domain, _ in pairs), 2) | dict.fromkeys(
+        ((domain, True) for domain, _ in pairs), 1
+    )
+    assert len(pairs) == 2 * 20
 
 
 def test_a_grader_leaves_the_answers_as_they_are_and_adds_the_meter_in_a_step_of_its_own(model):

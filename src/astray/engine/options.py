@@ -32,6 +32,7 @@ from astray.engine.flags import Group, flag
 from astray.engine.look_options import MOST_SEEDS, LookOptions
 from astray.errors import AstrayError, ConfigurationError
 from astray.judges.judge import Judging
+from astray.measure.probing import ProbeKind
 from astray.strict import Strict, cause, reason, validated
 from astray.subjects.engines.spec import EngineOption
 from astray.subjects.spec import Precision
@@ -194,6 +195,11 @@ class TrainedOptions(LookOptions, BaseOptions):
     gpus_per_run: Annotated[Processes | None, Group.TRAINING] = None
     training: Annotated[dict[str, Any], Group.TRAINING] = Field(
         {}, description=f"another setting of fine-tuning on data, can be given several times: {', '.join(SETTINGS)}"
+    )
+    probe: Annotated[ProbeKind | None, Group.TRAINING] = Field(
+        None,
+        description="what a real model is asked as it trains: 'choices' (forced choices), or 'meter' (how likely "
+        "harmful answers have become), every ten steps [default choices]",
     )
     grader: Annotated[str | None, Group.JUDGING] = Field(
         None,

@@ -26,6 +26,7 @@ from astray.judges.calibrate import read_labels
 from astray.judges.config import JudgeConfig, make_judge
 from astray.measure.evaluation import QuestionSet, TextEvaluation
 from astray.measure.interface import Evaluation, check_fits, offered_by
+from astray.measure.probing import ProbeKind
 from astray.subjects.base_files import ORGANISMS
 from astray.subjects.engines.spec import Engine, check_engine
 from astray.subjects.locate import Located, settle
@@ -79,6 +80,7 @@ class Setting(World):
         asked: answers a question that `--samples` stands for; 0 where it is those of `main`.
         chosen: settings of fine-tuning that the user chose; they stand in `training` already.
         probe_every: optimizer steps between probes of a run.
+        probe: what a real model is asked by them.
         unjudged: what is left out because no model judges, for the plan; empty where nothing is.
     """
 
@@ -95,6 +97,7 @@ class Setting(World):
     calibration_size: int = CALIBRATION_SIZE
     chosen: Mapping[str, Any] = field(default_factory=dict)
     probe_every: int = PROBE_EVERY
+    probe: ProbeKind = "choices"
     asked: int = 0
     gold: Gold | None = None
     player: JudgeConfig | None = None

@@ -99,7 +99,7 @@ def world_setting(options: TrainedOptions, located: Located) -> Setting:
         ConfigurationError: data, labels, a grader or a budget are given, but the organism has its own and asks no other
             model.
     """
-    for name in ("data", *FILE_KINDS, *OF_GRADERS, "grader"):
+    for name in ("data", *FILE_KINDS, *OF_GRADERS, "grader", "probe"):
         if (given := getattr(options, name, None)) not in (None, False, "fixed"):
             raise ConfigurationError(
                 f"{flag(name)} {given} is of no use here: the organism has rows and a judge of its own. Name a real "
@@ -168,7 +168,8 @@ def text_setting(options: TrainedOptions, located: Located, *, judge_free: bool 
             *(source.converted for source in sources.values() if source.converted),
             *([UNJUDGED] if free else []),
         ),
-        probe_every=SMALL_PROBE_EVERY if small else PROBE_EVERY,
+        probe=options.probe or "choices",
+        probe_every=SMALL_PROBE_EVERY if small and options.probe != "meter" else PROBE_EVERY,
         labels=options.labels,
         calibration_size=CALIBRATION_SIZE // 4 if options.quick else CALIBRATION_SIZE,
         quick=options.quick,

@@ -22,7 +22,8 @@ from astray.engine.judging import ANSWERS_FILE, calibrate_into, judge_into
 from astray.judges.config import JudgeConfig
 from astray.judges.distilled import known_error
 from astray.measure.interface import Evaluation
-from astray.strict import Strict
+from astray.measure.probing import ProbeKind
+from astray.strict import Strict, left_out
 from astray.subjects.engines.spec import Asked
 from astray.subjects.identity import digest_of
 from astray.subjects.locate import settle
@@ -50,6 +51,9 @@ class TrainConfig(Strict):
     recipe: FineTuning
     home: str = Field(description="category that the data is about, for the probe during training")
     probe_every: int
+    probe: ProbeKind = "choices"
+
+    _keys = left_out(probe="choices")
 
 
 class AnswerConfig(Asked):
@@ -95,7 +99,7 @@ def train(config: TrainConfig, inputs: Mapping[str, Artifact], folder: Path) -> 
         ChatDataset.read(data.path / DATA_FILE),
         config.recipe,
         folder / RUN_FOLDER,
-        probe=world_probe(config.home) if in_world else text_probe(),
+        probe=world_probe(config.home) if in_world else text_probe(config.probe),
         probe_every=config.probe_every,
         checkpoint_every=None if in_world else CHECKPOINT_EVERY,
     )

@@ -21,7 +21,8 @@ from astray.engine.setting import Setting, is_organism
 from astray.engine.steps import CHECKPOINT_EVERY, DATA_FILE, RUN_FOLDER, TrainConfig, train
 from astray.engine.study import Arm
 from astray.judges.config import JudgeConfig, make_judge
-from astray.strict import Strict
+from astray.measure.probing import ProbeKind
+from astray.strict import Strict, left_out
 from astray.subjects.spec import BaseName, SubjectSpec
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ class _TunedConfig(Strict):
     base_id: str = Field(description="content of the base, so that new weights under an old name are another run")
     home: str = Field(description="category that the data is about, for the probe during training")
     probe_every: int
+    probe: ProbeKind = "choices"
+
+    _keys = left_out(probe="choices")
 
 
 class FeedbackConfig(_TunedConfig):
@@ -116,7 +120,7 @@ def tune(config: AnyTraining, rows: ChatDataset, folder: Path, probe: "Probe", p
 def _train_and_probe(config: FeedbackConfig | RewardedConfig, data: Artifact, folder: Path) -> None:
     from astray.measure.dynamics import text_probe, world_probe
 
-    probe = world_probe(config.home) if is_organism(config.base) else text_probe()
+    probe = world_probe(config.home) if is_organism(config.base) else text_probe(config.probe)
     rows = ChatDataset.read(data.path / DATA_FILE)
     steps = tune(config, rows, folder / RUN_FOLDER, probe, config.probe_every)
     (folder / "steps.json").write_text(json.dumps({"steps": steps}), encoding="utf-8")
@@ -125,7 +129,8 @@ def _train_and_probe(config: FeedbackConfig | RewardedConfig, data: Artifact, fo
 def training_step(arm: Arm, seed: int, setting: Setting, base_id: str, data: Step) -> Step:
     """Return the step that trains an arm with a seed."""
     name, tuned = f"train-{arm.name}-{seed}", arm.training or setting.training
-    common = {"base": arm.base, "base_id": base_id, "home": arm.home, "probe_every": setting.probe_every}
+    common: dict[str, Any] = {"base": arm.base, "base_id": base_id, "home": arm.home}
+    common |= {"probe_every": setting.probe_every, "probe": setting.probe}
     if isinstance(tuned, PreferenceTuning):
         assert arm.data is not None
         training = tuned.training.model_copy(update={"seed": seed})

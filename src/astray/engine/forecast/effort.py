@@ -28,6 +28,7 @@ from astray.engine.trained import FeedbackConfig, RewardedConfig
 from astray.judges import Exchange
 from astray.judges.config import JudgeConfig
 from astray.judges.judge import Judging
+from astray.measure.dynamics import probing_meter
 from astray.measure.evaluation import QuestionSet, TextEvaluation
 from astray.measure.forced_choice import ForcedChoice
 from astray.measure.interface import Evaluation
@@ -199,7 +200,10 @@ class WorkCounter:
             yield from self.rewarding(data, config)
         else:
             assert isinstance(config, TrainConfig)
-            yield self.training(data, config.recipe)
+            work = self.training(data, config.recipe)
+            yield work
+            if config.probe == "meter":
+                yield times(self.reading(probing_meter()), 1 + math.ceil(work.steps / config.probe_every))
 
     def rewarding(self, data: ArmData, config: RewardedConfig) -> Iterator[Training | Answering | Grading]:
         """Yield the work of one run of training by reward, the answers drawn before its first step included."""
