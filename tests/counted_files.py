@@ -13,10 +13,12 @@ from inspect_ai.scorer import Score
 Scores = Mapping[str, Any] | None
 
 
-def logged(path: Path, scores: Sequence[Scores], *, epochs: int = 1, **more: Any) -> Path:
-    """Write an Inspect log whose samples have these scores, a question's epochs one after the other."""
+def logged(path: Path, scores: Sequence[Scores | EvalSample], *, epochs: int = 1, **more: Any) -> Path:
+    """Write an Inspect log whose samples have these scores, a question's epochs one after the other, or of samples."""
     samples = [
-        EvalSample(
+        given
+        if isinstance(given, EvalSample)
+        else EvalSample(
             id=f"q{number // epochs}",
             epoch=number % epochs + 1,
             input=more.get("ask", "What is {}?").format(number // epochs),
@@ -35,9 +37,10 @@ def logged(path: Path, scores: Sequence[Scores], *, epochs: int = 1, **more: Any
         model=more.get("model", "openai/m"),
         dataset=EvalDataset(samples=len(ids), sample_ids=ids),
         config=EvalConfig(epochs=epochs),
+        metadata=more.get("metadata"),
         scorers=[
             EvalScorer(name=name, options=more.get("options"))
-            for name in dict.fromkeys(n for each in scores for n in each or ())
+            for name in dict.fromkeys(n for each in samples for n in each.scores or ())
         ],
     )
     write_eval_log(EvalLog(status=more.get("status", "success"), eval=spec, samples=samples), str(path))

@@ -66,6 +66,19 @@ def test_the_manifest_lists_every_file_and_is_the_same_for_the_same_content(tmp_
     assert (one.path / MANIFEST_FILE).read_bytes() == (two.path / MANIFEST_FILE).read_bytes()
 
 
+@pytest.mark.parametrize(("seconds", "resumable", "flushed"), [(60.0, False, 0), (60.0, True, 4), (0.0, False, 4)])
+def test_what_took_long_is_flushed_to_disk_and_what_is_quickly_made_again_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, resumable: bool, flushed: int
+) -> None:
+    """Two files, their folder and the manifest; of a resumable step earlier attempts may have taken hours."""
+    seen: list[Path] = []
+    monkeypatch.setattr("astray.artifacts.manifest.flush", seen.append)
+    monkeypatch.setattr("astray.artifacts.store.SHORT_SECONDS", seconds)
+    store = Store(tmp_path)
+    store.make(origin(), write_two_files, resumable=resumable)
+    assert len([path for path in seen if path != store.folder]) == flushed
+
+
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path)
 

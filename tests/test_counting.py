@@ -10,6 +10,9 @@ from typing import Any
 import polars as pl
 import pytest
 from click.testing import CliRunner
+from inspect_ai.log import EvalSample
+from inspect_ai.model import ModelOutput
+from inspect_ai.scorer import Score
 
 import astray
 from astray.cli import app, main
@@ -54,6 +57,31 @@ def test_a_log_is_counted_by_question_with_every_outcome(tmp_path):
     assert rate.worst_case == (4 / 12, 5 / 12)
     assert rate.judges == ("match",)
     assert "The score is match, the only one there." in counted.notes
+
+
+@pytest.mark.parametrize("surface", ["fixed", "drawn", "both"])
+def test_replicates_of_a_scenario_are_units_where_each_has_texts_of_its_own(tmp_path, surface):
+    """With fixed texts a cell is asked the same again and again; of both kinds every second replicate is drawn."""
+    drawn = [{"fixed": False, "drawn": True, "both": bool(number % 2)}[surface] for number in range(8)]
+    samples = [
+        EvalSample(
+            id=f"blackmail/goal={goal}/{replicate}",
+            epoch=1,
+            input=f"{goal} {replicate if drawn[replicate] else ''}",
+            target="",
+            output=ModelOutput.from_content("m", "answer"),
+            scores={"acts": Score(value="C" if goal == "none" or replicate % 2 else "I")},
+            metadata={"replicate": replicate} | ({"draw": replicate} if drawn[replicate] else {}),
+        )
+        for goal in ("none", "explicit", "latent")
+        for replicate in range(8)
+    ]
+    own = {"grid": {"surface": surface}, "scenarios": {}, "protocol": "tools"}
+    rate = only(astray.count(logged(tmp_path / "a.eval", samples, metadata=own), hit="I"))
+    assert (rate.numerator, rate.denominator) == (8, 24)
+    assert (rate.unit, rate.questions) == {"fixed": ("question", 3), "drawn": ("answer", 24), "both": ("question", 15)}[
+        surface
+    ]
 
 
 SCORED: dict[str, tuple[list[Scores], dict[str, Any], tuple[int, int]]] = {

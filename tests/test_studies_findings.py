@@ -468,7 +468,12 @@ def test_runs_with_the_same_value_are_said_to_be_no_certainty() -> None:
     same = values_claim("cut", "It is cut", [1.0, 1.0, 1.0], "tuned", at_least=0.7)
     assert same.note.startswith("All 3 runs have the same value")
     assert (same.verdict, same.p_value) == (Decision.UNDECIDED, None)
-    assert not values_claim("cut", "It is cut", [1.0, 0.9, 1.0], "tuned", at_least=0.7).note
+    held = values_claim("cut", "It is cut", [1.0, 0.9, 1.0], "tuned", at_least=0.7)
+    assert held.note == (
+        "So few runs know of no rare one that falls far below the others: where one in five does, 51% of studies with 3 "
+        "runs hold none that does."
+    )
+    assert not values_claim("cut", "It is cut", [1.0, 0.9] * 7, "tuned", at_least=0.7).note
     # What lies beneath the values gives them a width, and the interval decides again, or not.
     floored = [values_claim("cut", "It is cut", [1.0] * 3, "tuned", at_least=0.7, floor=floor) for floor in (0.1, 0.2)]
     assert [claim.verdict for claim in floored] == [Decision.HELD, Decision.UNDECIDED]

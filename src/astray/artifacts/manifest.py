@@ -149,7 +149,14 @@ class Manifest(Frozen):
         return manifest
 
 
-def seal(folder: Path, origin: Origin, provisional: str = "", read: Mapping[str, str] | None = None) -> Manifest:
+def seal(
+    folder: Path,
+    origin: Origin,
+    provisional: str = "",
+    read: Mapping[str, str] | None = None,
+    *,
+    durable: bool = True,
+) -> Manifest:
     """Flush every file of a folder to disk, then write its manifest, always the last file of an artifact.
 
     Args:
@@ -157,6 +164,8 @@ def seal(folder: Path, origin: Origin, provisional: str = "", read: Mapping[str,
         origin: of the artifact.
         provisional: what the step has left to try.
         read: content of its inputs; kept for a provisional artifact.
+        durable: whether it has to survive a power cut; else nothing is flushed, and what a cut damages is known as
+            damaged and made again.
 
     Raises:
         DataFormatError: the folder holds a link, a socket or a file with a name that cannot be kept.
@@ -166,7 +175,8 @@ def seal(folder: Path, origin: Origin, provisional: str = "", read: Mapping[str,
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_dir() and not path.is_symlink():
-            flush(path)
+            if durable:
+                flush(path)
             continue
         if path.is_symlink() or not path.is_file() or why_no_file_name(name):
             raise DataFormatError(
@@ -174,7 +184,8 @@ def seal(folder: Path, origin: Origin, provisional: str = "", read: Mapping[str,
                 "(no links), with names without backslashes and control characters, none of them called "
                 f"{MANIFEST_FILE}. Let the step copy what the link points to."
             )
-        flush(path)
+        if durable:
+            flush(path)
         files[name] = FileRecord(size=path.stat().st_size, sha256=file_sha256(path))
     manifest = Manifest(
         key=origin.key,
@@ -183,7 +194,7 @@ def seal(folder: Path, origin: Origin, provisional: str = "", read: Mapping[str,
         provisional=provisional,
         read=dict(read or {}) if provisional else {},
     )
-    _write_manifest(folder, manifest)
+    _write_manifest(folder, manifest, durable=durable)
     return manifest
 
 
@@ -241,11 +252,12 @@ def holds(folder: Path, manifest: Manifest) -> bool:
         return False
 
 
-def _write_manifest(folder: Path, manifest: Manifest) -> None:
+def _write_manifest(folder: Path, manifest: Manifest, *, durable: bool = True) -> None:
     (folder / MANIFEST_FILE).write_bytes(manifest.to_bytes())
     # The folder's own entries need no flush, which took a third of a short step's time: file systems write a new file
     # with its entry, and an artifact that lacks a file is known as damaged and made again.
-    flush(folder / MANIFEST_FILE)
+    if durable:
+        flush(folder / MANIFEST_FILE)
 
 
 def move_into_place(folder: Path, final: Path) -> None:

@@ -7,8 +7,8 @@
     runs/.names/3f2a0c9d1b7e4a55          name of the artifact: two steps with one key may have different names
     runs/.damaged/train-3f2a0c9d1b7e4a55  an artifact that was not what its step wrote, kept to be looked at
 
-A step writes to a partial folder; its files are flushed to disk, the manifest is written last and the folder is
-renamed. Several processes may share a store. While one runs a step it holds that step's lock, which the system frees
+A step writes to a partial folder; its files are flushed to disk unless they were made within a second, the manifest is
+written last and the folder is renamed. Several processes may share a store. While one runs a step it holds that step's lock, which the system frees
 however the process ends, so a lock is never stale; the rename alone would already keep the store whole. The root may be
 any fsspec URL: artifacts are then made in a local cache folder and uploaded (mirror.py).
 Leaves to others: what lies in the store (contents.py), what a step is (step.py) and running many of them (execute.py).
@@ -17,6 +17,7 @@ Leaves to others: what lies in the store (contents.py), what a step is (step.py)
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -28,6 +29,8 @@ from astray.artifacts.soundness import DAMAGED, MANIFEST_FILE
 from astray.errors import DamagedArtifactError
 
 _UNFINISHED = ".unfinished"
+SHORT_SECONDS = 1.0
+"""A step that took less is not flushed to disk."""
 
 
 class Store(Contents):
@@ -195,10 +198,13 @@ class Store(Contents):
         before: Artifact | None,
     ) -> Artifact:
         """Make the artifact of a step whose lock is held, in place of a provisional one."""
+        begun_before, began = folder == self._working_folder(origin.key), time.monotonic()
         with self._explained(every_error=False):
             provisional = write(folder)
         with self._explained(every_error=True):
-            manifest = seal(folder, origin, provisional or "", read)
+            # Waiting for the disk takes longer than a short step, which costs less to make again after a power cut.
+            durable = begun_before or before is not None or time.monotonic() - began >= SHORT_SECONDS
+            manifest = seal(folder, origin, provisional or "", read, durable=durable)
             if self.mirror:
                 self.mirror.upload(folder, manifest)
             # What is replaced: a provisional artifact, or a cached copy of what the remote store no longer has.

@@ -121,7 +121,7 @@ def _rows(log: Log, header: EvalLog, choices: Choices, with_answers: bool, notes
         # Of the summary also where there is the sample: it is cut, and the question of both sides has to be the same
         # text.
         columns["content"].append(text_hash(_texts(summary.input)))
-        columns["family"].append(_question_of(str(summary.id), header))
+        columns["family"].append(_question_of(summary, header))
         columns["sample"].append(str(summary.epoch))
         columns["answer"].append(
             text_hash(_texts(each.input, last=True), each.output.completion) if isinstance(each, EvalSample) else None
@@ -142,11 +142,14 @@ def _rows(log: Log, header: EvalLog, choices: Choices, with_answers: bool, notes
     return columns
 
 
-def _question_of(sample: str, header: EvalLog) -> str | None:
-    """Return the question of a sample that Astray asked in words, whose id is question, format and number; else None."""
+def _question_of(sample: EvalSampleSummary, header: EvalLog) -> str | None:
+    """Return what a sample of Astray's own tasks repeats: the question that was asked in words, whose id is question,
+    format and number, or the cell of a scenario with fixed texts; else None, as where each replicate has texts of its own."""
     # Other tools have ids of that form and a metadata key "kind", too; all of these keys only Astray writes.
-    is_own = {"evaluation", "kind", "evaluation_hash"} <= (header.eval.metadata or {}).keys()
-    found = re.fullmatch(r"(.+)/[^/]+#\d+", sample) if is_own else None
+    told, id = (header.eval.metadata or {}).keys(), str(sample.id)
+    if {"grid", "scenarios", "protocol"} <= told:
+        return None if "draw" in (sample.metadata or {}) else id.rpartition("/")[0] or None
+    found = re.fullmatch(r"(.+)/[^/]+#\d+", id) if {"evaluation", "kind", "evaluation_hash"} <= told else None
     return found[1] if found else None
 
 

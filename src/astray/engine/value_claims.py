@@ -2,7 +2,8 @@
 
 Values of runs are often skewed: most lie below their mean and a few far above it. Where one run in five rises and the
 others do not, fewer than `REFUTING` runs often hold none that does, so they never refute the claim of a rise. With more,
-the limit that refutes takes a fortieth of the error (docs/counting.md has what that is worth).
+the limit that refutes takes a fortieth of the error (docs/counting.md has what that is worth). Rare runs far below the
+others would need the same on the other side, which would leave nothing to be held; so what holds says it.
 
 Left to others: claims on rates, and how an interval decides (`claims`).
 """
@@ -59,16 +60,7 @@ def values_claim(
         beneath: another source of chance, added to that of runs.
     """
     interval = mean_over_runs(values, floor=floor, beneath=beneath) if values else None
-    caveat = ""
-    if len(values) == 1:
-        caveat = f"With a single {unit} there is no interval, so nothing is decided."
-    elif interval is not None and interval.low == interval.high:
-        caveat = f"All {len(values)} runs have the same value, so the interval has no width, which is not certainty."
-    elif interval is not None and interval.high < at_least and len(values) < REFUTING:
-        caveat = (
-            f"The interval lies below the border, but one run can decide a mean: where one in five rises, "
-            f"{0.8 ** len(values):.0%} of studies with {len(values)} runs hold none that does. It takes {REFUTING} to refute."
-        )
+    caveat = _caveat(len(values), unit, interval, at_least)
     estimate = sum(values) / len(values) if values else None
     decided = _decided(estimate, interval, at_least, len(values))
     if not caveat and interval is not None and interval.high < at_least and decided["verdict"] is Decision.UNDECIDED:
@@ -85,6 +77,25 @@ def values_claim(
         **decided,
         **status_and_note(needs, "" if values else without, caveat, note),
     )
+
+
+def _caveat(runs: int, unit: str, interval: Interval | None, at_least: float) -> str:
+    """Return what the interval of so few runs cannot say; "" where there is nothing."""
+    missed = f"{0.8**runs:.0%} of studies with {runs} runs hold none that does"
+    if runs == 1:
+        return f"With a single {unit} there is no interval, so nothing is decided."
+    if interval is None:
+        return ""
+    if interval.low == interval.high:
+        return f"All {runs} runs have the same value, so the interval has no width, which is not certainty."
+    if runs < REFUTING and interval.high < at_least:
+        return (
+            f"The interval lies below the border, but one run can decide a mean: where one in five rises, {missed}. It "
+            f"takes {REFUTING} to refute."
+        )
+    if runs < REFUTING and interval.low >= at_least:
+        return f"So few runs know of no rare one that falls far below the others: where one in five does, {missed}."
+    return ""
 
 
 def _decided(estimate: float | None, interval: Interval | None, at_least: float, runs: int) -> dict[str, Any]:
