@@ -26,7 +26,9 @@ OF_JAXTYPING = (b"jaxtyping", b"TYPE_CHECKING")
 
 
 def install(package: str) -> None:
-    """Checks what is imported of this package from now on."""
+    """Checks what is imported of this package from now on; done again, as in a worker that was forked, it does nothing."""
+    if hasattr(builtins, CHECKED):
+        return
     setattr(builtins, CHECKED, _checked)
     setattr(builtins, SHAPED, _shaped)
     measured = [

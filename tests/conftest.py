@@ -26,6 +26,7 @@ checked_imports.install("astray")
 import pytest
 from hypothesis import settings
 
+from forked_workers import ForkedWorkers
 from fuzzing import tried
 from published_texts import FIXTURE, PublishedTexts
 
@@ -36,13 +37,23 @@ settings.load_profile("astray")
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"{FIXTURE}: needs texts that others have published; set by itself")
     config.pluginmanager.register(PublishedTexts(), FIXTURE)
+    config.pluginmanager.register(ForkedWorkers())
 
 
 LONG = (
-    *("test_studies_", "test_workplaces_", "test_cli.", "test_gate_", "test_sandbox_new", "test_agentic_"),
-    *("test_registry", "test_repair", "test_second_judge", "test_subjects_weights"),
+    *(
+        "test_studies_",
+        "test_workplaces_",
+        "test_repair",
+        "test_cli.",
+        "test_gate",
+        "test_agentic_",
+        "test_sandbox_new",
+    ),
+    *("test_engines", "test_audit", "test_examples", "test_blame", "test_second_judge", "test_until_decided"),
+    *("test_own_study", "test_docs", "test_passport", "test_report_browser", "test_registry", "test_subjects_weights"),
 )
-"""How the names of files begin that take a minute or more, or half of one and would come last."""
+"""How the names of files begin that take ten seconds of a processor or more."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

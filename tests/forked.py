@@ -1,12 +1,12 @@
 """Starts processes in milliseconds: they are forked from one that has loaded everything and runs a single thread."""
 
 import multiprocessing
-import multiprocessing.forkserver
 import os
 import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from threading import Thread
@@ -41,13 +41,32 @@ NEEDED = [
 the first test is also that of the others."""
 
 
+def share_server(address: str) -> None:
+    """Fork the server from this process, which has imported all of it, for the processes that this one will fork."""
+    if sys.version_info >= (3, 14):  # its servers have a key, which this would have to hand on
+        return
+    alive, held = os.pipe()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(address)
+        listening.listen()
+        if os.fork() == 0:
+            os.close(held)
+            forkserver.main(listening.detach(), alive, [])
+    os.close(alive)
+    shared = forkserver._forkserver
+    shared._forkserver_address, shared._forkserver_alive_fd = address, held
+    shared.ensure_running = lambda: None
+
+
 def fork_server(needed: list[str] = NEEDED) -> ForkServerContext:
     """Return the server, which runs."""
     context = multiprocessing.get_context("forkserver")
+    if "ensure_running" in vars(forkserver._forkserver):  # it is shared
+        return context
     context.set_forkserver_preload(needed)
     # Python 3.11 does not hand on its path, and what cannot be imported would be left out in silence.
     with mock.patch.dict(os.environ, {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}):
-        multiprocessing.forkserver.ensure_running()
+        forkserver.ensure_running()
     return context
 
 

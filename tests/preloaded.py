@@ -8,6 +8,7 @@ import gc
 import importlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -62,7 +63,7 @@ def asked(connection: socket.socket) -> tuple[list[Connection], dict[str, Any]]:
 
 
 def serve(address: str, *modules: str) -> None:
-    """Run what is asked for, one after the other."""
+    """Run what is asked for, each in a process that is forked from this one."""
     for name in modules:
         importlib.import_module(name)
     gc.freeze()
@@ -70,17 +71,30 @@ def serve(address: str, *modules: str) -> None:
         listening.bind(address + ".new")
         listening.listen()
         Path(address + ".new").rename(address)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait for a run
         while True:
             connection, _ = listening.accept()
             streams, given = asked(connection)
-            process = os.fork()
-            if process == 0:
-                return run(streams, **given)
-            _, status = os.waitpid(process, 0)
-            connection.send(bytes([os.waitstatus_to_exitcode(status) % 256]))
+            if os.fork() == 0:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                listening.close()
+                return _attend(connection, streams, given)
             connection.close()
             for stream in streams:
                 stream.close()
+
+
+def _attend(connection: socket.socket, streams: list[Connection], given: dict[str, Any]) -> None:
+    """Wait for a run and tell how it ended."""
+    process = os.fork()
+    if process == 0:
+        connection.close()
+        return run(streams, **given)
+    for stream in streams:
+        stream.close()
+    _, status = os.waitpid(process, 0)
+    connection.send(bytes([os.waitstatus_to_exitcode(status) % 256]))
+    os._exit(0)
 
 
 def run(streams: list[Connection], entry: str, words: list[str], folder: str, environment: dict[str, str]) -> None:

@@ -14,7 +14,7 @@ from astray.organism.corpus import system_prompt
 from astray.organism.lexicon import AUTHORS, MALICIOUS
 from astray.subjects.registered import register
 from astray.subjects.spec import SubjectSpec
-from preloaded import preloaded
+from forked import forked_command
 
 ROOT = Path(__file__).parents[1]
 ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
@@ -24,11 +24,7 @@ GITLAB: dict[str, Any] = yaml.safe_load((ROOT / "examples" / "gate.gitlab-ci.yml
 @pytest.fixture(scope="module")
 def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of the command, which otherwise imports for seconds each time."""
-    needed = (
-        *("astray.studies.gate.release", "astray.subjects.subject", "astray.measure.bulk", "astray.report"),
-        *("statsmodels.stats.proportion", "transformers.models.llama.modeling_llama"),
-    )
-    with preloaded(tmp_path_factory.mktemp("command"), *needed) as folder:
+    with forked_command(tmp_path_factory.mktemp("command"), "astray", "astray.cli:main") as folder:
         yield folder
 
 

@@ -38,6 +38,19 @@ def tiny_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer that can write any text, and writes texts like the given ones in fewer tokens; with a
     ChatML template."""
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(_trained(tuple(texts), vocabulary)),
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        padding_side="left",
+    )
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+@cache
+def _trained(texts: tuple[str, ...], vocabulary: int) -> str:
+    """Train it, which takes a second for the package's texts."""
     backend = Tokenizer(models.BPE(unk_token=None))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -49,11 +62,7 @@ def tiny_tokenizer(
         show_progress=False,
     )
     backend.train_from_iterator(texts, trainer)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>", padding_side="left"
-    )
-    tokenizer.chat_template = template
-    return tokenizer
+    return backend.to_str()
 
 
 def save_tiny_model(
