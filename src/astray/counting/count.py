@@ -65,7 +65,7 @@ def count_files(
     if labels is not None:
         judge, told = judge_error(labels, pl.concat(tables.values()), rule)
         notes += told
-    judges = [", ".join(sorted(set(table["judge"]))) for table in tables.values()]
+    judges = [", ".join(table["judge"].unique().sort()) for table in tables.values()]
     if len(set(judges)) > 1:
         notes.append(
             f"The sides were judged by different judges, and the difference is also theirs: {'; '.join(judges)}."

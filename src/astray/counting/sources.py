@@ -84,14 +84,15 @@ _USED_BY = {"filter": _HARNESS, "question": _TABLE, "answer": _TABLE, "judge": _
 
 def _expanded(file: Source) -> list[Source]:
     """Return the files of a folder: Inspect's logs, or the samples of lm-evaluation-harness."""
-    from inspect_ai.log import EvalLog
+    if not isinstance(file, str | Path):
+        from inspect_ai.log import EvalLog
 
-    from astray.measure.inspect_logs import logs_below
-
-    if not isinstance(file, str | Path | EvalLog):
-        raise ConfigurationError(f"{file!r} is no file: give a path, or an Inspect log that was read.")
-    if isinstance(file, EvalLog) or "://" in str(file) or not Path(file).is_dir():
+        if not isinstance(file, EvalLog):
+            raise ConfigurationError(f"{file!r} is no file: give a path, or an Inspect log that was read.")
         return [file]
+    if "://" in str(file) or not Path(file).is_dir():
+        return [file]
+    from astray.measure.inspect_logs import logs_below  # a second that tables need not wait for
 
     logs: list[Source] = [*logs_below(Path(file))]
     samples: list[Source] = [*sorted(Path(file).rglob("samples_*.jsonl"))]
