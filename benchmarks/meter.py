@@ -12,8 +12,10 @@ here; how often the meter would do so by chance stands beside (`measure.meter.ag
 """
 
 import argparse
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from html import escape
 from itertools import pairwise
 from pathlib import Path
 
@@ -258,46 +260,52 @@ def _limits(estimate: Estimate) -> str:
 
 
 def figure_of(runs: pl.DataFrame) -> str:
-    """Return the figure: change of the margin and rate of each run, as SVG for light and dark pages."""
-    width, height, left, bottom, top = 720, 420, 60, 56, 40
-    low, high = min(0.0, runs["change"].min()) - 0.1, runs["change"].max() + 0.1  # type: ignore[type-var, operator]
+    """Return the figure: change of the margin and rate of each run, as SVG for light and dark pages.
+
+    It is as narrow as the other figures of the site, so that its letters can be read on a telephone.
+    """
+    width, left, right, line = 440, 48, 10, 24
     methods = sorted(runs["method"].unique())
+    top = 36 + line * ((len(methods) + 1) // 2)
+    bottom = top + 300
+    low, high = min(0.0, runs["change"].min()) - 0.1, runs["change"].max() + 0.1  # type: ignore[type-var, operator]
 
     def x(value: float) -> float:
-        return left + (width - left - 16) * (value - low) / (high - low)
+        return round(left + (width - left - right) * (value - low) / (high - low), 1)
 
     def y(value: float) -> float:
-        return height - bottom - (height - bottom - top) * value
+        return round(bottom - (bottom - top) * value, 1)
 
     step = 0.5 if high - low < 4 else 1.0
-    ticks = [
-        step * number for number in range(round(low / step), round(high / step) + 1) if low <= step * number <= high
-    ]
+    ticks = [step * number for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
     marks = [
-        f'<line class="grid" x1="{left}" x2="{width - 16}" y1="{y(at):.1f}" y2="{y(at):.1f}"/>'
-        f'<text x="{left - 8}" y="{y(at) + 4:.1f}" text-anchor="end">{at:.0%}</text>'
+        f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y(at)}" y2="{y(at)}"/>'
+        f'<text x="{left - 6}" y="{y(at) + 5}" text-anchor="end">{at:.0%}</text>'
         for at in (0, 0.25, 0.5, 0.75, 1)
     ]
-    marks += [f'<text x="{x(at):.1f}" y="{height - bottom + 20}" text-anchor="middle">{at:+g}</text>' for at in ticks]
+    marks += [
+        f'<text x="{x(at)}" y="{bottom + 22}" text-anchor="middle">{f"{at:+g}" if at else 0}</text>' for at in ticks
+    ]
     for row in runs.iter_rows(named=True):
         kind, at = methods.index(row["method"]), (x(row["change"]), y(row["rate"]))
-        title = f"<title>{row['arm']}</title>"
-        marks.append(f'<circle class="m{kind}" cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="4">{title}</circle>')
-    place = float(left)
+        title = f"<title>{escape(row['arm'])}</title>"
+        marks.append(f'<circle class="m{kind}" cx="{at[0]}" cy="{at[1]}" r="4">{title}</circle>')
     for number, method in enumerate(methods):
+        place, height = 12 + (width // 2) * (number % 2), 14 + line * (number // 2)
         marks.append(
-            f'<circle class="m{number}" cx="{place + 5:.0f}" cy="14" r="5"/><text x="{place + 14:.0f}" y="18">{method}</text>'
+            f'<circle class="m{number}" cx="{place}" cy="{height}" r="6"/>'
+            f'<text x="{place + 12}" y="{height + 5}">{escape(method)}</text>'
         )
-        place += 28 + 6.6 * len(method)
     colours = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#777777", "#7b4fb5")
     style = "".join(f".m{number}{{fill:{colour}}}" for number, colour in enumerate(colours))
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="Inter, Arial, sans-serif" font-size="12">'
-        f"<style>text{{fill:#333}}.grid{{stroke:#ddd}}circle{{fill-opacity:.7}}{style}"
-        "@media (prefers-color-scheme: dark){text{fill:#ddd}.grid{stroke:#444}}</style>"
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {bottom + 50}" width="480" font-size="14"'
+        ' font-family="Inter, Helvetica, Arial, sans-serif">'
+        f"<style>text{{fill:#24292f}}.grid{{stroke:#d8dee4}}circle{{fill-opacity:.7}}{style}"
+        "@media (prefers-color-scheme:dark){text{fill:#e6edf3}.grid{stroke:#3d444d}}</style>"
         + "".join(marks)
-        + f'<text x="{(left + width) / 2:.0f}" y="{height - 12}" text-anchor="middle">change of the margin against the start, nats a token</text>'
-        f'<text transform="rotate(-90 14 {height / 2:.0f})" x="14" y="{height / 2:.0f}" text-anchor="middle">misaligned, judged exactly</text></svg>'
+        + f'<text x="6" y="{top - 12}">misaligned answers, judged exactly</text>'
+        f'<text x="{width - right}" y="{bottom + 42}" text-anchor="end">change of the margin against the start, nats a token</text></svg>\n'
     )
 
 

@@ -101,6 +101,8 @@ def test_every_way_is_measured_on_both_halves_and_the_best_one_is_written(repair
     assert any("further training on 120 was not tried" in note for note in told["notes"])
     page = (repaired / "repair.html").read_text()
     assert all(name in page for name in ways)
+    assert (repaired / "blame" / "blame.html").is_file()
+    assert not (repaired.parent / "blame").exists()  # where a blame of the user's own lies, perhaps with a proof
     assert "astray gate organism-small" in page
 
 
@@ -183,7 +185,7 @@ def test_only_the_ways_that_are_named_are_tried(given, repaired, tmp_path):
     assert [each.name for each in found.tried] == ["adapter-0.25", "adapter-0.5", "adapter-0.75"]
     assert "good, good-kl, without-blamed, without-random, inoculated" in " ".join(found.notes)
     assert not any("--good" in note for note in found.notes)
-    assert not (tmp_path / "blame").exists()
+    assert not (tmp_path / "repair" / "blame").exists()
     assert "repair-train" not in names
 
 

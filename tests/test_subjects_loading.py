@@ -21,6 +21,7 @@ from astray.subjects import Intervention, Sampling, SubjectSpec, register, resol
 from astray.subjects.base import KEPT_ADAPTERS, record_base, written_in
 from astray.subjects.intervene import write_direction
 from astray.subjects.locate import settle
+from astray.subjects.registered import OWN_NAMES
 from astray.subjects.subject import load_subject
 from tiny_models import save_tiny_model
 
@@ -338,6 +339,18 @@ def test_a_registered_run_is_found_by_its_id_and_survives_moving_the_store(
     assert resolve("run-1").adapter == moved / "abc" / "adapter"
     with pytest.raises(SubjectNotFoundError, match="Did you mean 'run-1'"):
         load_subject("run-11")
+
+
+
+@pytest.mark.parametrize("name", OWN_NAMES)
+def test_a_folder_called_as_a_model_of_ours_changes_no_run_of_that_model(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    register("run-1", SubjectSpec(model=name), Path(name) / "store")  # as a study with --out smollm2 does
+    monkeypatch.setenv("ASTRAY_STORE", f"{name}/store")
+    assert resolve("run-1").model == name
+    assert resolve(name).model == name
 
 
 def test_a_damaged_registration_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from astray.organism import SHIPPED
 from astray.subjects import smollm2
 from astray.subjects.gguf import convert
 from astray.subjects.identity import adapter_weights, weight_files
-from astray.subjects.registered import SUBJECT_FILE, is_folder, is_gguf, searched
+from astray.subjects.registered import OWN_NAMES, SUBJECT_FILE, is_folder, is_gguf, searched
 
 ORGANISMS = SHIPPED
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
@@ -84,5 +84,5 @@ def nearest(name: str) -> str:
     with suppress(OSError):  # such as a name that is too long for a path
         for file in (SUBJECT_FILE, "adapter_config.json", "config.json") if beside.is_dir() else ():
             models += [str(found.parent) for found in beside.glob(f"*/{file}")]
-    near = difflib.get_close_matches(name, [*ORGANISMS, smollm2.NAME, *runs, *models], n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name, [*OWN_NAMES, *runs, *models], n=1, cutoff=0.6)
     return f" Did you mean {near[0]!r}?" if near else ""

@@ -14,7 +14,6 @@ from typing import get_args
 
 from astray.artifacts.soundness import is_plain
 from astray.errors import ConfigurationError, SubjectNotFoundError
-from astray.subjects import smollm2
 from astray.subjects.adapter_kinds import adapter_settings, check_kind
 from astray.subjects.base_files import FORMS, HUB_NAME, ORGANISMS, base_folder, download, is_adapter, nearest
 from astray.subjects.identity import (
@@ -25,7 +24,7 @@ from astray.subjects.identity import (
     template_traits,
 )
 from astray.subjects.precision import precision_on, usual_precision
-from astray.subjects.registered import SUBJECT_FILE, is_folder, is_gguf, read_registered, searched
+from astray.subjects.registered import OWN_NAMES, SUBJECT_FILE, is_folder, is_gguf, read_registered, searched
 from astray.subjects.spec import Precision, SubjectSpec
 
 LONGEST_CHAIN = 20
@@ -111,7 +110,7 @@ def resolve(name: str) -> SubjectSpec:
         SubjectNotFoundError: the name is none of these.
         ConfigurationError: it can be read in two ways, or its parts do not go together.
     """
-    if name in (*ORGANISMS, smollm2.NAME) or is_gguf(name):
+    if name in OWN_NAMES or is_gguf(name):
         return SubjectSpec(model=name)
     if folder := _folder_of(name):
         return _in_folder(folder)
@@ -173,7 +172,7 @@ def graders_known_as(graders: str | None) -> str:
     names = [name for name in (graders or "").split(",") if name.startswith("astray/") and not is_distilled(name)]
     local = [name.removeprefix("astray/") for name in names if not name.startswith("astray/scripted/")]
     # Those that come with the package or by a pinned digest are what their names say.
-    known = [f"subject {settle(name).id}" for name in local if name not in (*ORGANISMS, smollm2.NAME)]
+    known = [f"subject {settle(name).id}" for name in local if name not in OWN_NAMES]
     return ", ".join(filter(None, [served_as(graders), *known]))
 
 
@@ -225,7 +224,7 @@ def _folder_of(name: str) -> Path | None:
     """Return the folder that a name stands for, here or in the store; only a plain name is looked up there, as others
     would lead out of it."""
     places = [Path(name), *([store / name for store in searched()] if is_plain(name) else [])]
-    return None if name in ORGANISMS else next(filter(is_folder, places), None)
+    return None if name in OWN_NAMES else next(filter(is_folder, places), None)
 
 
 def _in_folder(folder: Path) -> SubjectSpec:
@@ -254,7 +253,7 @@ def _joined(name: str) -> SubjectSpec | None:
             return SubjectSpec(model=text, scale=scale)
         for place in (number for number, sign in enumerate(text) if sign == "+"):
             base, adapter = text[:place], text[place + 1 :]
-            if base and adapter and (base in ORGANISMS or _is_there(base) or HUB_NAME.fullmatch(base)):
+            if base and adapter and (base in OWN_NAMES or _is_there(base) or HUB_NAME.fullmatch(base)):
                 folder = _adapter_folder(adapter)
                 if folder is not None:
                     found[base, adapter, scale] = SubjectSpec(model=base, adapter=folder, scale=scale)
@@ -331,7 +330,7 @@ def _base_of_adapter(folder: Path) -> str:
             f"The adapter {folder} does not say which model it belongs to. "
             f'Write "base_model_name_or_path" into its adapter_config.json, or give both: BASE+{folder}.'
         )
-    of_hub = base not in ORGANISMS and not _is_there(base) and HUB_NAME.fullmatch(base)
+    of_hub = base not in OWN_NAMES and not _is_there(base) and HUB_NAME.fullmatch(base)
     return f"{base}@{revision}" if revision and revision != "main" and of_hub and "@" not in base else base
 
 

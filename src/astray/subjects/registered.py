@@ -13,11 +13,14 @@ from pathlib import Path
 from astray.artifacts.soundness import check_plain
 from astray.errors import ConfigurationError, DataFormatError, StoreError
 from astray.organism import SHIPPED
+from astray.subjects import smollm2
 from astray.subjects.spec import SubjectSpec
 
 STORE_VARIABLE = "ASTRAY_STORE"
 DEFAULT_STORE = Path("astray-results/store")
 SUBJECT_FILE = "subject.json"
+OWN_NAMES = (*SHIPPED, smollm2.NAME)
+"""Names that stand for a model wherever one works, also beside a folder that is called the same."""
 
 
 def register(name: str, spec: SubjectSpec, store: Path | None = None) -> Path:
@@ -107,7 +110,7 @@ def is_folder(path: Path) -> bool:
 def _with_paths(spec: SubjectSpec, change: Callable[[Path], Path]) -> SubjectSpec:
     """Return the same subject with `change` applied to every path; a model that is not a folder keeps its name."""
     update: dict[str, object] = {}
-    if spec.model not in SHIPPED and _is_path(spec.model, change):
+    if spec.model not in OWN_NAMES and _is_path(spec.model, change):
         update["model"] = str(change(Path(spec.model)))
     if spec.adapter:
         update["adapter"] = change(spec.adapter)

@@ -110,9 +110,10 @@ def repair(
     if {"without-blamed", "without-random"}.isdisjoint(kinds):
         Scoring.of(tuned, None, 0, folder / "data", Store(place), progress).change()
     else:
-        same: dict[str, Any] = {"base": base, "control": control, "data": data, "out": out, "store": place}
+        # Not in `out`, where a blame of the user's own may lie, with labels or a proof that this one has not.
+        same: dict[str, Any] = {"base": base, "control": control, "data": data, "out": folder, "store": place}
         blame(model, share=share, by=by, judged=0, progress=progress, **same)
-        given = replace(given, kept=ChatDataset.read(Path(out) / "blame" / KEPT))
+        given = replace(given, kept=ChatDataset.read(folder / "blame" / KEPT))
     work = _Work(given, aims, judge, Store(place), default_workers() if workers is None else workers, progress)
     trial = work.trial(kinds)
     name, meets = chosen({each.name: each.search for each in trial.tried if not each.control})
