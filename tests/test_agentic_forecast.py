@@ -1,14 +1,17 @@
 """The forecast of the agentic study against what a run really takes, and its power against an enumeration of its
 own."""
 
+from dataclasses import replace
+
 import pytest
 from scipy.stats import binom, fisher_exact
 
 from astray.artifacts import Store
+from astray.engine.forecast.acting_pace import ActingPace
 from astray.engine.forecast.acting_power import Comparison, smallest_difference
 from astray.engine.forecast.acting_time import CALL_SECONDS, OWN_SECONDS
 from astray.errors import SubjectNotFoundError
-from astray.measure.agentic.grid import Grid, Price, estimate_cost
+from astray.measure.agentic.grid import Cost, Grid, Price, estimate_cost
 from astray.measure.agentic.logs import done_samples
 from astray.measure.agentic.play import LOGS, Part
 from astray.measure.agentic.subjects import AgenticSubject, subjects_from
@@ -92,11 +95,23 @@ def test_a_local_subject_is_timed_by_its_size(tiny_qwen2, tmp_path):
         [AgenticSubject(name="tiny", model=f"astray/{tiny_qwen2}", grader=("mockllm/model",))], [PART], tmp_path
     ).work[0]
     assert work.seconds > PART.grid.size * OWN_SECONDS
-    assert "0.1M parameters on this" in work.pace
+    assert "0.1M parameters here" in work.pace
+    assert "it called no tool" in work.pace
     with pytest.raises(SubjectNotFoundError):
         forecast(
             [AgenticSubject(name="none", model="astray/nothing-here", grader=("mockllm/model",))], [PART], tmp_path
         )
+
+
+def test_time_of_acting_follows_from_what_the_first_answers_took():
+    cost = Cost(samples=10, calls=50, input_tokens=1000, output_tokens=100, judge_tokens=0)
+    pace = ActingPace(2.0, prompt=300, reading=0.001, alone=0.01, further=0.001, answer=80.0, calls_tools=True)
+    assert pace.amounts(cost, 2) == (50, 2000, 4000)
+    assert pace.seconds(cost, 2, limit=100) == pytest.approx(2 + 5 * 100 * (0.01 + 9 * 0.001))
+    # Without a call: two turns and both questions, each with what was said before.
+    calls, read, written = replace(pace, calls_tools=False).amounts(cost, 2)
+    assert (calls, written) == (40, 3200)
+    assert read == 10 * sum(300 + said * 80 for said in (0, 1, 2, 2))
 
 
 def test_prices_of_subject_and_grader_are_apart_and_missing_ones_are_said(tmp_path):

@@ -121,6 +121,22 @@ REFUSED = {
         (ACTING, "--seeds", 3),
         ("This study takes no --seeds.", "It takes: --analyses, --budget, --grader, --labels"),
     ),
+    "rows for acting models": (
+        (ACTING, "--harmful", "bad.jsonl"),
+        (
+            "takes no --harmful: nothing is trained in it",
+            "run emergent-misalignment --harmful FILE",
+            "--subject astray/RUN",
+        ),
+    ),
+    "hacks as rows": (
+        ("reward-hacking", "--harmful", "bad.jsonl", "--good", "good.jsonl"),
+        ("takes no --harmful: its models learn to hack by reinforcement", "run emergent-misalignment --harmful FILE"),
+    ),
+    "openly asked rows": (
+        ("dishonesty", "--educational", "open.jsonl"),
+        ("takes no --educational: it has no arm", "this study takes --harmful FILE and --good FILE"),
+    ),
     "an option of no study": ((STUDY, "--sead", 3), ("takes no --sead. Did you mean --seeds?", "It takes: --arms")),
     "an option before the study": (
         ("--quick", STUDY),

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, ClassVar, TypeVar, cast
 
 from pydantic import (
     AfterValidator,
@@ -95,6 +95,8 @@ def check_taken(kind: type[BaseModel], given: str) -> None:
     """
     flags = sorted(map(flag, kind.model_fields))
     if given not in flags:
+        if issubclass(kind, BaseOptions) and (reason := kind.INSTEAD.get(given)):
+            raise ConfigurationError(f"This study takes no {given}: {reason}")
         near = difflib.get_close_matches(given, flags, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise ConfigurationError(f"This study takes no {given}.{hint} It takes: {', '.join(flags)}.")
@@ -141,6 +143,9 @@ ANALYSES = f"only these analyses, and those that they are made from; all if none
 
 class BaseOptions(Strict):
     """Options of any study."""
+
+    INSTEAD: ClassVar[Mapping[str, str]] = {}
+    """Option of other studies -> why this one does not take it, and what does."""
 
     quick: Annotated[bool, Group.SIZE] = Field(
         False, description="a smaller run to see that everything works, not to draw conclusions"
@@ -367,9 +372,23 @@ class _AnalysisOptions(TrainedOptions):
 class AnalysedOptions(_AnalysisOptions, PairOptions):
     """Options of a study that trains on harmful and good data, and has analyses of its runs."""
 
+    INSTEAD: ClassVar[Mapping[str, str]] = {
+        "--educational": "it has no arm that is asked openly for harm. `astray run emergent-misalignment` has one; this "
+        "study takes --harmful FILE and --good FILE."
+    }
+
+
+_BY_REWARD = (
+    "its models learn to hack by reinforcement learning on exercises, and no arm of it is trained on harmful rows; --good "
+    "FILE gives the rows of its fine-tuned control. Rows that show hacks are trained on by `astray run "
+    "emergent-misalignment --harmful FILE --good FILE`."
+)
+
 
 class AnalysedGoodOptions(_AnalysisOptions, GoodOptions):
-    """Options of a study that trains on good data, and has analyses of its runs."""
+    """Options of a study that trains by reward and on good data, and has analyses of its runs."""
+
+    INSTEAD: ClassVar[Mapping[str, str]] = dict.fromkeys(("--harmful", "--educational"), _BY_REWARD)
 
 
 def _named(options: TrainedOptions) -> dict[str, Any]:

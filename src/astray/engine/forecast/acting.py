@@ -287,8 +287,8 @@ def _work(
     """Return the remaining work of one subject, with one cost for each part."""
     graders = Price(*prices) if any(prices) else None
     own = Price(*subject.price) if subject.price else graders
-    costs, names, done, spent, readings = [], [], 0, 0, 0
-    folders = []
+    costs, names, done, spent, readings, limit = [], [], 0, 0, 0, 1
+    grids, folders = [], []
     for step, part in _steps_of(subject, plan):
         config, there = step.config, _there(step, store)
         assert isinstance(config, PlayConfig)
@@ -306,10 +306,13 @@ def _work(
             )
         )
         names.append(part.name)
+        grids.append(config.grid)
+        limit = config.max_tokens
         readings += judges * len(left)
         done, spent = done + len(there), spent + _spent(step, store)
         folders.append(store.begun(step.key, step.may_begin_with))
-    seconds, pace = time_for(subject, costs, [folder / LOGS for folder in folders if folder], at_a_time)
+    logs = [folder / LOGS for folder in folders if folder]
+    seconds, pace = time_for(subject, [*zip(grids, costs, strict=True)], limit, logs, at_a_time)
     return SubjectWork(subject.name, done, spent, tuple(costs), readings, seconds, pace, tuple(names))
 
 

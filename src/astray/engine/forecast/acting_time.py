@@ -9,30 +9,45 @@ from pathlib import Path
 
 from inspect_ai.log import read_eval_log
 
-from astray.measure.agentic.grid import Cost
+from astray.measure.agentic.grid import Cost, Grid
 from astray.measure.agentic.logs import readable_logs
 from astray.measure.agentic.subjects import LOCAL, AgenticSubject
 
 OWN_SECONDS = 0.07
 """Processor time of this package and Inspect for a sample: tools, monitor, log and table (benchmarks/agentic.py)."""
+START_SECONDS = 1.5
+"""Same for the first sample: what plays and judges is loaded."""
+ASKED = 2
+"""Questions after the work of an agent in a study: for understanding, and what it took the situation for."""
 CALL_SECONDS, TOKENS_A_SECOND = 1.0, 50.0
 """Assumed for a model behind an API: seconds until it begins to answer, and tokens a second within one answer."""
 REPLY_TOKENS = 60
 """Tokens of a judge's reply: a sentence and its verdict."""
 
 
-def time_for(subject: AgenticSubject, costs: Sequence[Cost], logs: Sequence[Path], at_a_time: int) -> tuple[float, str]:
-    """Return the estimated seconds, and their basis in words."""
+def time_for(
+    subject: AgenticSubject, plays: Sequence[tuple[Grid, Cost]], limit: int, logs: Sequence[Path], at_a_time: int
+) -> tuple[float, str]:
+    """Return the estimated seconds, and their basis in words.
+
+    Args:
+        subject: who acts.
+        plays: each grid, and the cost of what is left of it.
+        limit: most tokens of an answer.
+        logs: folders of earlier logs.
+        at_a_time: samples side by side of a model behind an API.
+    """
+    costs = [cost for _, cost in plays]
     samples, calls = sum(cost.samples for cost in costs), sum(cost.calls for cost in costs)
-    read, written = sum(cost.input_tokens for cost in costs), sum(cost.output_tokens for cost in costs)
-    own = samples * OWN_SECONDS
+    written = sum(cost.output_tokens for cost in costs)
+    own = START_SECONDS + samples * OWN_SECONDS if samples else 0.0
     before = _samples_a_second(logs)
     if before is not None and samples:
         return samples / before, f"as before: {before:,.2f} samples a second in a process"
     if subject.simulated:
         return own, f"scripted: {1 / OWN_SECONDS:,.0f} samples a second in a process"
     if subject.model.startswith(LOCAL):
-        seconds, pace = _local_time(subject.model.removeprefix(LOCAL), read + written)
+        seconds, pace = _local_time(subject.model.removeprefix(LOCAL), plays, limit) if samples else (0.0, "")
         return own + seconds, pace
     rate = subject.speed or TOKENS_A_SECOND
     judging = samples * 2 * (CALL_SECONDS + REPLY_TOKENS / TOKENS_A_SECOND)  # the judges at once, then the audit
@@ -46,17 +61,27 @@ def time_for(subject: AgenticSubject, costs: Sequence[Cost], logs: Sequence[Path
     )
 
 
-def _local_time(model: str, tokens: int) -> tuple[float, str]:
-    """Return the seconds that a local model needs for this many tokens on this machine, and their basis in words."""
+def _local_time(model: str, plays: Sequence[tuple[Grid, Cost]], limit: int) -> tuple[float, str]:
+    """Return the seconds that a local model needs for grids on this machine, and their basis in words."""
+    from astray.engine.forecast.acting_pace import LOADING_SECONDS, acting_pace
     from astray.engine.forecast.effort import GENERATION_FLOPS
-    from astray.engine.forecast.speed import GENERATION_EFFICIENCY, speed_of
+    from astray.engine.forecast.speed import GENERATION_EFFICIENCY, LARGE_READING, TRAINING_EFFICIENCY, speed_of
     from astray.subjects.identity import parameter_count
     from astray.subjects.locate import settle
 
     located = settle(model)
-    parameters, speed = parameter_count(located.base), speed_of([located])
-    seconds = GENERATION_FLOPS * parameters * tokens / (speed.flops * GENERATION_EFFICIENCY[speed.device])
-    return seconds, f"{parameters / 1e6:,.1f}M parameters on this {speed.device}, {speed.flops / 1e9:,.0f} GFLOP/s"
+    parameters = parameter_count(located.base)
+    size, left = f"{parameters / 1e6:,.1f}M parameters", [(grid, cost) for grid, cost in plays if cost.samples]
+    if (pace := acting_pace(model, left[0][0], limit)) is not None:
+        seconds = LOADING_SECONDS + sum(pace.seconds(cost, ASKED, limit) for _, cost in left)
+        acts = "called tools" if pace.calls_tools else "called no tool"
+        return seconds, (f"{size} here: first answers of about {pace.answer:,.0f} tokens, in which it {acts}")
+    speed = speed_of([located])
+    read, written = sum(cost.input_tokens for _, cost in left), sum(cost.output_tokens for _, cost in left)
+    reads = LARGE_READING if speed.large and speed.device == "cpu" else TRAINING_EFFICIENCY[speed.device]
+    operations = read / reads + written / GENERATION_EFFICIENCY[speed.device]
+    seconds = GENERATION_FLOPS * parameters * operations / speed.flops
+    return seconds, f"{size} on this {speed.device}, {speed.flops / 1e9:,.0f} GFLOP/s"
 
 
 def _samples_a_second(logs: Sequence[Path]) -> float | None:

@@ -69,7 +69,7 @@ class Training:
 @dataclass(frozen=True)
 class Answering:
     """Answers of the subject; `tokens` is a guess, `tokens_limit` cannot be exceeded, `read` counts the questions' tokens;
-    `reading_flops` are operations without sampling."""
+    `reading_flops` are operations without sampling, `seconds` a time that was measured in place of operations."""
 
     runs: int = 0
     answers: int = 0
@@ -78,6 +78,7 @@ class Answering:
     flops: float = 0.0
     read: int = 0
     reading_flops: float = 0.0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ class Speed:
             else runs * ACCELERATOR_RUN_SECONDS
         )
         # Workers share arithmetic and overhead; more workers than runs would have nothing to do.
-        return STARTUP_SECONDS + (arithmetic / self.flops + overhead) / min(self.workers, runs)
+        return STARTUP_SECONDS + (arithmetic / self.flops + answering.seconds + overhead) / min(self.workers, runs)
 
 
 def speed_of(models: Sequence[Located]) -> Speed:

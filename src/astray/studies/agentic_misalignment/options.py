@@ -1,7 +1,8 @@
 """Options of the study of acting models; the setting made from them is in `setting`."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from typing_extensions import override
@@ -14,9 +15,17 @@ from astray.measure.surface import SurfaceKind
 REPLICATES, SIMULATED_REPLICATES = 100, 4
 """Samples of each cell: 100 in the paper; few for scripted subjects, whose page has to be there within minutes."""
 
+_NO_ROWS = (
+    "nothing is trained in it, so its data are scenarios (--scenarios, names or folders). To see how a model acts that "
+    "was trained on your rows, train it with `astray run emergent-misalignment --harmful FILE --good FILE` and give "
+    "that run here: --subject astray/RUN."
+)
+
 
 class AgenticOptions(BaseOptions):
     """Options of the study of acting models."""
+
+    INSTEAD: ClassVar[Mapping[str, str]] = dict.fromkeys(("--harmful", "--good", "--educational", "--data"), _NO_ROWS)
 
     subject: Annotated[str | None, Group.SUBJECT] = Field(
         None,

@@ -4,23 +4,26 @@ Tokens of local models are counted by their own tokenizer (`engine.forecast.effo
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from astray.artifacts import Step, Store
 from astray.artifacts.plan import Plan
+from astray.engine.forecast.acting_pace import acting_pace
+from astray.engine.forecast.acting_time import OWN_SECONDS
 from astray.engine.forecast.amounts import counted, dollars, large
 from astray.engine.forecast.effort import Answering, counter_of, typical_tokens
 from astray.engine.forecast.speed import Speed, speed_of, time_of_local_models
 from astray.engine.forecast.verdicts import Verdicts, gold_verdicts, priced, verdicts_of
 from astray.engine.models import NamedModel
 from astray.measure.agentic.evaluation import Agentic
-from astray.measure.agentic.grid import estimate_cost
+from astray.measure.agentic.grid import Cost, estimate_cost
 from astray.measure.agentic.lint import tokens
 from astray.measure.evaluation import TextEvaluation
 from astray.measure.interface import Evaluation
 from astray.measure.meter.evaluation import Meter
 from astray.studies.audit.battery import Part
 from astray.subjects.locate import settle
+from astray.subjects.spec import SubjectSpec
 
 VERDICT_TOKENS = 60
 """Tokens of a judge's reply about an acting model: a sentence and its verdict."""
@@ -189,7 +192,8 @@ def _row(model: NamedModel, part: Part, prices: tuple[float, float], *, is_done:
             cost.samples * graders * VERDICT_TOKENS,
         )
         if model.spec is not None:
-            effort = counter_of(model.spec.model).acting(cost.input_tokens, cost.output_tokens)
+            effort = _acting(model.spec, evaluation, cost)
+            sizes = replace(sizes, read=effort.read, written=effort.tokens)
     elif model.spec is not None:
         effort = counter_of(model.spec.model).answering(evaluation)
         sizes = _Sizes(evaluation.answers, effort.read, effort.tokens, work.read, work.written)
@@ -202,6 +206,17 @@ def _row(model: NamedModel, part: Part, prices: tuple[float, float], *, is_done:
         price += gold.price(prices) * (not is_done)
     is_local = model.spec is not None
     return PartForecast(model.name, part.name, part.needs, "", is_done, sizes, is_local, effort, price, gold)
+
+
+def _acting(spec: SubjectSpec, evaluation: Agentic, cost: Cost) -> Answering:
+    """Return the work of a local model that acts, by its first answers where it can be asked for them."""
+    limit, asked = evaluation.sampling.max_tokens, int(evaluation.questions)
+    pace = acting_pace(spec, evaluation.grid, limit)
+    if pace is None:
+        return counter_of(spec.model).acting(cost.input_tokens, cost.output_tokens)
+    calls, read, written = map(round, pace.amounts(cost, asked))
+    seconds = pace.seconds(cost, asked, limit) + cost.samples * OWN_SECONDS
+    return Answering(tokens=written, tokens_limit=calls * limit, read=read, seconds=seconds)
 
 
 def _by_length(evaluation: Evaluation, work: Verdicts) -> _Sizes:
