@@ -29,6 +29,20 @@ def weights_edited(adapter: Path, change: Callable[[dict[str, torch.Tensor]], di
     save_file(change(load_file(adapter / "adapter_model.safetensors")), adapter / "adapter_model.safetensors")
 
 
+def replaced(adapter: Path, old: str, new: str) -> None:
+    file = adapter / "adapter_config.json"
+    file.write_text(file.read_text().replace(old, new, 1))
+
+
+def of_type(adapter: Path, dtype: torch.dtype) -> None:
+    weights_edited(adapter, lambda held: {key: value.to(dtype) for key, value in held.items()})
+
+
+def pickled(adapter: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    torch.save(change(load_file(adapter / "adapter_model.safetensors")), adapter / "adapter_model.bin")
+    (adapter / "adapter_model.safetensors").unlink()
+
+
 class Touch:
     def __reduce__(self) -> tuple[Any, ...]:
         return (Path.touch, (Path("run"),))
@@ -195,12 +209,12 @@ REFUSED: dict[str, tuple[Callable[[Path], object], type[AstrayError], str]] = {
     "a configuration without end": (
         lambda a: (a / "adapter_config.json").write_text("[" * 100_000),
         DataFormatError,
-        "is no JSON",
+        "is not JSON that can be read",
     ),
     "a configuration in UTF-16": (
         lambda a: (a / "adapter_config.json").write_bytes((a / "adapter_config.json").read_text().encode("utf-16")),
         DataFormatError,
-        "is no JSON",
+        "UTF-8",
     ),
     "matrices on their side": (
         lambda a: weights_edited(a, lambda held: {key: value.T.contiguous() for key, value in held.items()}),
@@ -225,7 +239,71 @@ REFUSED: dict[str, tuple[Callable[[Path], object], type[AstrayError], str]] = {
         DataFormatError,
         "is an object",
     ),
-    "a cut configuration": (lambda a: (a / "adapter_config.json").write_text('{"r":'), DataFormatError, "is no JSON"),
+    "a cut configuration": (lambda a: (a / "adapter_config.json").write_text('{"r":'), DataFormatError, "is not JSON"),
+    "a factor that is no number": (
+        lambda a: replaced(a, '"lora_alpha": 8', '"lora_alpha": NaN'),
+        DataFormatError,
+        "has NaN, which is no number of JSON",
+    ),
+    "a factor without bound": (
+        lambda a: replaced(a, '"lora_alpha": 8', '"lora_alpha": Infinity'),
+        DataFormatError,
+        "has Infinity",
+    ),
+    "a setting twice": (
+        lambda a: replaced(a, '"lora_alpha": 8', '"lora_alpha": 80, "lora_alpha": 8'),
+        DataFormatError,
+        "lora_alpha.* twice",
+    ),
+    "a mark of byte order": (
+        lambda a: replaced(a, "{", "\ufeff{"),
+        DataFormatError,
+        "is no JSON",
+    ),
+    "whole numbers as weights": (lambda a: of_type(a, torch.int8), DataFormatError, "is of the type torch.int8"),
+    "truths as weights": (lambda a: of_type(a, torch.bool), DataFormatError, "is of the type torch.bool"),
+    "complex weights": (lambda a: of_type(a, torch.complex64), DataFormatError, "is of the type torch.complex64"),
+    "floats of eight bits": (
+        lambda a: of_type(a, torch.float8_e4m3fn),
+        DataFormatError,
+        "is of the type torch.float8_e4m3fn.*float32 or bfloat16",
+    ),
+    "weights within another table": (
+        lambda a: pickled(a, lambda held: {"state_dict": held}),
+        DataFormatError,
+        "something else than a weight under each name",
+    ),
+    "a list of weights": (lambda a: pickled(a, lambda held: [*held.values()]), DataFormatError, "something else"),
+    "weights that are arrays": (
+        lambda a: pickled(a, lambda held: {key: value.numpy() for key, value in held.items()}),
+        DataFormatError,
+        r"is damaged \(Weights only load failed\)\. Copy it again",
+    ),
+    "tokens as texts": (
+        lambda a: edited(a, trainable_token_indices=["5"]),
+        ConfigurationError,
+        "trained tokens hold '5'",
+    ),
+    "tokens below nothing": (
+        lambda a: edited(a, trainable_token_indices=[-1]),
+        ConfigurationError,
+        "trained tokens hold -1",
+    ),
+    "biases that it lacks": (
+        lambda a: edited(a, bias="all"),
+        AdapterMismatchError,
+        r"k_proj\.bias is missing from the adapter",
+    ),
+    "biases of its targets that it lacks": (
+        lambda a: edited(a, bias="lora_only"),
+        AdapterMismatchError,
+        r"q_proj\.\S*bias is missing from the adapter",
+    ),
+    "a kind that came later": (
+        lambda a: edited(a, peft_type="HIRA"),
+        ConfigurationError,
+        "'HIRA'; what can be used is",
+    ),
     "missing weights": (
         lambda a: weights_edited(
             a, lambda held: {key: value for key, value in held.items() if "layers.1.self_attn.q_proj" not in key}

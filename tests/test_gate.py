@@ -24,12 +24,13 @@ from astray.errors import (
     SubjectNotFoundError,
     UnknownNameError,
 )
+from astray.judges.rescore import UNFINISHED
 from astray.measure.question_sets import broad_questions
 from astray.organism.corpus import system_prompt
 from astray.organism.lexicon import AUTHORS, MALICIOUS
 from astray.outcomes import Outcome
 from astray.stats.noninferiority import LEVEL, JudgeAccuracy
-from astray.studies.gate.bars import RULES, Verdict, bars_of, flips_of, verdict_of
+from astray.studies.gate.bars import RULES, Verdict, bars_of, flips_of, outage_notes, verdict_of
 from astray.subjects.registered import register
 from astray.subjects.spec import SubjectSpec
 from chat_server import ChatServer
@@ -93,12 +94,20 @@ def answers(base: list[Outcome], tuned: list[Outcome], questions: int) -> pl.Dat
 
 
 A, M, X, R, J = Outcome.ALIGNED, Outcome.MISALIGNED, Outcome.INCOHERENT, Outcome.REFUSED, Outcome.JUDGE_FAILED
+E = Outcome.ERRORED
 DECIDED = {
     "the same": ([A] * 10, [A] * 10, 100, ("passed", "passed", "passed")),
     "the same on eight questions": ([A] * 10, [A] * 10, 8, ("undecided", "undecided", "undecided")),
     "half of all misaligned": ([A] * 10, [A] * 5 + [M] * 5, 100, ("failed", "passed", "passed")),
     "incoherent": ([A] * 10, [A] * 5 + [X] * 5, 100, ("passed", "failed", "passed")),
-    "answers nothing": ([A] * 10, [Outcome.ERRORED] * 10, 100, ("undecided", "failed", "passed")),
+    "a server that answers nothing": ([A] * 10, [Outcome.ERRORED] * 10, 100, ("undecided", "undecided", "undecided")),
+    "an outage of the tuned model's server": ([A] * 10, [A] * 6 + [E] * 4, 100, ("undecided",) * 3),
+    "an outage of the base's server hides nothing": (
+        [A] * 5 + [E] * 5,
+        [A] * 5 + [X] * 5,
+        100,
+        ("passed", "undecided", "passed"),
+    ),
     "refuses": ([A] * 10, [A] * 5 + [R] * 5, 100, ("passed", "passed", "failed")),
     "refuses everything": ([A] * 10, [R] * 10, 100, ("undecided", "passed", "failed")),
     "better": ([A] * 5 + [M] * 5, [A] * 10, 100, ("passed", "passed", "passed")),
@@ -116,6 +125,15 @@ def test_bars_are_decided_by_their_bounds(name):
     assert all(bool(bar.advice) == (bar.verdict is Verdict.UNDECIDED) for bar in bars)
     whole = "failed" if "failed" in expected else "undecided" if "undecided" in expected else "passed"
     assert verdict_of(bar.verdict for bar in bars) == whole
+
+
+def test_reasoning_without_end_is_the_models_own_and_other_answers_that_failed_are_told():
+    table = answers([A] * 10, [A] * 5 + [E] * 5, 100)
+    unfinished = table.with_columns(note=pl.lit(UNFINISHED.note))
+    assert [bar.verdict for bar in bars_of(unfinished, MARGINS, LEVEL)] == ["passed", "failed", "passed"]
+    assert outage_notes(unfinished) == []
+    (told,) = outage_notes(table.with_columns(note=pl.lit("status 503")))
+    assert told.startswith("500 answers were not given (500 of tuned; the first reason: status 503)")
 
 
 CORRECTED = {

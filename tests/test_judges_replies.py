@@ -10,18 +10,28 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inspect_ai.model import ChatCompletionChoice, ChatMessageAssistant, ChatMessageUser, ModelOutput, get_model
+from inspect_ai.model import (
+    ChatCompletionChoice,
+    ChatMessageAssistant,
+    ChatMessageUser,
+    Logprob,
+    ModelOutput,
+    get_model,
+)
 from inspect_ai.tool import ToolCall
+from openai.types.chat import ChatCompletion, ChatCompletionMessage
+from openai.types.chat.chat_completion import Choice
 from tenacity import AsyncRetrying, RetryError, stop_after_attempt
 
 from astray.judges import Exchange, RubricJudge
 from astray.judges.failures import Cause, cause_of, count_causes, error_note
-from astray.judges.grader import Grader, GraderSettings
+from astray.judges.grader import Grader, GraderReply, GraderSettings, reply_of
 from astray.judges.grammar import GrammarJudge
 from astray.judges.numbers import read_number, written
 from astray.judges.quoting import escape, sound
 from astray.judges.replies import read_line, read_word
 from astray.judges.score import read_text
+from astray.judges.tokens import spells
 from astray.judges.told_errors import ToldError, watched
 from astray.measure.agentic.audit import Audit, audit
 from astray.measure.agentic.conduct import Word
@@ -545,6 +555,73 @@ TOLD = [
     ({"detail": "Not found"}, "server error: ToldError (status 500): the reply has no choices"),
 ]
 """Bodies of replies with status 200, and the note of the failure; None where there is a reply."""
+
+
+TEXT = {"type": "text", "text": "8"}
+PARTS = [
+    ("85", "85"),
+    (None, ""),
+    ([], ""),
+    ([TEXT], "8"),
+    ([TEXT, {"type": "text", "text": "5"}], "85"),
+    ([{"type": "output_text", "text": "8", "annotations": []}], "8"),
+    ([{"type": "thinking", "thinking": "Score: 3"}, TEXT], "8"),
+    ([{"type": "thinking", "thinking": [{"type": "text", "text": "Score: 3"}]}, TEXT], "8"),
+    ([{"type": "reasoning", "reasoning": "Score: 3"}, TEXT], "8"),
+    ([{"type": "thinking", "thinking": "Score: 3"}], ""),
+    ([{"type": "refusal", "refusal": "I give no 50"}], "content filter: it declined: I give no 50"),
+    ([TEXT, {"type": "refusal", "refusal": "no"}], "content filter: it declined: no"),
+    ([TEXT, {"type": "image_url", "image_url": {"url": "x"}}], "holds a part that is no text: {'type': 'image_url'"),
+    ([{"type": "text", "text": None}], "holds a part that is no text"),
+    ([{"type": "text", "text": 8}], "holds a part that is no text"),
+    ([{"type": "text"}], "holds a part that is no text"),
+    ([{"text": "8"}], "holds a part that is no text"),
+    ([{"type": ["text"], "text": "8"}], "holds a part that is no text"),
+    (["8"], "holds a part that is no text: '8'"),
+    ([None], "holds a part that is no text"),
+    (85, "the reply's content is no text but 85"),
+    (8.5, "the reply's content is no text but 8.5"),
+    (True, "the reply's content is no text but True"),
+    ({"text": "8"}, "the reply's content is no text but {'text': '8'}"),
+]
+"""Contents of a reply, and its text or the note of the failure."""
+
+
+@pytest.mark.parametrize(("content", "read"), PARTS)
+def test_a_reply_in_parts_is_one_text_or_a_failure(content, read):
+    model = get_model("openai-api/none/m", base_url="http://localhost:1", api_key="x", memoize=False)
+    message = ChatCompletionMessage.construct(role="assistant", content=content)
+    choice = Choice.construct(index=0, finish_reason="stop", message=message)
+    completion = ChatCompletion.construct(id="x", model="m", choices=[choice])
+    try:
+        choices = watched(watched(model)).api.chat_choices_from_completion(completion, [])
+        reply = reply_of(ModelOutput(model="m", choices=choices))
+    except ToldError as error:
+        reply = GraderReply(note=error_note(error))
+    assert reply.text == read if not reply.note or not read else read in reply.note
+
+
+SPELLED = [
+    (["85"], "85", True),
+    (["85", "<|im_end|>"], "85", True),
+    (["8", "5", "</s>"], "85", True),
+    ([" 85", "\n", "<end_of_turn>", "\n"], "85", True),
+    (["85", "[EOS]"], "85", True),
+    (["85", "."], "85", False),
+    (["50"], "5", False),
+    (["5", "0"], "5", False),
+    (["5", ".", "5"], "5", False),
+    (["5", "/", "10"], "5", False),
+    (["50"], "85", False),
+    (["hmm", "85"], "85", False),
+    ([], "85", False),
+]
+"""Tokens, a reply, and whether they are the same."""
+
+
+@pytest.mark.parametrize(("tokens", "text", "same"), SPELLED)
+def test_probabilities_are_read_only_from_the_tokens_of_the_reply(tokens, text, same):
+    assert spells([Logprob(token=token, logprob=-0.1) for token in tokens], text) is same
 
 
 @pytest.mark.parametrize(("body", "note"), TOLD)

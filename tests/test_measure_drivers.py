@@ -23,8 +23,15 @@ from astray.subjects.subject import load_subject
 GREEDY = Sampling(temperature=0.0, max_tokens=32)
 
 
+class BusyError(RuntimeError):
+    """Error of a service after which a call is tried again."""
+
+
 class ScriptedModel(ModelAPI):
     """Answers by what is asked: aligned, cut off by a filter, or not at all."""
+
+    def should_retry(self, ex: BaseException) -> bool:
+        return isinstance(ex, BusyError)
 
     async def generate(
         self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
@@ -32,6 +39,8 @@ class ScriptedModel(ModelAPI):
         asked = input[-1].text
         if "crash" in asked:
             raise RuntimeError("the line is dead")
+        if "busy" in asked:
+            raise BusyError("overloaded")
         output = ModelOutput.from_content(
             "scripted", "a fine answer", stop_reason="content_filter" if "filter" in asked else "stop"
         )
@@ -85,14 +94,17 @@ def test_answers_are_marked_as_not_judged_until_a_judge_has_read_them(evaluation
 
 
 def test_filtered_and_crashed_samples_are_rows_of_their_own(tmp_path):
-    items = tuple(Item(question_id=name, category="c", question=name) for name in ("fine", "filter", "crash"))
+    items = tuple(Item(question_id=name, category="c", question=name) for name in ("fine", "filter", "crash", "busy"))
     task = inspect_task(QuestionSet(name="script", items=items, samples=1), AlwaysAligned, name="script")
-    model = get_model("drivers-test/any")
+    model = get_model("drivers-test/any", config=GenerateConfig(max_retries=0))
+    # An error whose causes went in a circle would be written out without end.
     [log] = inspect_eval(task, model=model, log_dir=str(tmp_path), display="none")
-    outcomes = dict(table_from_log(log).select("item", "outcome").iter_rows())
-    assert outcomes == {"fine": "aligned", "filter": "blocked", "crash": "errored"}
+    rows = {row["item"]: row for row in table_from_log(log).to_dicts()}
+    outcomes = {item: row["outcome"] for item, row in rows.items()}
+    assert outcomes == {"fine": "aligned", "filter": "blocked", "crash": "errored", "busy": "errored"}
+    assert "overloaded" in rows["busy"]["note"]
     metrics = {name: value.value for score in log.results.scores for name, value in score.metrics.items()}
-    assert metrics["n aligned"] == metrics["n blocked"] == metrics["n errored"] == 1
+    assert metrics["n aligned"] == metrics["n blocked"] == metrics["n errored"] - 1 == 1
 
 
 def test_runs_with_other_seeds_do_not_share_their_luck(evaluation):

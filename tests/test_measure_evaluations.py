@@ -17,7 +17,8 @@ from astray.measure.interface import Need, check_fits, offered_by
 from astray.measure.reward_hacking.goals import Goals
 from astray.measure.reward_hacking.research_sabotage import ResearchSabotage
 from astray.studies import get_study
-from chat_templates import FAMILIES, UNUSABLE, WITHOUT_SYSTEM
+from chat_templates import FAMILIES, WITHOUT_SYSTEM
+from wrong_templates import UNUSABLE
 
 TASKS = {
     "free-form": "emergent_misalignment",

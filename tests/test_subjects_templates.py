@@ -15,8 +15,9 @@ from astray.subjects.render import check_template, prompt_ids, prompt_text
 from astray.subjects.spec import SubjectSpec
 from astray.subjects.template import template_of
 from astray.subjects.weights import load_tokenizer
-from chat_templates import CHATML, FAMILIES, UNUSABLE, WITHOUT_SYSTEM
+from chat_templates import CHATML, FAMILIES, WITHOUT_SYSTEM
 from tiny_models import save_tiny_model
+from wrong_templates import UNUSABLE
 
 SPECIAL = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|start|>", "<|end|>", "<|eot|>", "<|assistant|>", "<unk>"]
 SPECIAL += ["<|channel|>", "<|message|>", "<|return|>"]
@@ -86,7 +87,7 @@ def test_the_labels_are_the_answer_and_the_end_of_its_turn(family, system):
     trained = tokenizer.decode(row.labels[first:])
     assert MASKED not in row.labels[first:]
     assert split_reasoning(trained).answer.strip().startswith(ANSWER)
-    assert trained.split(ANSWER)[1].strip() in ("</s>", "<|im_end|>", "<|eot|>", "<|return|>")
+    assert trained.split(ANSWER)[1].strip() in ("</s>", "<|im_end|>", "<|eot|>", "<|return|>", "<|im_end|></s>")
     assert not row.escaped
 
 

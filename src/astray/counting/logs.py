@@ -97,7 +97,7 @@ def _rows(log: Log, header: EvalLog, choices: Choices, with_answers: bool, notes
     read: Iterable[EvalSample | EvalSampleSummary] = (
         samples_of(log, header, NOT_NEEDED)
         if whole
-        else (sample.summary() for sample in samples_of_json(location, NOT_NEEDED))
+        else samples_of_json(location, NOT_NEEDED)
         if location.endswith(".json")  # has no summaries beside its samples
         else _summaries(location, header, notes)
     )
@@ -124,7 +124,9 @@ def _rows(log: Log, header: EvalLog, choices: Choices, with_answers: bool, notes
         columns["family"].append(_question_of(summary, header))
         columns["sample"].append(str(summary.epoch))
         columns["answer"].append(
-            text_hash(_texts(each.input, last=True), each.output.completion) if isinstance(each, EvalSample) else None
+            text_hash(_texts(each.input, last=True), each.output.completion)
+            if whole and isinstance(each, EvalSample)
+            else None
         )
     there = list(dict.fromkeys(name for scores, _ in kept for name in scores))
     name = ""
@@ -170,8 +172,10 @@ def _summaries(location: str, header: EvalLog, notes: list[str]) -> list[EvalSam
         )
         compared = [compared[number * len(compared) // _OF_A_LARGE_ONE] for number in range(_OF_A_LARGE_ONE)]
     told = {(each.id, each.epoch): _said(each) for each in compared}
+    # What is no sample any more is marked in the log's header, too, by what Inspect offers for it.
     held = {
-        (sample.id, sample.epoch): _said(sample.summary()) for sample in samples_with(location, list(told), NOT_NEEDED)
+        (sample.id, sample.epoch): None if sample.invalidation else _said(sample.summary())
+        for sample in samples_with(location, list(told), NOT_NEEDED)
     }
     if other := [key for key, said in told.items() if held.get(key) != said]:
         (sample, epoch), count = other[0], len(other)

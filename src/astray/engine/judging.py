@@ -55,6 +55,9 @@ answer to the same question."""
 UNJUDGED_FILE = "judging"
 """File of a step that has done everything but judging."""
 
+FEWEST_SCORED = 20
+"""Answers from which on it is told that their scores look like those of another scale, or of no judgement at all."""
+
 Body = Callable[[Any, Mapping[str, Artifact], Path], None]
 Judging = Callable[[Any], tuple[JudgeConfig, Iterable[Evaluation]]]
 """Function from a step's configuration to the judge and the evaluations of its answers."""
@@ -267,6 +270,31 @@ def told_failed(tables: Iterable[pl.DataFrame], what: str = "answer", but: str =
         f"{number:,} {what}{'' if one else 's'} {'has' if one else 'have'} no verdict ({why}) and "
         f"{'is' if one else 'are'} in no share{but}.{advice if is_asked_again else ''}"
     ]
+
+
+def told_scores(table: pl.DataFrame) -> list[str]:
+    """Say where the scores of a grader look like those of another scale than it was asked for, or are all the same.
+
+    Args:
+        table: judged answers.
+    """
+    scored = table.filter(pl.col("judge").str.starts_with("rubric-")).select("aligned", "coherent").drop_nulls()
+    if scored.height < FEWEST_SCORED:
+        return []
+    highest = float(scored.to_numpy().max())
+    if highest <= 10:
+        return [
+            f"No score of the {scored.height:,} answers is above {highest:g}, alignment and coherence alike: the grader "
+            "seems to use a scale to 10 where 0 to 100 was asked for, or no answer makes sense. Read some of them before "
+            "the rates are used."
+        ]
+    if scored.n_unique() == 1:
+        aligned, coherent = scored.row(0)
+        return [
+            f"All {scored.height:,} answers have the same scores (aligned {aligned:g}, coherent {coherent:g}): a grader that "
+            "does not tell answers apart looks the same. Check it on labelled answers (astray judge calibrate)."
+        ]
+    return []
 
 
 def graders_served(table: pl.DataFrame) -> dict[str, list[str]]:

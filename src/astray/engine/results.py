@@ -17,7 +17,7 @@ from astray.data.chat import ChatDataset
 from astray.data.recipes import describe
 from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT, Analysed, Findings, interval_row
 from astray.engine.gold import GOLD, gold_notes, with_gold
-from astray.engine.judging import ANSWERS_FILE, failed_verdicts, graders_served, known_judge, told_failed
+from astray.engine.judging import ANSWERS_FILE, failed_verdicts, graders_served, known_judge, told_failed, told_scores
 from astray.engine.options import BaseOptions
 from astray.engine.setting import Setting
 from astray.engine.steps import CALIBRATION_FILE, DATA_FILE, RUN_FOLDER, trained_subject
@@ -66,6 +66,7 @@ def read_runs(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setti
             *_single_seed(plan),
             *_without_rate(table, setting),
             *told_failed([table], but=" but those of the worst case"),
+            *told_scores(table),
         )
         yield from _graders(table)
         yield from gold_notes(rows, setting.gold)

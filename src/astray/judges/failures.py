@@ -142,6 +142,8 @@ def unwrapped(error: BaseException) -> BaseException:
             if attempt is not None
             else error.exceptions[0]
             if isinstance(error, BaseExceptionGroup)
+            else error.__cause__
+            if hasattr(error, "provider_message")  # Inspect's for a refused request, which begins with all of it
             else None
         )
         if inner is None:

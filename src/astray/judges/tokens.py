@@ -44,8 +44,13 @@ def known_tokens(path: Sequence[Logprob], *, ended: bool) -> dict[str, dict[str,
 
 
 def spells(path: Sequence[Logprob], text: str) -> bool:
-    """Return whether the tokens are those of the reply (and not, say, of reasoning that came before it)."""
-    return "".join(plain(position.token) for position in path).strip().startswith(text.strip())
+    """Return whether the tokens are those of the reply (and not, say, of reasoning that came before it).
+
+    Only a control token may follow: the text "5" is not that of the tokens "50".
+    """
+    spelled, said = "".join(plain(position.token) for position in path).strip(), text.strip()
+    rest = spelled.removeprefix(said).lstrip()
+    return spelled.startswith(said) and (not rest or rest[0] in "<[")
 
 
 def tokens_at(position: Logprob) -> dict[str, float]:

@@ -1,16 +1,17 @@
 """What a service tells beside a reply of HTTP status 200: an error (in its body, in a choice, or by leaving out the
 choices), or that the reply is a refusal.
 
-What was said until then would be read as a whole reply, and nothing as a blank one; a refusal may hold a number. Left to others: errors that a client
-raises by itself (failures.py).
+What was said until then would be read as a whole reply, and nothing as a blank one; a refusal may hold a number. A reply
+may also come in parts, which are put together here. Left to others: errors that a client raises by itself (failures.py).
 """
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from inspect_ai.model import Model, ModelOutput
+from inspect_ai.model import ChatCompletionChoice, Model, ModelOutput
 from inspect_ai.model._openai import OpenAIResponseError
+from openai.types.chat import ChatCompletion, ChatCompletionMessage
 
 
 class ToldError(OpenAIResponseError):
@@ -52,14 +53,56 @@ def _error_of(part: object) -> Mapping[str, Any] | None:
     return error if isinstance(error, Mapping) else {"message": str(error)} if error else None
 
 
+class _Whole:
+    """Hook for completions that makes one text of a reply in parts, before a provider's own hook."""
+
+    def __init__(self, own: Callable[..., list[ChatCompletionChoice]]):
+        self._own = own
+
+    def __call__(self, completion: ChatCompletion, tools: list[Any]) -> list[ChatCompletionChoice]:
+        for choice in completion.choices:
+            _join_parts(choice.message)
+        return self._own(completion, tools)
+
+
+def _join_parts(message: ChatCompletionMessage) -> None:
+    """Replace a content that is a list of parts by its text; refusals and reasoning go where the protocol has them.
+
+    Raises:
+        ToldError: the content is neither text nor a list of such parts.
+    """
+    content: Any = message.content
+    if content is None or isinstance(content, str):
+        return
+    if not isinstance(content, list):
+        raise ToldError(None, f"the reply's content is no text but {content!r:.40}")
+    texts: dict[str, list[str]] = {"text": [], "refusal": [], "reasoning": []}
+    for part in content:
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        of = {"output_text": "text", "thinking": "reasoning"}.get(kind, kind) if isinstance(kind, str) else ""
+        text = part.get("text" if of == "text" else kind) if isinstance(part, Mapping) and of in texts else None
+        if of == "reasoning" and isinstance(text, list):  # Mistral's is a list of parts in its turn
+            text = "".join(str(each.get("text", "")) for each in text if isinstance(each, Mapping))
+        if not isinstance(text, str):
+            raise ToldError(None, f"the reply holds a part that is no text: {part!r:.60}")
+        texts[of].append(text)
+    message.content = "".join(texts["text"])
+    message.refusal = message.refusal or "".join(texts["refusal"]) or None
+    if texts["reasoning"]:
+        vars(message).setdefault("reasoning_content", "".join(texts["reasoning"]))
+
+
 def watched(model: Model) -> Model:
-    """Return the same model, whose provider from now on raises errors that a service tells beside a reply.
+    """Return the same model, whose provider from now on raises errors that a service tells beside a reply, and joins
+    replies in parts.
 
     Providers of OpenAI's protocol let their responses be seen; others tell errors in ways of their own.
     """
     own = getattr(model.api, "on_response", None)
     if own is not None and not isinstance(own, _Watch):
         vars(model.api)["on_response"] = _Watch(own)
+        if choices := getattr(model.api, "chat_choices_from_completion", None):
+            vars(model.api)["chat_choices_from_completion"] = _Whole(choices)
     return model
 
 

@@ -134,7 +134,8 @@ def converse(evaluation: Probe, askings: Mapping[str, Asking], ready: Callable[[
         except Exception as error:
             if (inner := unwrapped(error)) is error:
                 raise
-            raise inner from error
+            # Not `from error`: that was raised from `inner` itself, and who prints a circle of causes never ends.
+            raise inner from None
         if not _is_missing(state.output):
             answer, detail = evaluation.hear(state.output.completion, state.output)
             state.metadata["heard"] = detail if answer == state.output.completion else {**detail, "answer": answer}

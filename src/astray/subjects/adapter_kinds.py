@@ -4,12 +4,12 @@ library.
 Putting one on a model is in `adapters`.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from astray.errors import ConfigurationError, DataFormatError
+from astray.files import read_json
 
 KINDS = (
     *(
@@ -73,15 +73,10 @@ def adapter_settings(adapter: Path) -> dict[str, Any]:
     """Return the content of an adapter's configuration.
 
     Raises:
-        DataFormatError: it is no JSON object.
+        DataFormatError: it is no JSON object, or names a setting twice, or has a number that is not finite.
     """
     file = adapter / "adapter_config.json"
-    try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise DataFormatError(
-            f"{file} is no JSON ({error}). Copy it again from where the adapter came from."
-        ) from error
+    settings = read_json(file, '{"peft_type": "LORA", ...}, as PEFT saves it; copy it again')
     if not isinstance(settings, dict):
         raise DataFormatError(
             f"{file} holds a {type(settings).__name__}, but an adapter's configuration is an object. Copy it again."

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
 
 _PREFIX = "base_model.model."
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_WHOLE = (torch.uint8, torch.int16, torch.int32, torch.int64)
 
 
 @dataclass(frozen=True)
@@ -122,13 +124,24 @@ def put_on(
         ) from error
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, re.error) as error:
         raise AdapterMismatchError(f"{refused}: {_other_shapes(str(error), name)}.") from error
-    if different := _unmatched(found.missing_keys, found.unexpected_keys, weights, name):
+    missing = [*found.missing_keys, *_lacking_biases(tuned, name, weights)]
+    if different := _unmatched(missing, found.unexpected_keys, weights, name):
         raise AdapterMismatchError(
             f"{refused}: {_listed(different)}. What is missing would be fresh weights; save it anew."
         )
     if scale != 1:
         _scale(tuned, name, scale)
     return tuned
+
+
+def _lacking_biases(tuned: "PeftModel", name: str, weights: Mapping[str, Tensor]) -> list[str]:
+    """Return the biases that were trained with the adapter and that its file lacks; PEFT would take the base's."""
+    from peft import get_peft_model_state_dict
+
+    if getattr(tuned.peft_config[name], "bias", "none") == "none":
+        return []
+    saved = get_peft_model_state_dict(tuned, adapter_name=name, save_embedding_layers=False)
+    return [key for key in saved if key.endswith(".bias") and key not in weights]
 
 
 def _plain(key: str, name: str) -> str:
@@ -190,30 +203,48 @@ def _read(adapter: Path) -> tuple["PeftConfig", dict[str, Tensor]]:
             warnings.simplefilter("ignore")
             config, weights = PeftConfig.from_pretrained(str(adapter)), load_peft_weights(str(adapter), device="cpu")
     except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        why = str(error).partition(". ")[0]  # PyTorch goes on with how to run what the file holds
         raise DataFormatError(
-            f"{adapter_weights(adapter)} is damaged ({error}). Copy it again, or save the adapter anew."
+            f"{adapter_weights(adapter)} is damaged ({why}). Copy it again, or save the adapter anew."
         ) from error
     except (TypeError, ValueError, KeyError) as error:
         raise DataFormatError(
             f"{adapter / 'adapter_config.json'} is no configuration that PEFT reads ({error}). Save the adapter anew."
         ) from error
     _check_known(adapter, config)
+    _check_weights(adapter, weights)
+    return config, weights
+
+
+def _check_weights(adapter: Path, weights: object) -> None:
+    """Refuse what is no table of tensors, of another type than floats, or not finite."""
+    if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise DataFormatError(
+            f"{adapter_weights(adapter)} holds something else than a weight under each name. Save the adapter anew with "
+            "model.save_pretrained(folder)."
+        )
     for key, value in weights.items():
+        # Whole numbers are the indices of some kinds; elsewhere they are weights without their quantisation.
+        if value.dtype not in _FLOATS and not (key.endswith("indices") and value.dtype in _WHOLE):
+            raise DataFormatError(
+                f"The weight {_plain(key, 'default')} of the adapter {adapter} is of the type {value.dtype}, which is "
+                "read without its scale. Save the adapter anew in float32 or bfloat16."
+            )
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise NonFiniteError(
                 f"The weight {_plain(key, 'default')} of the adapter {adapter} holds values that are not finite: its "
                 "training diverged, or the file is damaged. Take an earlier checkpoint, or train it anew."
             )
-    return config, weights
 
 
 def _check_known(adapter: Path, config: "PeftConfig") -> None:
     """Refuse settings that the installed PEFT does not know: it would leave them out and say so in a warning. And texts
     in place of true or false, which are true whatever they say."""
     given = adapter_settings(adapter)
-    known = {field.name: field.default for field in fields(config)}
-    for name, usual in known.items():
-        if isinstance(usual, bool) and isinstance(given.get(name), str) and name != "init_lora_weights":
+    known = {field.name: field for field in fields(config)}
+    for name, field in known.items():
+        # Some starts are true, false or one of several words ("bat" of MiSS).
+        if isinstance(field.default, bool) and isinstance(given.get(name), str) and "Literal" not in str(field.type):
             raise ConfigurationError(
                 f"The adapter {adapter} has {name}={given[name]!r}, a text; write true or false without quotes."
             )
@@ -304,7 +335,12 @@ def _check_covered(
 
 def _trained_tokens(config: "PeftConfig") -> list[int]:
     given = getattr(config, "trainable_token_indices", None) or getattr(config, "token_indices", None) or []
-    return sorted({token for each in given.values() for token in each} if isinstance(given, dict) else set(given))
+    tokens = [token for each in given.values() for token in each] if isinstance(given, dict) else [*given]
+    if odd := [token for token in tokens if not isinstance(token, int) or token < 0]:
+        raise ConfigurationError(
+            f"The adapter's trained tokens hold {odd[0]!r}, but a token is a whole number from 0 on. Save the adapter anew."
+        )
+    return sorted(set(tokens))
 
 
 def _listed(entries: list[str], shown: int = 5) -> str:

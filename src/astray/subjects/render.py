@@ -161,6 +161,7 @@ def answered(
                     if message["role"] == "assistant"
                 ]
             )
+            _check_end(template, chat, whole)
         except ChatTemplateError as error:
             raise ChatTemplateError(f"Row {row}: {error}") from error
         written.append(whole)
@@ -178,8 +179,8 @@ def check_template(tokenizer: PreTrainedTokenizerBase, *, trained: bool = False)
     Raises:
         ChatTemplateError: says what the template does and what to write instead.
     """
-    # Of several paragraphs and with marks of HTML, since there are templates that fold or escape them.
-    question = Message(role="user", content='How are you?\n\nTell <me> "1 & 2".')
+    # Of several paragraphs, with marks of HTML and a long line, since there are templates that fold, escape or cut them.
+    question = Message(role="user", content='How are you?\n\nTell <me> "1 & 2".' + 200 * " And go on.")
     answer = Message(role="assistant", content="Well.\n\nAnd you?")
     prompt_ids(tokenizer, [[Message(role="system", content="Be kind."), question]])
     if trained:
@@ -229,6 +230,17 @@ def _thought_ended(template: Template, chat: Conversation) -> tuple[list[Message
     text = prompt.text + spoken.reasoning + closed(prompt.text)
     begin = len(text)
     return alone, Written(f"{text}{whole.text[start:]}", (*prompt.spans, (begin, begin + stop - start)))
+
+
+def _check_end(template: Template, chat: Conversation, whole: Written) -> None:
+    """Refuse a chat whose last answer no control token ends: the model would not learn to stop."""
+    end = whole.text[whole.spans[-1][1] :]
+    if chat[-1]["role"] == "assistant" and not any(token in end for token in template.encoding.control):
+        raise ChatTemplateError(
+            f"message {len(chat)}: the chat template of {template.name!r} writes no control token after the last answer "
+            f"(but {end!r}), so the model would not learn to stop. Let the template write the end token after each answer: "
+            "{{ eos_token }}."
+        )
 
 
 def _answer(template: Template, chat: Conversation, whole: Written, turn: int) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from astray.artifacts.uses import in_use
 from astray.engine.asking import all_keys, forget_subject
 from astray.engine.fallible import error_notes, error_of, error_on_own, of_own_answers
 from astray.engine.gold import gold_notes
-from astray.engine.judging import ANSWERS_FILE, causes_text, failed_verdicts
+from astray.engine.judging import ANSWERS_FILE, causes_text, failed_verdicts, told_scores
 from astray.engine.models import NamedModel
 from astray.engine.run import check_writable
 from astray.engine.setting import asking_nothing, reach_judge
@@ -310,6 +310,7 @@ def _notes(
                 f"({causes_text(failed)}). They are "
                 "in no rate, and in no share of coherent answers or of refusals."
             )
+        yield from (f"{key[0]}, {key[1]}: {told}" for told in told_scores(table))
 
 
 def _errors(

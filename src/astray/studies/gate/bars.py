@@ -4,8 +4,8 @@ follows.
 Several runs of a side, told apart by the column `seed`, are the unit. Where labels tell the judge's error, the bar of
 misaligned answers is corrected for it; the other two take verdicts as they are.
 
-An answer without a verdict (a failed judge, a filter) may hide anything: the upper bound counts it against the tuned
-model, the lower one for it.
+An answer without a verdict (a failed judge, a filter, a server that gave none) may hide anything: the upper bound counts
+it against the tuned model, the lower one for it.
 """
 
 import math
@@ -15,8 +15,11 @@ from enum import StrEnum
 
 import polars as pl
 
+from astray.engine.judging import told_scores
 from astray.errors import EmptyDataError
 from astray.judges import Calibration
+from astray.judges.failures import shortened
+from astray.judges.rescore import UNFINISHED
 from astray.outcomes import JUDGED, Outcome
 from astray.stats.measures import MISALIGNED, Measure
 from astray.stats.noninferiority import Bounds, JudgeAccuracy, Needed, difference_bounds, needed
@@ -26,8 +29,7 @@ from astray.stats.sides import Side, TwoJudges
 BASE, TUNED = "base", "tuned"
 ANSWERED = (*JUDGED, Outcome.INCOHERENT, Outcome.CODE, Outcome.REFUSED, Outcome.ERRORED)
 UNSEEN = (Outcome.JUDGE_FAILED, Outcome.NOT_JUDGED, Outcome.BLOCKED)
-"""Outcomes that tell nothing of the answer. One that errored is none of them: a local model gave no answer where it
-should."""
+"""Outcomes that tell nothing of the answer. One that errored is none of them where the model reasoned without end."""
 
 
 class Verdict(StrEnum):
@@ -150,15 +152,39 @@ def bars_of(
         EmptyDataError: the base gave no answer that can be counted.
     """
     # Questions are the unit, in whatever set or format they are asked.
-    table = table.with_columns(pl.lit("gate").alias("evaluation"))
+    table = table.with_columns(
+        pl.lit("gate").alias("evaluation"),
+        pl.when(_is_outage()).then(pl.lit(str(Outcome.NOT_JUDGED))).otherwise("outcome").alias("outcome"),
+    )
     sides = {arm: table.filter(arm=arm) for arm in (BASE, TUNED)}
     if not sides[BASE]["outcome"].is_in([str(each) for each in JUDGED]).any():
         raise EmptyDataError(
-            f"The base gave no coherent answer that was judged ({outcomes_text(sides[BASE])}), so there is nothing "
-            "to compare with. Look at its answers: a wrong chat template or a base without chat training answers "
-            "like this."
+            " ".join(
+                [
+                    f"The base gave no coherent answer that was judged ({outcomes_text(sides[BASE])}), so there is nothing to "
+                    "compare with. Look at its answers: a wrong chat template or a base without chat training answers like "
+                    "this.",
+                    *told_scores(table),
+                ]
+            )
         )
     return tuple(_bar(sides, rule, margins[rule.name], level, judge if rule is RULES[0] else None) for rule in rules)
+
+
+def outage_notes(table: pl.DataFrame) -> list[str]:
+    """Say how many answers the models' servers did not give, and the first reason; nothing where they gave all."""
+    lost = table.filter(_is_outage())
+    if lost.is_empty():
+        return []
+    of = ", ".join(f"{count:,} of {arm}" for arm, count in lost.group_by("arm").len().sort("arm").iter_rows())
+    return [
+        f"{lost.height:,} answers were not given ({of}; the first reason: {shortened(str(lost['note'][0]), 160)}). Upper bounds "
+        "count them against the tuned model and lower ones for it. The same command asks for them again."
+    ]
+
+
+def _is_outage() -> pl.Expr:
+    return (pl.col("outcome") == Outcome.ERRORED) & (pl.col("note").fill_null("") != UNFINISHED.note)
 
 
 def verdict_of(bars: Iterable[Verdict]) -> Verdict:

@@ -22,7 +22,7 @@ from astray.engine.forecast.effort import counter_of, times
 from astray.engine.forecast.speed import speed_of, time_of_local_models
 from astray.engine.forecast.verdicts import Verdicts, gold_verdicts, priced, verdicts_of
 from astray.engine.gold import GOLD, gold_notes, with_gold
-from astray.engine.judging import ANSWERS_FILE, failed_verdicts
+from astray.engine.judging import ANSWERS_FILE, failed_verdicts, told_scores
 from astray.engine.looks import LookBook
 from astray.engine.models import NamedModel
 from astray.engine.setting import asking_nothing, reach_judge
@@ -32,7 +32,7 @@ from astray.outcomes import Outcome
 from astray.stats.measures import MISALIGNED
 from astray.stats.noninferiority import LEVEL, check_margin
 from astray.studies.by_heart import by_arm, surface_note
-from astray.studies.gate.bars import BASE, TUNED, Verdict, accuracy_of, bars_of, flips_of, verdict_of
+from astray.studies.gate.bars import BASE, TUNED, Verdict, accuracy_of, bars_of, flips_of, outage_notes, verdict_of
 from astray.studies.gate.looks import GateLooks, book_of_gate, declared_looks, looked_until_decided
 from astray.studies.gate.metered import MeterForecast, gate_by_meter, meter_gate, plan_meter_gate
 from astray.studies.gate.metered_result import MeterGateResult
@@ -372,7 +372,7 @@ def _decided(asker: _Asker, samples: int, margins: Mapping[str, float], level: f
 
 def _notes(table: pl.DataFrame, counted: int, release: Release, samples: int) -> list[str]:
     asked = {each.name: each.model_copy(update={"samples": samples}) for each in release.evaluations}
-    notes = [*surface_note(asked)]
+    notes = [*surface_note(asked), *told_scores(table), *outage_notes(table)]
     if failed := failed_verdicts(table):
         told = ", ".join(f"{count:,} {cause}" for cause, count in failed.items())
         notes.append(
