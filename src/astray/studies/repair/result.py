@@ -286,19 +286,22 @@ def _object(outcome: Outcome) -> dict[str, object]:
 def _points(result: RepairResult) -> list[dict[str, object]]:
     """Return the places of the ways on the front, from 0 to 100: cost to the right, what is gone upwards.
 
-    Labels stand beside their point, moved up or down where they would lie on one another.
+    Labels stand beside their point, moved up or down where they would lie on one another or on another point.
     """
     costs = [-each.report.task for each in result.tried]
     low, high = min(costs), max(costs)
     span = (high - low) or 1.0
     points: list[dict[str, object]] = []
-    labels: list[tuple[float, float, float]] = []
-    for cost, each in sorted(zip(costs, result.tried, strict=True), key=lambda pair: -pair[1].report.gone):
-        across, height = 100 * (cost - low) / span, 100 * (1 - min(1.0, max(0.0, each.report.gone)))
-        end = across + LETTER * len(each.name)
-        beside = [place for left, place, right in labels if left < end and across < right]
-        label = _free_place(height, beside)
-        labels.append((across, label, end))
+    placed = [
+        (100 * (cost - low) / span, 100 * (1 - min(1.0, max(0.0, each.report.gone))), each)
+        for cost, each in sorted(zip(costs, result.tried, strict=True), key=lambda pair: -pair[1].report.gone)
+    ]
+    # Where no label may stand: from where, at which height, and to where; points first, then the labels made so far.
+    taken = [(across - LETTER, height, across + LETTER) for across, height, _ in placed]
+    for across, height, each in placed:
+        start, end = across + 1.5 * LETTER, across + LETTER * (len(each.name) + 2)
+        label = _free_place(height, [place for left, place, right in taken if left < end and start < right])
+        taken.append((start, label, end))
         points.append({"x": across, "y": height, "label": label, "way": each})
     return points
 
