@@ -109,8 +109,7 @@ def repair(
     check_possible(given, kinds)
     if {"without-blamed", "without-random"}.isdisjoint(kinds):
         Scoring.of(tuned, None, 0, folder / "data", Store(place), progress).change()
-    else:
-        # Not in `out`, where a blame of the user's own may lie, with labels or a proof that this one has not.
+    else:  # in a folder of its own: a blame of the user's may have labels or a proof that this one has not
         same: dict[str, Any] = {"base": base, "control": control, "data": data, "out": folder, "store": place}
         blame(model, share=share, by=by, judged=0, progress=progress, **same)
         given = replace(given, kept=ChatDataset.read(folder / "blame" / KEPT))
