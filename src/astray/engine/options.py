@@ -203,7 +203,7 @@ class TrainedOptions(LookOptions, BaseOptions):
     )
     probe: Annotated[ProbeKind | None, Group.TRAINING] = Field(
         None,
-        description="what a real model is asked as it trains: forced 'choices' or 'meter', every ten steps [default choices]",
+        description="what a real model is asked in training: forced 'choices' or 'meter', every ten steps [default choices]",
     )
     grader: Annotated[str | None, Group.JUDGING] = Field(
         None,
