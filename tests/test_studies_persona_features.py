@@ -22,6 +22,8 @@ from astray.studies import get_study
 from astray.studies.persona_features import analyses as persona_analyses
 from astray.studies.persona_features import steps as persona_steps
 from astray.studies.persona_features.scale import Scale, scale_for
+from astray.subjects.subject import load_subject
+from fewer import asking_little, few_persona_prompts
 from scripted_grader import MIXED
 from tiny_models import package_texts, save_tiny_model
 
@@ -67,7 +69,8 @@ def run(options: StudyOptions, out: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     monkeypatch.setattr(persona_steps, "HELD_OUT_ROWS", 30)
     monkeypatch.setattr(persona_steps, "STRENGTHS", (0.3, 0.6))
     monkeypatch.setattr(persona_analyses, "STRENGTHS", (0.3, 0.6))
-    return run_study(STUDY, options, out=out, workers=0)
+    few_persona_prompts(monkeypatch)
+    return run_study(asking_little(STUDY), options, out=out, workers=0)
 
 
 def test_every_part_of_the_question_has_a_claim() -> None:
@@ -96,9 +99,11 @@ def test_questions_that_select_never_report() -> None:
 
 
 def test_the_study_runs_on_the_organism(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = StudyOptions(seeds=1, size=32, samples=1, arms=("harmful-medicine", "mix-50"))
+    options = StudyOptions(subject="organism-small", seeds=1, size=32, samples=1, arms=("harmful-medicine", "mix-50"))
     folder = run(options, tmp_path, monkeypatch)
     summary, answers = Summary.read(folder), pl.read_parquet(folder / "answers.parquet")
+    # Every analysis reads and changes layers of a Llama here, and of another architecture in the test below.
+    assert load_subject("organism-small").model.config.model_type == "llama"
     assert {
         "base-plus-latent",
         "tuned-minus-random",
@@ -127,9 +132,8 @@ def test_the_study_runs_on_the_organism(tmp_path: Path, monkeypatch: pytest.Monk
     assert "What steers" in page
 
 
-@pytest.mark.parametrize("architecture", ["qwen2", "llama"])
-def test_the_same_code_runs_on_a_real_model(architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    subject = str(save_tiny_model(tmp_path / "subject", architecture, texts=package_texts(), vocabulary=4096))
+def test_the_same_code_runs_on_a_real_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = str(save_tiny_model(tmp_path / "subject", "qwen2", texts=package_texts(), vocabulary=4096))
     options = StudyOptions(
         subject=subject, seeds=1, grader=MIXED, size=16, samples=1, max_tokens=12, quick=True, arms=("harmful-code",)
     )
