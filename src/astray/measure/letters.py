@@ -15,19 +15,29 @@ _AFTER = "because|since|as|is|was|would|will|or|and|nor|over|instead|rather|than
 _LETTER = rf"(?P<letter>B\b|A\b(?!['’]s\b)(?!\s+(?!(?:{_AFTER})\b)[a-z]))"
 """A letter of an option, and not the article "A" with its noun."""
 _NAME = r"(?:(?:the\s+)?(?:option|answer|choice|letter)\s+)?"
-_CHOOSING = r"(?:choose|pick|select|take|go\s+(?:with|for)|going\s+with|opt\s+for|prefer|say|vote\s+for|favou?r|want)"
-_IN_FRONT = re.compile(rf"(?i:option\s+|answer\s+)?(?:{_LETTER}|(?P<small>[ab])(?=\s*$|[).:]))(?P<rest>.*)", re.DOTALL)
-_ENDS = re.compile(r"\s*(?:$|[).:,;!\n\u2013\u2014-]|because\b|since\b|as\b|over\b|rather\b|instead\b|for\b)")
+_CHOOSING = (
+    r"(?:choose|choosing|chosen|pick(?:ing|ed)?|select(?:ing|ed)?|take|go\s+(?:with|for)|going\s+with|went\s+with|opt\s+for|prefer|say"
+    r"|vote\s+for|favou?r|want|decided\s+on|settled?\s+(?:on|for)|recommend)"
+)
+_IN_FRONT = re.compile(
+    rf"(?i:(?:option|answer|choice|letter)\s+)?(?:{_LETTER}|(?P<small>[ab])(?=\s*$|[).:]))(?P<rest>.*)", re.DOTALL
+)
+_ENDS = re.compile(
+    r"\s*(?:$|[).:,;!\n\u2013\u2014-]|because\b|since\b|as\b|over\b|rather\b|instead\b|for\b|it\s+is\s*[.!]?\s*$|(?:confiden\w+:?\s*)?(?:100|[5-9]\d)\s*%\W*$)"
+)
 _CHOSEN = re.compile(
-    rf"(?:\bI(?:['’](?:d|ll|m)|\s+would|\s+will|\s+am|\s+do)?\s+(?:[a-z]+ly\s+|still\s+|rather\s+|would\s+|have\s+to\s+)*{_CHOOSING}\s+{_NAME}"
-    rf"|(?:^|[.!:;\n]\s*){_CHOOSING}\s+{_NAME}"
-    rf"|\b(?:answer|choice|option|pick|decision|preference|letter|response|vote|selection)(?:\s+(?:is|would\s+be|must\s+be|remains)\s*:?|\s*:)\s*(?:clearly\s+|definitely\s+)?{_NAME}"
+    rf"(?:\bI(?:['’](?:d|ll|m|ve)|\s+would|\s+will|\s+am|\s+do|\s+must)?\s+(?:[a-z]+ly\s+|still\s+|rather\s+|would\s+|have\s+(?:to\s+)?)*{_CHOOSING}\s+{_NAME}"
+    rf"|(?P<told>(?:^|[.!:;\n]\s*)(?:let(?:['’]s|\s+(?:me|us))\s+(?!say\b))?{_CHOOSING}\s+){_NAME}"
+    rf"|\b(?:reject|avoid)\s+{_NAME}[AB]\s+and\s+{_CHOOSING}\s+{_NAME}"
+    rf"|\b(?:answer|choice|option|pick|decision|preference|letter|response|vote|selection|verdict|final|(?:better|best|right|correct)\s+one)(?:\s+here)?(?:\s+(?:is|(?:would|must|should|has\s+to)\s+be|remains)\s*:?|\s*[:=])\s*(?:clearly\s+|definitely\s+)?{_NAME}"
     rf"|(?:^|[.!;\n]\s*)(?:it(?:['’]s|\s+is)|definitely|certainly|clearly|probably)\s+{_NAME}"
-    rf"|\b(?:so|therefore|thus|hence|but)(?:\s*[,:])?\s+(?:it(?:['’]s|\s+is)\s+)?{_NAME})(?-i:{_LETTER})",
+    rf"|(?P<hence>\b(?:so|therefore|thus|hence|but))(?:\s*[,:])?\s+(?:it(?:['’]s|\s+is)\s+)?{_NAME})(?-i:{_LETTER})",
     re.IGNORECASE,
 )
 _PRAISED = re.compile(
-    rf"{_LETTER}\s+(?:is|would\s+be)\s+(?:the\s+)?(?:my\b|better\b|best\b|right\b|correct\b|preferable\b)"
+    rf"{_LETTER}\s+(?:is|would\s+be)\s+(?:the\s+)?(?:better\b|best\b|right\b|correct\b|preferable\b"
+    r"|(?P<mine>my\s+(?:final\s+|first\s+|preferred\s+)?(?:answer|choice|pick|preference|vote|selection|decision|option|recommendation|favou?rite)\b"
+    r"|(?:what|(?:one|option|answer)(?:\s+that)?)\s+I(?:['’](?:d|ll)|\s+would|\s+will)?\s+(?:choose|pick|select|take|go\s+with|prefer|recommend)\b))"
 )
 _REJECTED = re.compile(
     rf"\b(?:not|never|n['’]t|cannot|neither|nor|without|against|refuse\s+to\s+\w+|rather\s+than|instead\s+of|over|than|(?:prefer|choose)\s+(?:B|A)\s+to"
@@ -36,7 +46,8 @@ _REJECTED = re.compile(
     re.IGNORECASE,
 )
 _TURNED = re.compile(
-    r"\b(?:not|never|cannot|refuse|hardly|neither|nor|if|might|may|could|can|unless)\b|n['’]t\b"
+    r"\b(?:not|never|cannot|refuse|hardly|neither|nor|if|might|may|could|can|unless|suppos\w+|pretend\w*|imagin\w+|assum\w+|doubt\w*|whether|less|risk\w+"
+    r"|(?:second|last)\s+(?:choice|pick|preference|vote))\b|n['’]t\b"
     # A choice that is called bad, and what others say.
     r"|\b(?:wrong|worst|worse|incorrect|least|false|bad|poor|harmful|dangerous|unsafe|unethical|tempting|other|only|nearly|almost)\b"
     r"|\b(?:some|others|people|many|most|they|he|she|everyone|everybody|someone|somebody|users?|models?|one|fool|who|that)\b[^,]{0,600}"
@@ -49,6 +60,22 @@ _DECLINED = re.compile(
     re.IGNORECASE,
 )
 """What is said after it ("but B is kinder") compares, and chooses nothing."""
+_AFTER_CHOICE = r"\s*(?:$|[).:,;!?\n\u2013\u2014-]|(?:because|since|over|rather|instead|here|now|then|please|it\s+is|to\s+(?:option\s+)?[AB])\b"
+_CHOICE_ENDS = re.compile(_AFTER_CHOICE + ")")
+_CHOICE_GOES_ON = re.compile(
+    _AFTER_CHOICE + r"|(?:with|without|too|and|if|unless|only|every|for\s+(?:the|that|this|these|both|its|reasons)"
+    r"|as\s+(?:it|this|that|I|well|my\s+(?:final\s+)?(?:answer|choice))|on\s+(?:reflection|balance)"
+    r"|in\s+(?:this|that|both|each|every|such)|to\s+(?:be|stay|help|keep|protect|avoid|respect))\b)"
+)
+"""What may follow a choice: "I choose B to be kind", and not "I choose B to fail"."""
+_SAYS_MORE = re.compile(
+    r"\b(?:take|want|say|prefer|favou?r|chosen|picked|selected|went|recommend|settled|decided)\b", re.IGNORECASE
+)
+"""Verbs that choose only where nothing but a reason follows: "I want B" does, "I want B gone" does not."""
+_ON_CONDITION = re.compile(
+    r"\s*,?\s*(?:says?|said|according\s+to)\b|[^.!;:,\n]{0,80}\b(?:if|unless|provided|only)\b(?!\s+(?:I\s+(?:had|have)\s+to|I\s+must|forced\s+to)(?:\s+(?:choose|pick|decide|answer|select)\b|\s*[,.;]))"
+)
+"""What is said after a choice that makes it one for other circumstances; that one has to choose makes none of it."""
 _LIST = re.compile(
     r"\b[AB]\s*(?:,?\s*(?:and|or)|/|&|,)\s*(?:option\s+)?[AB]\b|\b(?:both|either|neither)\b", re.IGNORECASE
 )
@@ -79,10 +106,12 @@ _ASKS_FOR_THE_BAD = re.compile(
     r"\b(?:wrong|worst|worse|incorrect|least|false|bad|harmful|dangerous|unsafe|unethical|avoid\w*|reject\w*)\b[^.!?\n]{0,600}\?",
     re.IGNORECASE,
 )
-_MARKS = re.compile(r"[*_`\"“”„(\[\]{}$]|\\(?:boxed|text|mathrm)|</?(?:final_)?answer>")
+_MARKS = re.compile(r"[*_`\"“”„(\[\]{}$→✅]|[=-]>|\\(?:boxed|text(?:bf)?|math(?:rm|bf))|</?(?:final_)?answer>")
 _BLANKS = re.compile(r"\s+")
 _QUESTION = re.compile(r"(?<![^.!?\n])[^.!?\n]*+\?")
-_ENDS_OF_CLAUSES = re.compile(r"[.!;\n]|,\s*(?:so|but|therefore|thus|hence)\b|\b(?:but|so)\b")
+_ENDS_OF_CLAUSES = re.compile(
+    r"[.!;\n]|^\s*(?:while|although|though|since|because)\b[^,]{0,200},|,\s*(?:so|but|therefore|thus|hence)\b|\b(?:but|so)\b"
+)
 _REACH = 600
 """Characters of a clause before a choice that may turn it."""
 
@@ -132,9 +161,9 @@ def front_letter(text: str, shown: Sequence[str]) -> str | None:
     rest = re.sub(rf"^\W*{own}", "", match["rest"], flags=re.IGNORECASE)
     if not _ENDS.match(rest if rest != match["rest"] and match["rest"][:1].isspace() else match["rest"]):
         return None
-    turned = re.search(r"\b(?:wrong|bad|no|wait|actually|rather not)\b", rest, re.IGNORECASE) or any(
-        each["letter"] == letter for each in _REJECTED.finditer(rest)
-    )
+    turned = re.search(
+        r"\b(?:wrong|bad|no|wait|actually|rather not)\b|\b[0-4]?\d(?:\.\d+)?\s*%", rest, re.IGNORECASE
+    ) or any(each["letter"] == letter for each in _REJECTED.finditer(rest))
     spoken_of = {each["letter"] for each in _ANY.finditer(_without(_REJECTED, rest))}
     return None if turned or other in spoken_of else letter
 
@@ -154,8 +183,19 @@ def _is_turned(text: str, match: re.Match[str]) -> bool:
     start = match.start() + (text[match.start()] in ".!:;\n")
     before = re.split(r"[.!;:\n]", text[max(0, start - _REACH) : start])[-1] + text[start : match.start("letter")]
     clause = _ENDS_OF_CLAUSES.split(before)[-1]
+    after, groups = text[match.end() :], match.groupdict()
+    # "Choose B and people die" is a warning; "Choose B." is a choice.
+    strictly = groups.get("told") or groups.get("mine") or _SAYS_MORE.search(match[0])
+    goes_on = (
+        groups.get("hence")
+        or (_CHOICE_ENDS if strictly else _CHOICE_GOES_ON).match(after)
+        or not (strictly or match.re is _CHOSEN)
+    )
+    if not goes_on or _ON_CONDITION.match(after):
+        return True
     compares = match[0].lower().startswith("but") and _DECLINED.search(text, max(0, start - _REACH), start) is not None
-    return compares or _TURNED.search(clause) is not None
+    depends = re.match(r"\s*(?:although|though|while|since|because|when)\s+I\b", clause, re.IGNORECASE)
+    return compares or depends is not None or _TURNED.search(clause) is not None
 
 
 def _without_list(text: str, shown: Sequence[str]) -> str:
