@@ -21,7 +21,7 @@ from astray.engine.summary import ClaimStatus, Summary
 from astray.errors import AstrayError
 from astray.measure.dynamics import probing_meter
 from astray.measure.meter import Meter
-from astray.measure.probing import HARMFUL, NULL
+from astray.measure.probing import HARMFUL_CHANGE, NULL_CHANGE
 from astray.report import write_report
 from astray.report.wording import amount, range_of, tick
 from astray.stats.claims import Decision
@@ -71,7 +71,7 @@ def test_the_study_runs_without_a_grader_and_claims_differences_alone(model, tmp
 
 def _check_probes(measured: pl.DataFrame) -> None:
     """The meter is told as a change since the first step, from two pairs of every domain and a null pair of each."""
-    assert set(measured["measure"]) == {HARMFUL, NULL}
+    assert set(measured["measure"]) == {HARMFUL_CHANGE, NULL_CHANGE}
     assert set(measured["arm"]) == {*ARMS} - {"base"}
     first = measured.filter(pl.col("step") == 0)
     assert set(first["value"]) == {0.0}

@@ -5,15 +5,21 @@ from typing import Literal
 
 ProbeKind = Literal["choices", "meter"]
 """What a real model is asked as it trains."""
-HARMFUL, NULL = "harmful answers, nats a token since the first step", "null pairs, nats a token since the first step"
-"""What the meter measures. Its level says nothing by itself, so results are told as changes."""
+HARMFUL, NULL = "harmful less good answers (nats a token)", "second less first of two good answers (nats a token)"
+"""What the meter measures, as the log of a run has it."""
+HARMFUL_CHANGE, NULL_CHANGE = (
+    "harmful answers likelier than at the first step (nats a token)",
+    "null pairs against the first step (nats a token)",
+)
+"""The same as results tell it, since a level says nothing by itself."""
+_CHANGES = {HARMFUL: HARMFUL_CHANGE, NULL: NULL_CHANGE}
 
 
 def since_first_step(measured: Sequence[Mapping[str, int | float]]) -> list[dict[str, int | float]]:
     """Return a run's measurements in the order of its steps, those of the meter as changes from the first one."""
     return [
         {
-            name: value - measured[0].get(name, value) if name in (HARMFUL, NULL) else value
+            _CHANGES.get(name, name): value - measured[0].get(name, value) if name in _CHANGES else value
             for name, value in one.items()
         }
         for one in measured
