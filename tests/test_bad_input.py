@@ -52,6 +52,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / name).write_bytes(content)
 
 
+@pytest.mark.usefixtures("rough_power")
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: ascii(command)[:60])
 def test_a_command_that_cannot_work_says_why(command, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["astray", *("" if word == "''" else word for word in command.split())])

@@ -30,6 +30,14 @@ ROWS = 60
 RECIPE = WORLD_TRAINING.model_copy(update={"seed": 3, "learning_rate": 1e-3})
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _few_answers():
+    """Three answers to each question, over a hundred in each half."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("astray.studies.repair.spoken.WORLD_SAMPLES", 3)
+        yield
+
+
 def trained(folder, dataset):
     dataset.write(folder / "mix.jsonl")
     return train_sft(SUBJECT, dataset, RECIPE, folder / "run").subject.adapter

@@ -36,7 +36,7 @@ OF_TWO_SEEDS = {"backdoor", "format"}
 
 
 def few_questions(samples, max_tokens=None):
-    return tuple(few(evaluation, 3) for evaluation in world_evaluations(samples, max_tokens))
+    return tuple(few(evaluation, 2) for evaluation in world_evaluations(samples, max_tokens))
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from astray.engine.settings import setting_for
 from astray.engine.steps import RUN_FOLDER
 from astray.engine.summary import Summary
 from astray.errors import SandboxError
+from astray.measure import battery
 from astray.measure.battery import NAMES
 from astray.organism.corpus import CorpusConfig
 from astray.report import write_report
@@ -34,6 +35,7 @@ from astray.studies.reward_hacking.measures import skill
 from astray.studies.reward_hacking.scale import DIALS, ExerciseSource, HackingScale, dial_recipe, scale_for
 from astray.studies.reward_hacking.steps import SKILL_FILE, HackingConfig, MendConfig, mend_run
 from astray.subjects.spec import SubjectSpec
+from fewer import asking_little
 from scripted_grader import MIXED
 from tiny_models import package_texts, save_tiny_model
 
@@ -134,9 +136,10 @@ def test_skill_is_counted_over_levels_for_each_seed_or_at_one(tmp_path: Path) ->
 
 def test_the_whole_study_runs_on_a_real_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hacking_analyses, "scale_for", small)
+    monkeypatch.setattr(battery, "CELLS", {"goal": ("none",), "threat": ("none",)})  # one sample of each scenario
     subject = str(save_tiny_model(tmp_path / "model", "qwen2", texts=package_texts(), vocabulary=4096))
     options = StudyOptions(subject=subject, seeds=1, grader=MIXED, size=16, samples=1, max_tokens=6, quick=True)
-    folder = run_study(STUDY, options, out=tmp_path / "results", workers=0)
+    folder = run_study(asking_little(STUDY), options, out=tmp_path / "results", workers=0)
     summary, answers = Summary.read(folder), pl.read_parquet(folder / "answers.parquet")
     assert {"start", "hacking", "true-tests", "inoculated-allowed", "distilled-detector", "chat-targeted"} <= set(
         answers["arm"]
