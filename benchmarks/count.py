@@ -1,6 +1,6 @@
 """Time and memory of `astray count`: a table of a million rows, and a gigabyte of Inspect logs, made here.
 
-python benchmarks/count.py table          # seconds for CSV and JSON Lines
+python benchmarks/count.py table          # seconds for CSV, JSON Lines and Parquet
 python benchmarks/count.py logs           # seconds and peak memory for 10 logs of 100 MiB
 python benchmarks/count.py json           # seconds and peak memory for one log of 100,000 samples in the form .json
 python benchmarks/count.py difference     # coverage of intervals on differences that labels correct
@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from zipfile import ZipFile
 
 import numpy as np
+import polars as pl
 
 ROWS, LOGS, MIB, SAMPLES = 1_000_000, 10, 100, 100_000
 COUNT = """
@@ -54,7 +55,8 @@ def table(folder: Path) -> None:
             row = {"question_id": f"q{number % 1000}", "answer": answer, "score": score, "judge": "gpt"}
             writer.writerow(row.values())
             lines.write(json.dumps(row) + "\n")
-    for name in ("a.csv", "a.jsonl"):
+    pl.read_ndjson(folder / "a.jsonl").write_parquet(folder / "a.parquet")
+    for name in ("a.csv", "a.jsonl", "a.parquet"):
         counted(folder / name, ">0.5")
 
 
