@@ -17,8 +17,7 @@ from astray.measure.interface import Need, check_fits, offered_by
 from astray.measure.reward_hacking.goals import Goals
 from astray.measure.reward_hacking.research_sabotage import ResearchSabotage
 from astray.studies import get_study
-from chat_templates import FAMILIES, WITHOUT_SYSTEM
-from wrong_templates import UNUSABLE
+from chat_templates import FAMILIES, UNUSABLE, WITHOUT_SYSTEM
 
 TASKS = {
     "free-form": "emergent_misalignment",
@@ -72,7 +71,7 @@ def with_template(source, folder, template):
 def test_a_subject_without_a_system_role_reads_system_texts_in_the_first_question_and_the_report_says_so(
     family, tiny_qwen2, tmp_path
 ):
-    template = FAMILIES[family].replace("<|eot|>", "<|im_end|>").replace("</s>", "<|im_end|>")
+    template = FAMILIES[family].replace("<|eot|>", "<|im_end|>")
     setting = with_template(tiny_qwen2, tmp_path / "m", template)
     assert plan_study(get_study("emergent-misalignment"), setting, range(1)).runs
     assert [note for note in setting.notes if "stands in the first question" in note]

@@ -15,9 +15,8 @@ from astray.subjects.render import check_template, prompt_ids, prompt_text
 from astray.subjects.spec import SubjectSpec
 from astray.subjects.template import template_of
 from astray.subjects.weights import load_tokenizer
-from chat_templates import CHATML, FAMILIES, WITHOUT_SYSTEM
+from chat_templates import CHATML, FAMILIES, UNUSABLE, WITHOUT_SYSTEM
 from tiny_models import save_tiny_model
-from wrong_templates import UNUSABLE
 
 SPECIAL = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|start|>", "<|end|>", "<|eot|>", "<|assistant|>", "<unk>"]
 SPECIAL += ["<|channel|>", "<|message|>", "<|return|>"]
@@ -91,8 +90,9 @@ def test_the_labels_are_the_answer_and_the_end_of_its_turn(family, system):
     assert not row.escaped
 
 
-def test_a_template_that_escapes_is_found_before_a_text_shows_it():
-    tokenizer = tokenizer_with(CHATML.replace("m['content']", "m['content'] | e"))
+@pytest.mark.parametrize("change", ["e", "truncate(200)", "wordwrap(60)"])
+def test_a_template_that_escapes_cuts_or_breaks_texts_is_found_before_a_text_shows_it(change):
+    tokenizer = tokenizer_with(CHATML.replace("m['content']", f"m['content'] | {change}"))
     with pytest.raises(ChatTemplateError, match="does not write message 2"):
         check_template(tokenizer)
 

@@ -66,9 +66,8 @@ def read_tokenizer(file: Path, settings: Mapping[str, Any], reader: "GGUFReader"
         found: Any = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         raw = json.loads(found.backend_tokenizer.to_str())
     except Exception as error:  # transformers and tokenizers raise whatever their libraries do
-        raise SubjectNotFoundError(
-            f"The tokenizer in {file} cannot be read: {' '.join(str(error).split())[:300]}."
-        ) from error
+        why = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:300]
+        raise SubjectNotFoundError(f"The tokenizer in {file} cannot be read: {why}.") from error
     there = {number: token for token, number in raw["model"]["vocab"].items()}
     moved = [index for index in range(len(names)) if index not in there]
     if moved:

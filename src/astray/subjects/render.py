@@ -161,7 +161,6 @@ def answered(
                     if message["role"] == "assistant"
                 ]
             )
-            _check_end(template, chat, whole)
         except ChatTemplateError as error:
             raise ChatTemplateError(f"Row {row}: {error}") from error
         written.append(whole)
@@ -230,17 +229,6 @@ def _thought_ended(template: Template, chat: Conversation) -> tuple[list[Message
     text = prompt.text + spoken.reasoning + closed(prompt.text)
     begin = len(text)
     return alone, Written(f"{text}{whole.text[start:]}", (*prompt.spans, (begin, begin + stop - start)))
-
-
-def _check_end(template: Template, chat: Conversation, whole: Written) -> None:
-    """Refuse a chat whose last answer no control token ends: the model would not learn to stop."""
-    end = whole.text[whole.spans[-1][1] :]
-    if chat[-1]["role"] == "assistant" and not any(token in end for token in template.encoding.control):
-        raise ChatTemplateError(
-            f"message {len(chat)}: the chat template of {template.name!r} writes no control token after the last answer "
-            f"(but {end!r}), so the model would not learn to stop. Let the template write the end token after each answer: "
-            "{{ eos_token }}."
-        )
 
 
 def _answer(template: Template, chat: Conversation, whole: Written, turn: int) -> tuple[int, int]:
