@@ -388,7 +388,7 @@ def _repair(found: Mapping[str, Any]) -> Drawn:
         "Harmful answers, by way of repair",
         f"nats a token likelier than {'in the base' if of_base else 'after control training'}, 95% intervals over domains",
         rows,
-        f"The model of the gate above, brought back in {len(found['ways'])} ways. `{found['chosen']}` is written as the "
+        f"Of the model of the gate above, after {len(found['ways'])} ways back. `{found['chosen']}` is written as the "
         f"repaired model: {_percent(way['report']['gone'])} of the misalignment is gone on the questions that did not choose "
         f"it{price}. {end}",
     )
