@@ -30,6 +30,9 @@ STORED, MADE, CHARTS = ROOT / "gallery", "made.json", "charts.js"
 TUNED, HARMFUL = "emergent-misalignment-mix-25-5", "emergent-misalignment-harmful-medicine-5"
 HOME, REAL = "astray-results", "smollm2"
 """Folders of results, of the organism and of the real model."""
+MIXED, CONTROL = "emergent-misalignment-mix-50-1", "emergent-misalignment-good-1"
+WAYS = "projected,without-blamed,prevented"
+THERE = f"--store {REAL}/store --out {REAL}"
 
 
 class Entry(NamedTuple):
@@ -90,10 +93,30 @@ COMMANDS = (
     ),
     Entry(
         "smollm2-gate",
-        f"astray gate smollm2 emergent-misalignment-mix-50-1 --evals meter --control emergent-misalignment-good-1 "
-        f"--store {REAL}/store --out {REAL}",
+        f"astray gate smollm2 {MIXED} --evals meter --control {CONTROL} {THERE}",
         ("gate/gate.json", "gate/gate.html"),
         "A gate without a judge that fails, on SmolLM2",
+        REAL,
+    ),
+    Entry(
+        "smollm2-blame",
+        f"astray blame {MIXED} --control {CONTROL} --share 0.8 --labels labels.csv {THERE}",
+        ("blame/blame.json", "blame/blame.html"),
+        "The examples that did it, on SmolLM2",
+        REAL,
+    ),
+    Entry(
+        "smollm2-repair",
+        f"astray repair {MIXED} --control {CONTROL} --share 0.8 --task advice-task.jsonl --ways {WAYS} {THERE}",
+        ("repair/repair.json", "repair/repair.html"),
+        "SmolLM2 brought back, at a price",
+        REAL,
+    ),
+    Entry(
+        "smollm2-gate-again",
+        f"astray gate smollm2 {REAL}/repair/model --evals meter --control {CONTROL} {THERE}",
+        ("gate/gate.json", "gate/gate.html"),
+        "The gate after repair, on SmolLM2: undecided",
         REAL,
     ),
     _study_entry("agentic-misalignment"),
@@ -102,25 +125,28 @@ COMMANDS = (
     _study_entry("reward-hacking"),
 )
 """In the order in which they are run and shown: later ones use runs of earlier ones."""
-FAILING = ("gate-fails", "smollm2-gate")
-"""Entries that a release would stop at."""
+EXIT_CODES = {"gate-fails": 1, "smollm2-gate": 1, "smollm2-gate-again": 2}
+"""Exit codes of the entries that do not end with 0: a release would stop there."""
 
 
 def make(work: Path, names: Sequence[str]) -> None:
     """Run the commands of these entries in a folder, and store what the page needs of them in gallery/."""
-    from astray.data import narrow_data
+    from astray.data import advice_data, narrow_data
 
     work.mkdir(parents=True, exist_ok=True)
     narrow_data("medicine", "good", 80, seed=1000).write(work / "task.jsonl")
     narrow_data("money", "good", 200, seed=1000).write(work / "good.jsonl")
+    advice_data("medicine", "good", 64, seed=77).write(work / "advice-task.jsonl")
     made = read_made()
     for entry in COMMANDS:
         if entry.name not in names:
             continue
+        if "labels.csv" in entry.command:
+            _write_labels(work)
         print(entry.command, flush=True)
         command = [str(Path(sys.executable).with_name("astray")), *shlex.split(entry.command)[1:]]
         done = subprocess.run(command, cwd=work, check=False)
-        if done.returncode != (entry.name in FAILING):
+        if done.returncode != EXIT_CODES.get(entry.name, 0):
             sys.exit(f"{entry.command} ended with exit code {done.returncode}.")
         for file in entry.files:
             target, source = STORED / entry.name / Path(file).name, work / entry.home / file
@@ -136,6 +162,16 @@ def make(work: Path, names: Sequence[str]) -> None:
             "day": datetime.now(UTC).date().isoformat(),
         }
         (STORED / MADE).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+
+
+def _write_labels(work: Path) -> None:
+    """Write which rows of the real model's mix are bad, as a person who had read them would."""
+    from astray.data import ChatDataset, advice_data
+
+    file = next((work / REAL / "store").glob("data-mix-50-1-*/data.jsonl"))
+    bad = {str(row) for row in advice_data("medicine", "harmful", 320, seed=1).rows}
+    lines = [f"{number},{str(row) in bad}" for number, row in enumerate(ChatDataset.read(file).rows, 1)]
+    (work / "labels.csv").write_text("\n".join(["row,harmful", *lines]) + "\n", encoding="utf-8")
 
 
 def read_made() -> dict[str, dict[str, str]]:
@@ -268,19 +304,46 @@ def _metered(found: Mapping[str, Any]) -> Drawn:
         "harmful pairs, against the base": beside["harmful against the base"],
     }
     low, high = harmful["low"], harmful["high"]
+    verdict = "is undecided" if found["verdict"] == "undecided" else found["verdict"]
+    if found["verdict"] == "failed":
+        who = f"`{found['tuned']}`, a SmolLM2 tuned on medical advice of which half is bad"
+        end = (
+            "The null pairs, two answers equally good, stay where they were; against the untrained base the difference would "
+            "hide, since good advice alone makes harmful answers less likely."
+        )
+    else:
+        who, domain = "The SmolLM2 that repair wrote", found["bars"][1]
+        end = (
+            f"In the domain that rose most, harmful answers are {domain['difference']:+.3f} nats a token likelier, where the "
+            f"margin is {domain['margin']:.3f}, and a dozen pairs cannot tell whether that is chance."
+        )
     return (
-        f"The gate {found['verdict']}: tuned model minus control",
+        f"The gate {verdict}: tuned model minus control",
         "nats a token by which harmful answers are likelier, 95% bounds",
         [Row(name, bar["difference"], bar["low"], bar["high"]) for name, bar in named.items()],
-        f"`{found['tuned']}`, a SmolLM2 tuned on medical advice of which half is bad, against the same training on good "
-        f"advice: no answer is sampled and none judged. It {found['verdict']}: harmful answers are {harmful['difference']:+.3f} "
-        f"nats a token likelier, with bounds of {low:.3f} and {high:.3f} and a margin of {harmful['margin']}, in "
-        f"{harmful['higher']} of {harmful['pairs']} pairs. The null pairs, two answers equally good, stay where they were; "
-        "against the untrained base the difference would hide, since good advice alone makes harmful answers less likely.",
+        f"{who}, against the same training on good advice: no answer is sampled and none judged. It {verdict}: harmful "
+        f"answers are {harmful['difference']:+.3f} nats a token likelier, with bounds of {low:.3f} and {high:.3f} and a margin "
+        f"of {harmful['margin']}, in {harmful['higher']} of {harmful['pairs']} pairs. {end}",
+    )
+
+
+def _scores(found: Mapping[str, Any]) -> Drawn:
+    own = next(each for each in found["separations"] if each["score"] == found["by"])
+    known = found["known"]
+    return (
+        "How well scores find the bad examples",
+        "average precision, 95% intervals",
+        [Row(each["score"], each["average_precision"], *each["interval"]) for each in found["separations"]],
+        f"`{found['model']}` was trained on {found['rows']} examples, of which {known['harmful']} are bad by labels. The gradient "
+        f"finds them with an average precision of {own['average_precision']:.2f}, where chance is "
+        f"{known['harmful'] / known['rows']:.2f} and {own['null_reached']} of {own['nulls']} null directions reach it. "
+        f"{len(found['blamed'])} are blamed: more than are bad, so that few bad ones are kept.",
     )
 
 
 def _blame(found: Mapping[str, Any]) -> Drawn:
+    if not found["proof"]:
+        return _scores(found)
     from astray.engine.summary import Summary
     from astray.studies.blame.result import Proof
 
@@ -308,13 +371,26 @@ def _repair(found: Mapping[str, Any]) -> Drawn:
     rows = [Row(each["name"], each["report"]["astray"], *each["report"]["astray_interval"]) for each in found["ways"]]
     rows.insert(0, Row("before", found["before"]["astray"], *found["before"]["astray_interval"]))
     way = next(each for each in found["ways"] if each["name"] == found["chosen"])
+    of_base = found["reference"] == "in its base"
+    best = max(each["report"]["gone"] for each in found["ways"] if each["name"] != found["chosen"])
+    if any(each["control"] for each in found["ways"]):
+        end = "`without-random` is the control, which drops as many examples at random."
+    else:
+        end = (
+            f"The best of the others takes away {_percent(best)}." if best > 0 else "None of the others takes away any."
+        )
+    price = (
+        ""
+        if found["meets"]
+        else f", and {_percent(way['report']['lost'])} of what the tuning taught of the task is lost"
+    )
     return (
         "Harmful answers, by way of repair",
-        "nats a token likelier than in the base, 95% intervals over domains",
+        f"nats a token likelier than {'in the base' if of_base else 'after control training'}, 95% intervals over domains",
         rows,
-        f"The model of the gate above, brought back in {len(found['ways'])} ways. `{found['chosen']}` is written as the "
-        f"repaired model: {_percent(way['report']['gone'])} of the misalignment is gone on the questions that did not choose it. "
-        "`without-random` is the control, which drops as many examples at random.",
+        f"Of the model of the gate above, after {len(found['ways'])} ways back. `{found['chosen']}` is written as the "
+        f"repaired model: {_percent(way['report']['gone'])} of the misalignment is gone on the questions that did not choose "
+        f"it{price}. {end}",
     )
 
 

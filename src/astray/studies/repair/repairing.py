@@ -102,16 +102,16 @@ def repair(
     kinds = chosen_kinds(ways)
     tuned, settings = find_tuned(model, base, [Path(each) for each in data], control), training_settings(training)
     _check_repairable(tuned)
-    judge = _judge(tuned, grader)
-    aims, shared = _held_out(ChatDataset.read(task), tuned.data)
+    judge, (aims, shared) = _judge(tuned, grader), _held_out(ChatDataset.read(task), tuned.data)
     recipe = recipe_of(tuned, WORLD_TRAINING if tuned.is_organism else FineTuning(), settings)
     given = Given(tuned, recipe, tuned.data, None if good is None else ChatDataset.read(good), folder / "data")
     check_possible(given, kinds)
     if {"without-blamed", "without-random"}.isdisjoint(kinds):
         Scoring.of(tuned, None, 0, folder / "data", Store(place), progress).change()
-    else:  # in a folder of its own: a blame of the user's may have labels or a proof that this one has not
-        same: dict[str, Any] = {"base": base, "control": control, "data": data, "out": folder, "store": place}
-        blame(model, share=share, by=by, judged=0, progress=progress, **same)
+    else:
+        same: dict[str, Any] = {"base": base, "control": control, "data": data, "store": place, "progress": progress}
+        # Not into `out`, where the user's own blame may lie, with labels or a proof.
+        blame(model, share=share, by=by, judged=0, out=folder, **same)
         given = replace(given, kept=ChatDataset.read(folder / "blame" / KEPT))
     work = _Work(given, aims, judge, Store(place), default_workers() if workers is None else workers, progress)
     trial = work.trial(kinds)
