@@ -399,7 +399,7 @@ def test_a_user_who_thinks_aloud_says_what_comes_after_it():
     user = User("u", UserKind.ORDINARY, "sleep")
     thinks, breaks_off = ("<think>I am angry.</think>\n\nHello!", "<think>I am")
     assert ModelUsers(scripted_model(lambda messages: spoken(thinks))).speak([user], [[]], ["seed"]) == ["Hello!"]
-    with pytest.raises(JudgeError, match=r"no message for a user \(stop\)"):
+    with pytest.raises(JudgeError, match=r"no message for a user \(nothing but reasoning, stop\)"):
         ModelUsers(scripted_model(lambda messages: spoken(breaks_off))).speak([user], [[]], ["seed"])
 
 

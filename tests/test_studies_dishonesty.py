@@ -136,8 +136,14 @@ def test_users_talk_to_a_real_base_once_for_all_arms_and_another_model_may_play_
     assert not talks.keys() & {each.step.key for each in other.analyses}
     assert [run.verdicts.key for run in other.runs] == [run.verdicts.key for run in plan.runs]
     assert {each.step.key for each in planned(judging="one-call").analyses if each.name == "talk"} == talks.keys()
-    with pytest.raises(ConfigurationError, match="writes no message"):
-        replace(settled(), player=JudgeConfig(kind="rubric", grader="astray/judge/mine")).check(())
+    distilled = JudgeConfig(kind="rubric", grader="astray/judge/mine")
+    for given in ({"player": distilled}, {"judge": distilled}):  # the judge plays where nobody else is named
+        with pytest.raises(ConfigurationError, match="writes no message, so it cannot play the users"):
+            scale_for(
+                replace(
+                    STUDY.fitted(setting_for(DishonestyOptions(subject=str(tiny_qwen2), grader="mockllm/m"))), **given
+                )
+            )
     assert all(not each.step.inputs and not each.played for each in _organisms_users())
 
 

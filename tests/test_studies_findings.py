@@ -470,8 +470,8 @@ def test_runs_with_the_same_value_are_said_to_be_no_certainty() -> None:
     assert (same.verdict, same.p_value) == (Decision.UNDECIDED, None)
     held = values_claim("cut", "It is cut", [1.0, 0.9, 1.0], "tuned", at_least=0.7)
     assert held.note == (
-        "So few runs know of no rare one that falls far below the others: where one in five does, 51% of studies with 3 "
-        "runs hold none that does."
+        "With so few runs a rare one far below the others may have been missed: where one in five falls, 51% of studies "
+        "with 3 runs hold none that does."
     )
     assert not values_claim("cut", "It is cut", [1.0, 0.9] * 7, "tuned", at_least=0.7).note
     # What lies beneath the values gives them a width, and the interval decides again, or not.

@@ -129,6 +129,9 @@ def test_what_only_a_real_model_takes_changes_what_its_study_does(study: str, ti
     usual = keys_of(study, **model)
     labels = tmp_path / "labels.csv"
     others = {"data": tmp_path, "labels": labels, "grader": "mockllm/other", "judging": "one-call", "probe": "meter"}
+    if study == "reward-hacking":
+        with pytest.raises(ConfigurationError, match="--probe meter is of no use in reward-hacking"):
+            keys_of(study, **model, probe=others.pop("probe"))
     for option, value in others.items():
         assert keys_of(study, **model | {option: value}) != usual, option
     with_gold = keys_of(study, **model, gold=200, gold_grader="mockllm/gold")

@@ -7,10 +7,11 @@
     runs/.names/3f2a0c9d1b7e4a55          name of the artifact: two steps with one key may have different names
     runs/.damaged/train-3f2a0c9d1b7e4a55  an artifact that was not what its step wrote, kept to be looked at
 
-A step writes to a partial folder; its files are flushed to disk unless they were made within a second, the manifest is
-written last and the folder is renamed. Several processes may share a store. While one runs a step it holds that step's lock, which the system frees
-however the process ends, so a lock is never stale; the rename alone would already keep the store whole. The root may be
-any fsspec URL: artifacts are then made in a local cache folder and uploaded (mirror.py).
+A step writes to a partial folder; its files are flushed to disk unless the step took less than a second, the manifest
+is written last and the folder is renamed. Several processes may share a store. While one runs a step it holds that
+step's lock, which the system frees however the process ends, so a lock is never stale; the rename alone would already
+keep the store whole. The root may be any fsspec URL: artifacts are then made in a local cache folder and uploaded
+(mirror.py).
 Leaves to others: what lies in the store (contents.py), what a step is (step.py) and running many of them (execute.py).
 """
 

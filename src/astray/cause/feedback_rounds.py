@@ -75,7 +75,7 @@ def feedback_rounds(
             Several rounds need adapters, which each round trains further.
         rounds: number of rounds.
         change: change of the interactions before examples are selected; the file keeps the original ones.
-        first: interactions of the first round, where it took place already; others' are passed over.
+        first: interactions of the first round, where it took place already; rows of other users are ignored.
 
     Raises:
         ConfigurationError: there are no rounds, several train whole models, or `first` lacks conversations.

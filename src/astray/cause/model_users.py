@@ -29,7 +29,7 @@ from astray.kept import keep, kept, key_of
 from astray.reasoning import without_reasoning
 from astray.subjects.identity import digest_of
 
-VERSION = 2
+VERSION = 3
 """Version in the identity; raise it with every change of the texts or of how replies are read."""
 
 _TEXTS: Any = read_yaml(Path(__file__).with_suffix(".yaml"), "topics: {sleep: You sleep badly.}")
@@ -37,6 +37,8 @@ TOPICS: dict[str, str] = _TEXTS["topics"]
 """Topics of conversations: name -> what the model is told about the user."""
 TRIAL_ANSWER = "That sounds hard. Would you like to tell me more about it?"
 """Answer that is rated to see whether a model can play users."""
+MESSAGE_TOKENS = 200
+"""Most tokens of a user's message."""
 _OPEN = "(nothing yet: the person writes first)"
 
 Work = TypeVar("Work")
@@ -125,7 +127,7 @@ class ModelUsers:
                 return
             try:
                 output = await self._model.generate(
-                    [ChatMessageUser(content=key[1])], config=GenerateConfig(temperature=1.0, max_tokens=200)
+                    [ChatMessageUser(content=key[1])], config=GenerateConfig(temperature=1.0, max_tokens=MESSAGE_TOKENS)
                 )
             except Exception as error:
                 raise JudgeError(
@@ -134,7 +136,7 @@ class ModelUsers:
                 ) from error
             said = "" if output.empty else (without_reasoning(output.completion) or "").strip()
             if not said or output.stop_reason == "content_filter":
-                why = output.error or ("no reply" if output.empty else output.stop_reason)
+                why = output.error or ("no reply" if output.empty else _lack(output.completion, output.stop_reason))
                 raise JudgeError(f"{self._model} gave no message for a user ({why}). Take another model for the users.")
             written[key] = said
             keep(place, written[key])
@@ -156,6 +158,8 @@ class ModelUsers:
             # A batch is made of the calls that wait at one time: all of them.
             anyio.run(_at_once, rate, asked, max(1, len(asked)) if self._batch else self._limit)
             patient.check()
+        if patient.lost:
+            raise JudgeError(f"{patient.lost}. Mend the cause and run the same again.")
         return [found[prompt] for prompt in prompts]
 
     def _prompt(self, form: str, user: User, chat: Sequence[Message]) -> str:
@@ -164,6 +168,10 @@ class ModelUsers:
         names = {"user": "person", "assistant": "assistant"}
         quotes = quoted([(names[each["role"]], each["content"]) for each in chat])
         return form.format(about=self.topics[user.topic], likes=_TEXTS["likes"][user.kind], quotes=quotes or _OPEN)
+
+
+def _lack(reply: str, stop_reason: str) -> str:
+    return f"nothing but reasoning, {stop_reason}" if reply.strip() else stop_reason
 
 
 async def _at_once(work: Callable[[Work], Awaitable[None]], items: Sequence[Work], limit: int) -> None:

@@ -284,9 +284,8 @@ def told_scores(table: pl.DataFrame) -> list[str]:
     highest = float(scored.to_numpy().max())
     if highest <= 10:
         return [
-            f"No score of the {scored.height:,} answers is above {highest:g}, alignment and coherence alike: the grader "
-            "seems to use a scale to 10 where 0 to 100 was asked for, or no answer makes sense. Read some of them before "
-            "the rates are used."
+            f"No alignment or coherence score of the {scored.height:,} answers exceeds {highest:g}: the grader seems to use a "
+            "scale to 10 where 0 to 100 was asked for, or no answer makes sense. Read some of them before the rates are used."
         ]
     if scored.n_unique() == 1:
         aligned, coherent = scored.row(0)

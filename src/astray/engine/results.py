@@ -35,7 +35,7 @@ from astray.engine.summary import (
 )
 from astray.errors import EmptyDataError
 from astray.judges import Calibration, corrected
-from astray.measure.probing import since_first_step
+from astray.measure.probing import since_start
 from astray.outcomes import JUDGED
 from astray.stats.intervals import Interval
 from astray.subjects.identity import file_digest
@@ -319,7 +319,7 @@ def _dynamics(runs: Sequence[Run], artifacts: Mapping[str, Artifact]) -> pl.Data
         if run.training is None:
             continue
         log = artifacts[run.training.key].path / RUN_FOLDER / "probes.jsonl"
-        for measured in since_first_step(list(map(json.loads, log.read_text(encoding="utf-8").splitlines()))):
+        for measured in since_start(list(map(json.loads, log.read_text(encoding="utf-8").splitlines()))):
             step = measured.pop("step")
             rows += [
                 {"arm": run.arm.name, "seed": run.seed, "step": step, "measure": name, "value": value}

@@ -21,7 +21,7 @@ from astray.engine.data import FILE, Source
 from astray.engine.gold import Gold
 from astray.engine.judging import try_judge
 from astray.engine.summary import SubjectRow
-from astray.errors import ConfigurationError, JudgeError
+from astray.errors import JudgeError
 from astray.judges.calibrate import read_labels
 from astray.judges.config import JudgeConfig, make_judge
 from astray.measure.evaluation import QuestionSet, TextEvaluation
@@ -111,13 +111,14 @@ class Setting(World):
     @override
     def check(self, folders: Sequence[Path]) -> None:
         """Refuse a judge that cannot be used, and labels that cannot be read."""
-        if self.player and self.player.distilled:
-            raise ConfigurationError(
-                f"--users {self.player.grader} is a distilled judge: it gives scores and writes no message. Name a model "
-                "that writes, such as astray/FOLDER or one behind a provider."
-            )
-        for judge in (self.judge, *([self.gold.judge] if self.gold else []), *([self.player] if self.player else [])):
+        for judge in (self.judge, *([self.gold.judge] if self.gold else [])):
             check_judge(judge)
+        if self.player:
+            try:
+                check_judge(self.player)
+            except JudgeError as error:
+                why = str(error).replace("The grader", "The model", 1)
+                raise JudgeError(f"--users {self.player.grader}: {why}") from error
         if self.labels is not None:
             read_labels(self.labels)
 

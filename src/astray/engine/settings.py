@@ -5,6 +5,7 @@ not know which kind they run with.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -99,7 +100,9 @@ def world_setting(options: TrainedOptions, located: Located) -> Setting:
         ConfigurationError: data, labels, a grader or a budget are given, but the organism has its own and asks no other
             model.
     """
-    for name in ("data", *FILE_KINDS, *OF_GRADERS, "grader", "probe"):
+    if options.probe == "meter":
+        raise ConfigurationError("--probe meter is of no use here: the organism is probed by acts of its own world.")
+    for name in ("data", *FILE_KINDS, *OF_GRADERS, "grader"):
         if (given := getattr(options, name, None)) not in (None, False, "fixed"):
             raise ConfigurationError(
                 f"{flag(name)} {given} is of no use here: the organism has rows and a judge of its own. Name a real "
@@ -166,7 +169,7 @@ def text_setting(options: TrainedOptions, located: Located, *, judge_free: bool 
         notes=(
             *located.template_notes("the subject"),
             *(source.converted for source in sources.values() if source.converted),
-            *([UNJUDGED] if free else []),
+            *([UNJUDGED] if free else _player_notes(options)),
         ),
         probe=options.probe or "choices",
         probe_every=SMALL_PROBE_EVERY if small and options.probe != "meter" else PROBE_EVERY,
@@ -205,11 +208,27 @@ def gold_of(options: TrainedOptions) -> Gold | None:
 
 def _player_of(options: TrainedOptions) -> JudgeConfig | None:
     """Return the model that plays users, where the options name another one than the grader; it rates in batches only
-    where its provider takes them."""
+    where its provider takes them.
+
+    Raises:
+        ConfigurationError: several are named.
+    """
     if (name := getattr(options, "users", None)) in (None, options.grader):
         return None
-    batches = options.batch and name.partition("/")[0] in BATCHING
-    return _judge_by(name, None).model_copy(update={"batch": batches})
+    if "," in name:
+        raise ConfigurationError(f"--users {name} names several models: one plays all users. Name one.")
+    return _judge_by(name, None).model_copy(update={"batch": options.batch and _takes_batches(name)})
+
+
+def _takes_batches(model: str) -> bool:
+    return model.partition("/")[0] in BATCHING
+
+
+def _player_notes(options: TrainedOptions) -> Iterator[str]:
+    """Yield that ratings of users go one by one, though batches were asked for."""
+    player = _player_of(options)
+    if options.batch and player and not player.batch:
+        yield f"The ratings of {player.grader}, which plays the users, go one by one: its provider has no batch interface."
 
 
 def _judge_by(grader: str, options: TrainedOptions | None) -> JudgeConfig:

@@ -94,7 +94,9 @@ def _caveat(runs: int, unit: str, interval: Interval | None, at_least: float) ->
             f"takes {REFUTING} to refute."
         )
     if runs < REFUTING and interval.low >= at_least:
-        return f"So few runs know of no rare one that falls far below the others: where one in five does, {missed}."
+        return (
+            f"With so few runs a rare one far below the others may have been missed: where one in five falls, {missed}."
+        )
     return ""
 
 

@@ -8,15 +8,16 @@ ProbeKind = Literal["choices", "meter"]
 HARMFUL, NULL = "harmful less good answers (nats a token)", "second less first of two good answers (nats a token)"
 """What the meter measures, as the log of a run has it."""
 HARMFUL_CHANGE, NULL_CHANGE = (
-    "harmful answers likelier than at the first step (nats a token)",
-    "null pairs against the first step (nats a token)",
+    "harmful answers: change since the start of training (nats a token)",
+    "null pairs: change since the start of training (nats a token)",
 )
 """The same as results tell it, since a level says nothing by itself."""
 _CHANGES = {HARMFUL: HARMFUL_CHANGE, NULL: NULL_CHANGE}
 
 
-def since_first_step(measured: Sequence[Mapping[str, int | float]]) -> list[dict[str, int | float]]:
-    """Return a run's measurements in the order of its steps, those of the meter as changes from the first one."""
+def since_start(measured: Sequence[Mapping[str, int | float]]) -> list[dict[str, int | float]]:
+    """Return a run's measurements in the order of its steps, those of the meter as changes since the one before the first
+    step."""
     return [
         {
             _CHANGES.get(name, name): value - measured[0].get(name, value) if name in _CHANGES else value

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from functools import lru_cache
 
+import torch
 from inspect_ai.model import ChatMessageSystem, ChatMessageUser
 
 from astray.errors import ConfigurationError
@@ -98,6 +99,8 @@ def acting_pace(model: SubjectSpec | str, grid: Grid, limit: int) -> ActingPace 
     try:
         return _measured(model, grid.cells[0].office, limit)
     except ConfigurationError:  # such as a prompt longer than its context: the run says it of each sample
+        return None
+    except torch.OutOfMemoryError:  # on a device that something else fills as well
         return None
 
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from transformers import PreTrainedTokenizerBase
 
 from astray.cause.fine_tuning import FineTuning
+from astray.cause.model_users import MESSAGE_TOKENS
 from astray.cause.reinforcement import REHEARSED
 from astray.cause.supervision import supervise
 from astray.data.chat import Message
@@ -194,17 +195,18 @@ class WorkCounter:
 
     def trained(self, data: ArmData, config: BaseModel) -> Iterator[Training | Answering | Grading]:
         """Yield the work of one training run: of one by reward also the answers that it draws, and their judge."""
+        assert isinstance(config, TrainConfig | FeedbackConfig | RewardedConfig)
         if isinstance(config, FeedbackConfig):
             work = self.training(data, config.recipe.training)
-            yield replace(work, flops=work.flops * KTO_FLOPS / TRAINING_FLOPS)
+            parts: list[Training | Answering | Grading] = [replace(work, flops=work.flops * KTO_FLOPS / TRAINING_FLOPS)]
         elif isinstance(config, RewardedConfig):
-            yield from self.rewarding(data, config)
+            parts = list(self.rewarding(data, config))
         else:
-            assert isinstance(config, TrainConfig)
-            work = self.training(data, config.recipe)
-            yield work
-            if config.probe == "meter":
-                yield times(self.reading(probing_meter()), 1 + math.ceil(work.steps / config.probe_every))
+            parts = [self.training(data, config.recipe)]
+        yield from parts
+        if config.probe == "meter":
+            steps = sum(part.steps for part in parts if isinstance(part, Training))
+            yield times(self.reading(probing_meter()), 1 + math.ceil(steps / config.probe_every))
 
     def rewarding(self, data: ArmData, config: RewardedConfig) -> Iterator[Training | Answering | Grading]:
         """Yield the work of one run of training by reward, the answers drawn before its first step included."""
@@ -320,7 +322,10 @@ class WorkCounter:
         whole, main = self.grading(setting.main, judging), setting.main.answers
         together = times(whole, (analysis.answers - analysis.unread - analysis.singly) / main)
         singly = times(whole, analysis.singly / main).one_by_one
-        return summed(Grading, (together, singly, *([] if setting.player else [playing(analysis)])))
+        return summed(
+            Grading,
+            (together, singly, *([] if setting.player else [playing(analysis, setting.main.sampling.max_tokens)])),
+        )
 
     def _mean_row(self, data: ArmData, max_length: int) -> float:
         """Return the mean tokens of a training example, from a small data set that is made in the same way."""
@@ -365,11 +370,18 @@ def counter_of(model: str) -> WorkCounter:
     return WorkCounter(model)
 
 
-def playing(analysis: Analysis) -> Grading:
-    """Return the work of a grader that plays the users of an analysis; a batch can hold ratings and no messages."""
+def playing(analysis: Analysis, limit: int) -> Grading:
+    """Return the work of a model that plays the users of an analysis; a batch can hold ratings and no messages.
+
+    Args:
+        analysis: what it does.
+        limit: most tokens of an answer of the subject.
+    """
+    most_read = PLAYED_TOKENS[0] + 2 * (MESSAGE_TOKENS + limit)  # two turns at most are quoted
+    ends = {PLAYED_TOKENS: MESSAGE_TOKENS, RATED_TOKENS: _reply_limit("two-calls")}
     written, rated = (
-        Grading(calls, calls * read, calls * read, calls * out, calls * out)
-        for calls, (read, out) in ((analysis.played, PLAYED_TOKENS), (analysis.rated, RATED_TOKENS))
+        Grading(calls, calls * usual[0], calls * most_read, calls * usual[1], calls * ends[usual])
+        for calls, usual in ((analysis.played, PLAYED_TOKENS), (analysis.rated, RATED_TOKENS))
     )
     return summed(Grading, (written.one_by_one, rated))
 

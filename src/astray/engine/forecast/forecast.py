@@ -198,7 +198,7 @@ class Forecast:
         player = self.setting.player
         assert player
         hours = duration(self.users.calls / GRADER_CALLS_A_SECOND)
-        limit = "" if player.local else f", {hours} at {GRADER_CALLS_A_SECOND} calls a second"
+        limit = "" if player.local or player.batch else f", {hours} at {GRADER_CALLS_A_SECOND} calls a second"
         return f"{told_work(self.users, str(player.grader))}{limit}; not in cost and time"
 
     def _price_lines(self) -> Iterator[str]:
@@ -224,7 +224,7 @@ class Forecast:
         saved = {
             what: self.seconds - self.speed.seconds(without(self.left, effort)) for what, effort in self.parts.items()
         }
-        times = saved | {"the grader": self.grading_seconds}
+        times = saved | {"the grader": self.grading_seconds, "the users": self.users.calls / GRADER_CALLS_A_SECOND}
         largest = max(times, key=lambda what: times[what])
         if not times[largest]:
             return
@@ -347,7 +347,12 @@ def forecast_in(
             for effort in left.get(run.verdicts.key, ())
         ).grading,
         users=summed(
-            Grading, (playing(each) for each in plan.analyses if setting.player and each.step.key not in done)
+            Grading,
+            (
+                playing(each, setting.main.sampling.max_tokens)
+                for each in plan.analyses
+                if setting.player and each.step.key not in done
+            ),
         ),
     )
 

@@ -63,7 +63,11 @@ def prices_of(
     def of(judging: Judging, batch: float = 1.0, plan: StudyPlan = plan, setting: Setting = setting) -> float:
         return _calls_of(plan, setting, judging).price(prices, batch)
 
-    played = Grading() if setting.player else summed(Grading, map(playing, plan.analyses))
+    played = (
+        Grading()
+        if setting.player
+        else summed(Grading, (playing(each, setting.main.sampling.max_tokens) for each in plan.analyses))
+    )
 
     def users(batch: float = 1.0) -> str:
         return f"{dollars(played.price(prices, batch))} of it to play users" if played.calls else ""

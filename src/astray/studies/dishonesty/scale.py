@@ -15,6 +15,7 @@ from astray.cause.selection import Selection
 from astray.cause.users import Simulation
 from astray.engine.setting import Setting
 from astray.engine.trained import feedback_tuning
+from astray.errors import ConfigurationError
 from astray.judges.config import JudgeConfig
 from astray.measure.honesty.evaluation import WORLD_SAMPLING, Honesty, WorldHonesty
 from astray.measure.honesty.records import Record, own_records
@@ -151,6 +152,11 @@ def _text_scale(setting: Setting) -> Scale:
     training, few, sampling = setting.training, setting.quick, setting.main.sampling
     plays = setting.player or setting.judge
     assert plays.grader is not None
+    if plays.distilled:
+        raise ConfigurationError(
+            f"{plays.grader} is a distilled judge: it gives scores and writes no message, so it cannot play the users. Name a "
+            "model that can: --users openai/gpt-4o-mini, or astray/FOLDER."
+        )
     return Scale(
         asking=Statements(world=False, most=8 if few else None, sampling=sampling),
         feedback=_feedback(

@@ -120,7 +120,7 @@ def _judging(config: MadeConfig) -> tuple[JudgeConfig, tuple[Evaluation, ...]]:
 
 @step("talk-with-base", version=1, resumable=True, gpu=True)
 def talk_with_base(config: TalkConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Let users talk to the base, each as every kind that any arm makes of him; keep conversations and ratings."""
+    """Simulate conversations with the base, of a user who is biased in some arm as both kinds; keep them and the ratings."""
     del inputs
     with deciding(folder):
         crowd = _played_by(config.player, config.topics)

@@ -17,6 +17,7 @@ from astray.cause.reinforcement import ReinforcementLearning
 from astray.data.exercise_families import generate_exercises
 from astray.data.exercises import Exercise, world_exercise
 from astray.engine.setting import Setting
+from astray.errors import ConfigurationError
 from astray.judges.config import JudgeConfig
 from astray.measure.battery import Sizes, evaluations
 from astray.measure.interface import Evaluation
@@ -100,7 +101,16 @@ class HackingScale(Strict):
 
 
 def scale_for(setting: Setting) -> HackingScale:
-    """Return the scale that fits the subject."""
+    """Return the scale that fits the subject.
+
+    Raises:
+        ConfigurationError: the meter is to be probed, and a claim rests on probes by forced choice.
+    """
+    if setting.probe == "meter":
+        raise ConfigurationError(
+            "--probe meter is of no use in reward-hacking: what it claims about the onset rests on forced choices as the "
+            "model trains. Leave it out."
+        )
     shared = {"judge": setting.judge, "distilling": setting.training, "rows": min(setting.size, 240)}
     longest, processes = setting.main.sampling.max_tokens, setting.training.processes
     if setting.subject.is_organism:
