@@ -341,7 +341,6 @@ def test_a_registered_run_is_found_by_its_id_and_survives_moving_the_store(
         load_subject("run-11")
 
 
-
 @pytest.mark.parametrize("name", OWN_NAMES)
 def test_a_folder_called_as_a_model_of_ours_changes_no_run_of_that_model(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
