@@ -31,7 +31,7 @@ TUNED, HARMFUL = "emergent-misalignment-mix-25-5", "emergent-misalignment-harmfu
 HOME, REAL = "astray-results", "smollm2"
 """Folders of results, of the organism and of the real model."""
 MIXED, CONTROL = "emergent-misalignment-mix-50-1", "emergent-misalignment-good-1"
-WAYS = "projected,without-blamed,prevented"
+WAYS = "projected,without-blamed,without-random,prevented"
 THERE = f"--store {REAL}/store --out {REAL}"
 
 
