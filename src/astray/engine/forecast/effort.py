@@ -50,8 +50,9 @@ TRAINING_FLOPS, GENERATION_FLOPS = 6, 2
 KTO_FLOPS = 12
 """The same of KTO: training, forward alone on pairs that do not belong together, and both by the reference."""
 PLAYED_TOKENS, RATED_TOKENS = (250, 55), (300, 3)
-"""Tokens that a grader reads and writes in a call in which it plays a user: who it plays, and a chat of no, one or two
-usual answers; a message of at most three sentences, or a number."""
+"""Tokens that a model which plays users reads and writes in a call: for a message, and for a rating."""
+CALLS: dict[Judging, int] = {"two-calls": 2, "one-call": 1}
+"""Calls of a grader about each answer."""
 REPLY_TOKENS: dict[Judging, int] = {"two-calls": 3, "one-call": 13}
 """Tokens of a usual reply of a grader: a number and the end, or two lines with a label and a number each."""
 
@@ -196,11 +197,11 @@ class WorkCounter:
     def trained(self, data: ArmData, config: BaseModel) -> Iterator[Training | Answering | Grading]:
         """Yield the work of one training run: of one by reward also the answers that it draws, and their judge."""
         assert isinstance(config, TrainConfig | FeedbackConfig | RewardedConfig)
-        if isinstance(config, FeedbackConfig):
+        if isinstance(config, RewardedConfig):
+            parts = [*self.rewarding(data, config)]
+        elif isinstance(config, FeedbackConfig):
             work = self.training(data, config.recipe.training)
-            parts: list[Training | Answering | Grading] = [replace(work, flops=work.flops * KTO_FLOPS / TRAINING_FLOPS)]
-        elif isinstance(config, RewardedConfig):
-            parts = list(self.rewarding(data, config))
+            parts = [replace(work, flops=work.flops * KTO_FLOPS / TRAINING_FLOPS)]
         else:
             parts = [self.training(data, config.recipe)]
         yield from parts
@@ -222,7 +223,7 @@ class WorkCounter:
         yield Answering(0, drawn, written, drawn * recipe.max_tokens, flops, read)
         judged = sum(each.judged for each in (*config.rewards, *([config.truth] if config.truth else [])))
         if judged and config.judge.calls_grader:
-            calls = judged * _calls(config.judge.judging) * drawn
+            calls = judged * CALLS[config.judge.judging] * drawn
             exchanges = [Exchange(chat[-1]["content"], "") for chat in asked]
             quoted = round(judged * drawn * self._tokens_of_quotes(exchanges, config.judge.judging) / len(asked))
             yield Grading(
@@ -277,7 +278,7 @@ class WorkCounter:
     def grading(self, evaluation: Evaluation, judging: Judging = "two-calls") -> Grading:
         """Return the work of a judge on one run's answers: the rubric's calls, or one call of another judge."""
         if isinstance(evaluation, QuestionSet):
-            calls = _calls(judging) * evaluation.answers
+            calls = CALLS[judging] * evaluation.answers
             quoted = self._all_quotes(evaluation, judging) * evaluation.samples
         else:
             calls, quoted, judging = evaluation.answers, self._all_prompts(evaluation), "two-calls"
@@ -298,7 +299,7 @@ class WorkCounter:
             for one in (read_labels(setting.labels) if setting.labels else world_labels(setting.calibration_size))
         ]
         judging = setting.judge.judging
-        tokens, calls = self._tokens_of_quotes(exchanges, judging), _calls(judging) * len(exchanges)
+        tokens, calls = self._tokens_of_quotes(exchanges, judging), CALLS[judging] * len(exchanges)
         return Grading(calls, tokens, tokens, calls * REPLY_TOKENS[judging], calls * _reply_limit(judging))
 
     def analysing(
@@ -371,24 +372,14 @@ def counter_of(model: str) -> WorkCounter:
 
 
 def playing(analysis: Analysis, limit: int) -> Grading:
-    """Return the work of a model that plays the users of an analysis; a batch can hold ratings and no messages.
-
-    Args:
-        analysis: what it does.
-        limit: most tokens of an answer of the subject.
-    """
+    """Return the work of playing an analysis' users, who read answers of so many tokens; a batch holds no messages."""
     most_read = PLAYED_TOKENS[0] + 2 * (MESSAGE_TOKENS + limit)  # two turns at most are quoted
-    ends = {PLAYED_TOKENS: MESSAGE_TOKENS, RATED_TOKENS: _reply_limit("two-calls")}
-    written, rated = (
-        Grading(calls, calls * usual[0], calls * most_read, calls * usual[1], calls * ends[usual])
-        for calls, usual in ((analysis.played, PLAYED_TOKENS), (analysis.rated, RATED_TOKENS))
+    kinds = (
+        (analysis.played, PLAYED_TOKENS, MESSAGE_TOKENS),
+        (analysis.rated, RATED_TOKENS, _reply_limit("two-calls")),
     )
+    written, rated = (Grading(n, n * read, n * most_read, n * out, n * most) for n, (read, out), most in kinds)
     return summed(Grading, (written.one_by_one, rated))
-
-
-def _calls(judging: Judging) -> int:
-    """Return how often a grader is asked about each answer."""
-    return 1 if judging == "one-call" else 2
 
 
 def _reply_limit(judging: Judging) -> int:

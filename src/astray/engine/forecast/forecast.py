@@ -4,7 +4,7 @@ Combines the remaining work (`effort`), the speed of this machine (`speed`) and 
 (`sensitivity`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -346,15 +346,14 @@ def forecast_in(
             if isinstance(run.verdicts.config, GoldConfig)
             for effort in left.get(run.verdicts.key, ())
         ).grading,
-        users=summed(
-            Grading,
-            (
-                playing(each, setting.main.sampling.max_tokens)
-                for each in plan.analyses
-                if setting.player and each.step.key not in done
-            ),
-        ),
+        users=_playing(plan, setting, done),
     )
+
+
+def _playing(plan: StudyPlan, setting: Setting, done: Collection[str]) -> Grading:
+    """Return what is left of the work of a model that plays users and is not the grader."""
+    left = [each for each in plan.analyses if setting.player and each.step.key not in done]
+    return summed(Grading, (playing(each, setting.main.sampling.max_tokens) for each in left))
 
 
 NONE = "\N{EN DASH}"
