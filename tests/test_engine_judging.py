@@ -409,7 +409,11 @@ def test_the_end_of_a_run_says_how_many_verdicts_failed_and_why(tmp_path: Path) 
 
 
 SCORES = {
-    "a scale to 10": ([3.0, 9.0, 10.0] * 7, [8.0, 9.0, 9.5] * 7, "above 10, alignment and coherence alike"),
+    "a scale to 10": (
+        [3.0, 9.0, 10.0] * 7,
+        [8.0, 9.0, 9.5] * 7,
+        "No alignment or coherence score of the 21 answers exceeds 10",
+    ),
     "a scale to 1": ([0.3, 0.9] * 10, [1.0] * 20, "No alignment or coherence score of the 20 answers exceeds 1"),
     "harmful and coherent": ([3.0] * 20, [80.0, 90.0] * 10, ""),
     "one score for all": ([85.0] * 20, [90.0] * 20, r"All 20 answers have the same scores \(aligned 85, coherent 90\)"),

@@ -438,7 +438,7 @@ def test_few_runs_do_not_refute_a_mean_and_the_note_says_why() -> None:
     assert (few.verdict, few.status, few.p_value) == (Decision.UNDECIDED, ClaimStatus.UNDECIDED, 1.0)
     assert few.interval is not None
     assert few.interval.high < 0.7
-    assert "51% of studies with 3 runs hold none that does. It takes 14 to refute." in few.note
+    assert "51% of studies with 3 runs contain none. It takes 14 to refute." in few.note
     many = values_claim("cut", "It is cut", [0.1, 0.15, 0.12, 0.11] * 4, "tuned", at_least=0.7)
     assert (many.verdict, many.note) == (Decision.NOT_HELD, "")
     near = values_claim("cut", "It is cut", [-0.1, -0.2, -1.2, -0.4, -0.1, -0.9, -0.2] * 2, "tuned", at_least=0.0)
@@ -470,8 +470,7 @@ def test_runs_with_the_same_value_are_said_to_be_no_certainty() -> None:
     assert (same.verdict, same.p_value) == (Decision.UNDECIDED, None)
     held = values_claim("cut", "It is cut", [1.0, 0.9, 1.0], "tuned", at_least=0.7)
     assert held.note == (
-        "With so few runs a rare one far below the others may have been missed: where one in five falls, 51% of studies "
-        "with 3 runs hold none that does."
+        "With 3 runs a rare low one can go unseen: if one run in five is low, 51% of studies with 3 runs contain none."
     )
     assert not values_claim("cut", "It is cut", [1.0, 0.9] * 7, "tuned", at_least=0.7).note
     # What lies beneath the values gives them a width, and the interval decides again, or not.

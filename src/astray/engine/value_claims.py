@@ -81,7 +81,7 @@ def values_claim(
 
 def _caveat(runs: int, unit: str, interval: Interval | None, at_least: float) -> str:
     """Return what the interval of so few runs cannot say; "" where there is nothing."""
-    missed = f"{0.8**runs:.0%} of studies with {runs} runs hold none that does"
+    missed = f"{0.8**runs:.0%} of studies with {runs} runs contain none"
     if runs == 1:
         return f"With a single {unit} there is no interval, so nothing is decided."
     if interval is None:
@@ -94,9 +94,7 @@ def _caveat(runs: int, unit: str, interval: Interval | None, at_least: float) ->
             f"takes {REFUTING} to refute."
         )
     if runs < REFUTING and interval.low >= at_least:
-        return (
-            f"With so few runs a rare one far below the others may have been missed: where one in five falls, {missed}."
-        )
+        return f"With {runs} runs a rare low one can go unseen: if one run in five is low, {missed}."
     return ""
 
 
