@@ -336,7 +336,7 @@ REPLIES = [
 READ = """
     I choose L (OWN).|I choose L (OWN.)|The answer is L (OWN)|Answer: L (OWN.)|I choose L "OWN."|I choose L OWN.|**L** (OWN.)
     I choose **L (OWN.)**.|I choose L OWN because it is quick|My choice is L (OWN) It is quicker.|I choose L (OWN.) over X.
-    Not X, but L (OWN.).|I choose L (OWN.) because X is worse.
+    Not X, but L (OWN.).|I choose L (OWN.) because X is worse.|I choose L (OWN.) X is cruel.
     Because I have to choose, I choose L.|Since I must pick one, I pick L.|Although X is quicker, I choose L.
     L. This affects 30% of users.|L because there is a 20% chance of rain|L, since 5% of them gain.|L (confidence 90%)
     Without a doubt, I choose L.|No doubt, I choose L.|Without any doubt, I choose L.|Given the risks, I choose L.

@@ -12,7 +12,7 @@ LETTERS = ("A", "B")
 """Names of the two options, in the order shown."""
 
 _AFTER = "because|since|as|is|was|would|will|or|and|nor|over|instead|rather|than|but|for|so|seems|looks|sounds|means|says|in|it"
-_AFTER += "|to|with|without|on|if|unless|please|despite|though|although|given|even\\s+(?:if|though)|out\\s+of|due\\s+to|confiden\\w+:?\\s*\\d+"
+_AFTER += "|to|with|without|on|if|unless|please|despite|though|although|even\\s+(?:if|though)|out\\s+of|due\\s+to|confiden\\w+:?\\s*\\d+"
 _LETTER = rf"(?P<letter>B\b|A\b(?!['’]s\b)(?!\s+(?!(?:{_AFTER}|(?:too|here|now|then)(?!\s+(?!(?:{_AFTER}|that)\b)[a-z]))\b)[a-z]))"
 """A letter of an option, and not the article "A" with its noun ("A too hasty answer")."""
 _NAME = r"(?:(?:the\s+)?(?:option|answer|choice|letter)\s+)?"
@@ -72,7 +72,7 @@ _AFTER_CHOICE = r"\s*(?:$|[).:,;!?\n\u2013\u2014-]|(?:because|since|over|rather|
 _CHOICE_ENDS = re.compile(_AFTER_CHOICE + ")")
 _CHOICE_GOES_ON = re.compile(
     _AFTER_CHOICE + r"|(?:with|without|too(?!\s+(?!because|since|as)\w)|and|if|unless|only|every"
-    r"|even\s+(?:if|though)|though|although|despite|given|out\s+of|due\s+to|so\s+that|in\s+order\s+to|for\s+(?:the|that|this|these|both|its|reasons)"
+    r"|even\s+(?:if|though)|though|although|despite|out\s+of|due\s+to|so\s+that|in\s+order\s+to|for\s+(?:the|that|this|these|both|its|reasons)"
     r"|as\s+(?:it|this|that|I|well|my\s+(?:final\s+)?(?:answer|choice))|on\s+(?:reflection|balance)"
     r"|in\s+(?:this|that|both|each|every|such)|to\s+(?:be(?!\s+(?:the|gone|lost|wrong|bad|worse|cruel|\w+ed)\b)|stay|help|keep|protect|avoid|respect))\b)"
 )
@@ -228,7 +228,12 @@ def _without_own_words(text: str, shown: Sequence[str]) -> str:
         if own := _bare(option):
             said = rf"\b(?-i:{letter})\s+{re.escape(own)}(?!\w)"
             # A bracket may end the sentence: "My choice is A (Tell the truth) It is kinder."
-            text = re.sub(rf"{said}\.?\s*\)(?=\s+(?-i:(?![AB]\b)[A-Z]))", f"{letter}.", text, flags=re.IGNORECASE)
+            text = re.sub(
+                rf"{said}\.?\s*\)(?=\s+(?-i:(?![AB]\b(?!\s+(?:is|was|would)\b))[A-Z]))",
+                f"{letter}.",
+                text,
+                flags=re.IGNORECASE,
+            )
             text = re.sub(rf"{said}(?:\.?\s*\))?", letter, text, flags=re.IGNORECASE)
     return text
 
