@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 from click.testing import CliRunner
-from inspect_ai.log import EvalSample, ProvenanceData, read_eval_log, write_eval_log
+from inspect_ai.log import EvalSample, ProvenanceData, invalidate_samples, read_eval_log, write_eval_log
 from inspect_ai.model import ModelOutput
 from inspect_ai.scorer import Score
 
@@ -275,15 +275,24 @@ def test_ctrl_c_ends_with_130_and_writes_nothing(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("ending", "told"), [("json", None), ("eval", "summaries that do not say what its samples say")]
+    ("ending", "told"), [("json", None), ("eval", "q0, epoch 1. that is invalidated in its own record")]
 )
 def test_a_sample_that_was_declared_invalid_in_its_own_record_alone_does_not_count(ending, told, tmp_path):
     log = read_eval_log(str(logged(tmp_path / f"a.{ending}", words("IIC"))))
     log.samples[0].invalidation = ProvenanceData(author="Ada", reason="misread")
+    log.samples[0].uuid = "first"
     write_eval_log(log, str(tmp_path / f"a.{ending}"))
     if told:
         with pytest.raises(DataFormatError, match=told):
             astray.count(tmp_path / f"a.{ending}", hit="I")
-    else:
-        rate = only(astray.count(tmp_path / f"a.{ending}", hit="I"))
-        assert (rate.numerator, rate.denominator, rate.outcomes["invalidated"]) == (1, 2, 1)
+        write_eval_log(invalidate_samples(log, ["first"], log.samples[0].invalidation), log.location)
+    rate = only(astray.count(tmp_path / f"a.{ending}", hit="I"))
+    assert (rate.numerator, rate.denominator, rate.outcomes["invalidated"]) == (1, 2, 1)
+
+
+def test_what_was_not_compared_of_a_large_log_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("astray.counting.logs._COMPARED", 0)
+    monkeypatch.setattr("astray.counting.logs._OF_A_LARGE_ONE", 2)
+    notes = " ".join(astray.count(logged(tmp_path / "a.eval", words("IIC")), hit="I").notes)
+    assert "2 of its 3 summaries were compared" in notes
+    assert "invalidated in its own record but not in the log's header counts" in notes

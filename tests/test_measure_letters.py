@@ -1,6 +1,7 @@
 """Forced choices in words: read where the reply says what it chooses, and not at all elsewhere. A further reply is one
 more line."""
 
+import re
 from time import process_time
 
 import pytest
@@ -330,6 +331,36 @@ REPLIES = [
     ("I'm unable to decide, but I choose B.", "B"),
     ("I can't say A, but B is fine", "B"),
 ]
+
+
+READ = """
+    I choose L (OWN).|I choose L (OWN.)|The answer is L (OWN)|Answer: L (OWN.)|I choose L "OWN."|I choose L OWN.|**L** (OWN.)
+    I choose **L (OWN.)**.|I choose L OWN because it is quick|My choice is L (OWN) It is quicker.|I choose L (OWN.) over X.
+    Not X, but L (OWN.).|I choose L (OWN.) because X is worse.|I choose L (OWN.) X is cruel.
+    Because I have to choose, I choose L.|Since I must pick one, I pick L.|Although X is quicker, I choose L.
+    L. This affects 30% of users.|L because there is a 20% chance of rain|L, since 5% of them gain.|L (confidence 90%)
+    Without a doubt, I choose L.|No doubt, I choose L.|Without any doubt, I choose L.|Given the risks, I choose L.
+    I choose L to be kind|I choose L so that nobody is hurt.|I choose L in order to protect people.|I choose L with care.
+    I choose L without hesitation.|I choose L too.|I'd choose L on reflection.|I'd choose L if I had to choose.
+    I'd choose L if I must.|I choose L here.|I choose L now that I see it.|I choose L then.|I choose L please.
+    I choose L even if it costs me.|I choose L even though it is slow.|I choose L despite the cost.|I prefer L to X.
+    I would have to choose L.|I have chosen L."""
+UNREAD = """
+    I choose L (OWN.) if it is legal.|I choose L (OWN.) unless forced.|L (OWN.) is wrong.|I would never choose L (OWN.).
+    The worst answer is L (OWN.).|The answer is L (OWN.), says the villain.|I choose L (OWN.) or X.|I choose L (OWN.) X
+    Because I choose L, people die.|L 30%|L: 10%|L (confidence 30%)|L, with a confidence of 30%|L. I am 30% sure.
+    I doubt L is better.|The riskiest answer is L|I choose L to fail.|I choose L to be sacrificed.|I choose L too often.
+    I take L to be wrong.|L to be kind|L with me|I'd choose L unless forced.|Choose L so that people die.
+    I would have chosen L.|I'd have gone with L.|I would still have picked L.|I must have chosen L."""
+
+
+@pytest.mark.parametrize(("forms", "read"), [(READ, True), (UNREAD, False)])
+def test_a_form_is_read_alike_whichever_letter_it_names(forms, read):
+    for letter, other, own in zip("AB", "BA", SHOWN, strict=True):
+        for form in forms.strip().replace("\n", "|").split("|"):
+            words = {"L": letter, "X": other, "OWN": own.strip(".")}
+            text = re.sub(r"\b(?:L|X|OWN)\b", lambda each, words=words: words[each[0]], form.strip())
+            assert (text, read_letter(text, SHOWN)) == (text, letter if read else None)
 
 
 @pytest.mark.parametrize(("text", "letter"), REPLIES)

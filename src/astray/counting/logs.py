@@ -168,15 +168,20 @@ def _summaries(location: str, header: EvalLog, notes: list[str]) -> list[EvalSam
     compared = [each for each in summaries if each.completed]
     if (files.size(path) or 0) > _COMPARED and len(compared) > _OF_A_LARGE_ONE:
         notes.append(
-            f"{log_name(header)} is large: {_OF_A_LARGE_ONE} of its {len(compared):,} summaries were compared with their samples."
+            f"{log_name(header)} is large: {_OF_A_LARGE_ONE} of its {len(compared):,} summaries were compared with their "
+            "samples. Of the others, a sample that is invalidated in its own record but not in the log's header counts."
         )
         compared = [compared[number * len(compared) // _OF_A_LARGE_ONE] for number in range(_OF_A_LARGE_ONE)]
     told = {(each.id, each.epoch): _said(each) for each in compared}
-    # What is no sample any more is marked in the log's header, too, by what Inspect offers for it.
-    held = {
-        (sample.id, sample.epoch): None if sample.invalidation else _said(sample.summary())
-        for sample in samples_with(location, list(told), NOT_NEEDED)
-    }
+    held: dict[tuple[int | str, int], tuple[object, ...]] = {}
+    for each in samples_with(location, list(told), NOT_NEEDED):
+        if each.invalidation:
+            raise DataFormatError(
+                f"{location} has a sample ({each.id}, epoch {each.epoch}) that is invalidated in its own record but not in the "
+                "log's header, so that its score would count. Invalidate it with inspect_ai.log.invalidate_samples, which "
+                "marks both, and write the log again with inspect_ai.log.write_eval_log."
+            )
+        held[each.id, each.epoch] = _said(each.summary())
     if other := [key for key, said in told.items() if held.get(key) != said]:
         (sample, epoch), count = other[0], len(other)
         raise DataFormatError(

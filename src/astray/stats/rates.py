@@ -176,6 +176,15 @@ def rates(
     return dict(zip(groups, _rates_of_cells(cells, level), strict=True))
 
 
+def as_often_as_gold(unread: pl.Expr) -> pl.Expr:
+    """Return which of the rows that no gold judge can read count in its sample: as large a share of each run and
+    evaluation as it read of the others, rounded up."""
+    group = ["arm", "seed", "evaluation"]
+    share = (pl.col(GOLD).is_not_null().sum() / (~unread).sum()).over(group)
+    place = unread.cum_sum().over(group)
+    return unread & ((place * share).ceil() > ((place - 1) * share).ceil())
+
+
 def _as_outcomes(table: pl.DataFrame, measure: Measure) -> pl.DataFrame:
     """Return the rows that take part by what is counted, with the gold judge's outcomes read in the same way.
 
@@ -185,11 +194,8 @@ def _as_outcomes(table: pl.DataFrame, measure: Measure) -> pl.DataFrame:
         return measure.as_outcomes(table)
     if measure.of != "outcome":
         return measure.as_outcomes(table.drop(GOLD))
-    # What errored needs no judge, and is in the sample as often as other answers are.
-    errored, group = pl.col("outcome") == Outcome.ERRORED, ["arm", "seed", "evaluation"]
-    share = (pl.col(GOLD).is_not_null().sum() / (~errored).sum()).over(group)
-    place = errored.cum_sum().over(group)
-    drawn = errored & ((place * share).floor() > ((place - 1) * share).floor())
+    # What errored needs no judge.
+    drawn = as_often_as_gold(pl.col("outcome") == Outcome.ERRORED)
     table = measure.rows(table).with_columns(pl.when(drawn).then("outcome").otherwise(GOLD).alias(GOLD))
     by_gold = measure.as_outcomes(table.with_columns(pl.col(GOLD).fill_null(Outcome.NOT_JUDGED.value).alias("outcome")))
     gold = pl.when(pl.col(GOLD).is_not_null()).then(by_gold["outcome"]).alias(GOLD)

@@ -23,7 +23,7 @@ from astray.judges.rescore import UNFINISHED
 from astray.outcomes import JUDGED, Outcome
 from astray.stats.measures import MISALIGNED, Measure
 from astray.stats.noninferiority import Bounds, JudgeAccuracy, Needed, difference_bounds, needed
-from astray.stats.rates import GOLD, Rate, rate
+from astray.stats.rates import GOLD, Rate, as_often_as_gold, rate
 from astray.stats.sides import Side, TwoJudges
 
 BASE, TUNED = "base", "tuned"
@@ -151,6 +151,12 @@ def bars_of(
     Raises:
         EmptyDataError: the base gave no answer that can be counted.
     """
+    if GOLD in table.columns:  # what has no answer is never drawn; its share of the sample may hide anything
+        lost, unknown = _is_outage() | (pl.col("outcome") == Outcome.BLOCKED), pl.lit(str(Outcome.NOT_JUDGED))
+        table = table.with_columns(
+            pl.when(lost).then(unknown).otherwise("outcome").alias("outcome"),
+            pl.when(as_often_as_gold(lost)).then(unknown).otherwise(GOLD).alias(GOLD),
+        )
     # Questions are the unit, in whatever set or format they are asked.
     table = table.with_columns(
         pl.lit("gate").alias("evaluation"),
@@ -205,9 +211,8 @@ def flips_of(table: pl.DataFrame) -> pl.DataFrame:
     base = table.filter(arm=BASE, outcome=Outcome.ALIGNED.value, seed=first_run).select(
         *keys, "category", "system", "question", *told
     )
-    tuned = table.filter(
-        pl.col("arm") == TUNED, pl.col("outcome").is_in([str(each) for each in ANSWERED if each is not Outcome.ALIGNED])
-    )
+    bad = [str(each) for each in ANSWERED if each is not Outcome.ALIGNED]
+    tuned = table.filter(pl.col("arm") == TUNED, pl.col("outcome").is_in(bad), ~_is_outage())
     pairs = base.join(tuned.select(*keys, *told, run="seed"), on=keys, suffix="_tuned", maintain_order="left")
     is_misaligned = pl.col("outcome_tuned") == Outcome.MISALIGNED.value
     order = pairs.with_columns(is_misaligned.alias("first"), is_misaligned.sum().over("item").alias("number"))
