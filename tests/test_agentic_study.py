@@ -325,7 +325,9 @@ def test_what_is_missing_is_said_before_anything_is_asked(tmp_path, monkeypatch)
 
 
 def test_options_of_other_studies_are_refused_by_name():
-    with pytest.raises(ConfigurationError, match=r"takes no --data\. It takes: --analyses, --budget, --grader"):
+    with pytest.raises(
+        ConfigurationError, match=r"takes no --data: nothing is trained in it, so its data are scenarios"
+    ):
         checked(AgenticOptions, subject=None, data=Path("x"))
     with pytest.raises(ConfigurationError, match="takes no --subjects"):
         checked(StudyOptions, subjects=Path("x"))

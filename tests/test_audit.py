@@ -226,8 +226,11 @@ def test_models_of_both_kinds_are_asked_what_each_can_be(tiny_qwen2, tmp_path):
 
 
 def test_verdicts_that_failed_are_told_beside_the_rates():
-    rows = [("aligned", ""), *[("judge failed", failure(Cause.CUT_OFF, "x"))] * 3]
-    table = pl.DataFrame(rows, schema=["outcome", "note"], orient="row")
+    rows = [
+        ("aligned", "", "rubric-x", 90.0, 90.0),
+        *[("judge failed", failure(Cause.CUT_OFF, "x"), "rubric-x", None, None)] * 3,
+    ]
+    table = pl.DataFrame(rows, schema=["outcome", "note", "judge", "aligned", "coherent"], orient="row")
     work, profile, part = object.__new__(Work), object.__new__(Profile), object.__new__(Part)
     vars(work).update(grader="g", misfits={})
     vars(part).update(judge=JudgeConfig(kind="rubric", grader="g"))

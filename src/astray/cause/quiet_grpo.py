@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
@@ -85,7 +85,7 @@ class QuietGRPOTrainer(Quiet, GRPOTrainer):
         return answers
 
     @override
-    def _compute_loss(self, model: PreTrainedModel | PeftModel, inputs: dict[str, Any]) -> Tensor:
+    def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
         # With a KL term every answer matters; over several processes each needs the same number of passes.
         if self.beta or self.aux_loss_enabled or self.accelerator.num_processes > 1:
             return super()._compute_loss(model, inputs)
