@@ -116,11 +116,6 @@ def _check_split(file: Path, settings: Mapping[str, Any]) -> None:
             f"than the model learned. Known: {', '.join(sorted({*GGUF_PRE_TOKENIZER_SPLITS, *SPLIT_BY_GPT2}))}. Use "
             "the model's safetensors folder."
         )
-    if kind == "gpt2" and not settings.get("tokenizer.ggml.merges"):
-        raise SubjectNotFoundError(
-            f"{file} has no tokenizer.ggml.merges, without which its BPE tokenizer cannot be rebuilt. Convert the model "
-            "again with llama.cpp."
-        )
     if changed := [name for name in _NOT_APPLIED if settings.get(f"tokenizer.ggml.{name}")]:
         raise SubjectNotFoundError(
             f"{file} changes a text before it is split (tokenizer.ggml.{changed[0]}), which is not done here, so tokens "
@@ -140,6 +135,12 @@ def _tokens(file: Path, settings: Mapping[str, Any], reader: "GGUFReader") -> tu
         raise SubjectNotFoundError(
             f"{file} has no tokenizer.ggml.{lost[0]}, without which its tokens are not known: which text each is, and "
             "which are control tokens. Convert the model again with llama.cpp."
+        )
+    merges = reader.fields.get("tokenizer.ggml.merges")
+    if settings["tokenizer.ggml.model"] == "gpt2" and not (merges and merges.data):
+        raise SubjectNotFoundError(
+            f"{file} has no tokenizer.ggml.merges, without which its BPE tokenizer cannot be rebuilt. Convert the model "
+            "again with llama.cpp."
         )
     names, types = lists["tokens"], lists["token_type"]
     if odd := [name for name, entries in lists.items() if len(entries) != len(names)]:
