@@ -127,7 +127,7 @@ def test_time_of_acting_follows_from_what_the_first_answers_took():
     assert read == 10 * sum(300 + said * 80 for said in (0, 1, 2, 2))
 
 
-@pytest.mark.parametrize(("step", "most"), [(0.0, 1500), (0.005, 300), (0.02, 128), (0.05, 100), (0.1, 50), (1.0, 16)])
+@pytest.mark.parametrize(("step", "most"), [(0.0, 1500), (0.01, 300), (0.04, 128), (0.1, 100), (0.2, 50), (2.0, 16)])
 def test_first_answers_are_as_long_as_their_seconds_allow(step, most):
     assert acting_pace._most(step, limit=4000) == most
     assert acting_pace._most(step, limit=10) == 10

@@ -36,7 +36,7 @@ SECONDS, TOGETHER = 3.0, 8
 FEWEST, PATIENCE = 128, 10.0
 """Tokens of each answer at least, and about the seconds of drawing them that this may take; in fewer tokens a model that
 calls tools may not have come to a call."""
-SHORTEST, QUICKEST = 16, 1e-3
+SHORTEST, QUICKEST = 16, 2e-3
 """Tokens of each answer whatever it takes; and seconds of a token at least, since a difference of times may be 0."""
 QUICK, SLOW = 0.5, 3.0
 """Seconds to read a prompt: from `QUICK` on only two answers are drawn at a time, from `SLOW` on none."""
@@ -166,7 +166,7 @@ def _measured(model: SubjectSpec | str, office: Office, limit: int) -> ActingPac
     took, [(written, *_)] = drawn(1, min(limit, SHORTEST))
     # A single token tells nothing of the next, which takes no longer than the whole prompt.
     alone = max(0.0, took - reading) / (written - 1) if written > 1 else reading
-    most = _most(alone, limit)
+    most = _most(alone if rows == 2 else 2 * alone, limit)  # a row more costs little, many about as much again
     took, answers = drawn(rows, most)
     together = max(0.0, took - rows * reading) / max(1, max(length for length, *_ in answers) - 1)
     whole, ended = sum(length for length, *_ in answers), sum(is_ended for _, is_ended, _ in answers)
@@ -190,7 +190,6 @@ def _measured(model: SubjectSpec | str, office: Office, limit: int) -> ActingPac
 
 
 def _most(step: float, limit: int) -> int:
-    """Return the tokens up to which answers are drawn, by the seconds of a token; several at a time take about twice
-    that."""
-    usual, patient = (round(seconds / 2 / max(step, QUICKEST)) for seconds in (SECONDS, PATIENCE))
+    """Return the tokens up to which answers are drawn, by the seconds of a token of each."""
+    usual, patient = (round(seconds / max(step, QUICKEST)) for seconds in (SECONDS, PATIENCE))
     return min(limit, max(SHORTEST, usual, min(FEWEST, patient)))
