@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import binom, fisher_exact
 
 from astray.artifacts import Store
+from astray.engine.forecast import acting_pace
 from astray.engine.forecast.acting_pace import ActingPace
 from astray.engine.forecast.acting_power import Comparison, smallest_difference
 from astray.engine.forecast.acting_time import CALL_SECONDS, OWN_SECONDS
@@ -90,13 +91,25 @@ def test_time_follows_from_the_given_speed_and_from_how_many_run_at_once(tmp_pat
     assert slow.seconds > slow.costs[0].calls * CALL_SECONDS / 20
 
 
-def test_a_local_subject_is_timed_by_its_size(tiny_qwen2, tmp_path):
-    work = forecast(
-        [AgenticSubject(name="tiny", model=f"astray/{tiny_qwen2}", grader=("mockllm/model",))], [PART], tmp_path
-    ).work[0]
-    assert work.seconds > PART.grid.size * OWN_SECONDS
-    assert "0.1M parameters here" in work.pace
-    assert "it called no tool" in work.pace
+def test_a_local_subject_is_timed_by_its_first_answers(tiny_qwen2, tmp_path, monkeypatch):
+    tiny = AgenticSubject(name="tiny", model=f"astray/{tiny_qwen2}", grader=("mockllm/model",), price=(1.0, 2.0))
+    found = forecast([tiny], [PART], tmp_path, prices=(1.0, 4.0))
+    work, size = found.work[0], PART.grid.size
+    assert work.seconds > size * OWN_SECONDS
+    assert "0.1M parameters here: answers estimated at about" in work.pace
+    assert "from 8 first answers (" in work.pace
+    assert work.pace.endswith("none called a tool")
+    # Calls, tokens, what would save some and the price are of the same answers as the time: two turns, two questions.
+    (cost,) = work.costs
+    assert cost.calls == 4 * size
+    assert f"calls      {4 * size} of subjects" in found.render()
+    assert cost.dollars == pytest.approx((cost.input_tokens + 2 * cost.output_tokens + cost.judge_tokens) / 1e6)
+    monkeypatch.setattr(acting_pace, "free_memory", lambda _: 1000.0)
+    assert acting_pace.acting_pace(str(tiny_qwen2), PART.grid, 99) is None
+    monkeypatch.setattr(acting_pace, "MEASURED_BELOW", 0)
+    counted = forecast([tiny], [PART], tmp_path).work[0]
+    assert "GFLOP/s" in counted.pace
+    assert counted.costs[0].calls > 4 * size
     with pytest.raises(SubjectNotFoundError):
         forecast(
             [AgenticSubject(name="none", model="astray/nothing-here", grader=("mockllm/model",))], [PART], tmp_path
@@ -112,6 +125,12 @@ def test_time_of_acting_follows_from_what_the_first_answers_took():
     calls, read, written = replace(pace, calls_tools=False).amounts(cost, 2)
     assert (calls, written) == (40, 3200)
     assert read == 10 * sum(300 + said * 80 for said in (0, 1, 2, 2))
+
+
+@pytest.mark.parametrize(("step", "most"), [(0.0, 1500), (0.01, 300), (0.04, 128), (0.1, 100), (0.2, 50), (2.0, 16)])
+def test_first_answers_are_as_long_as_their_seconds_allow(step, most):
+    assert acting_pace._most(step, limit=4000) == most
+    assert acting_pace._most(step, limit=10) == 10
 
 
 def test_prices_of_subject_and_grader_are_apart_and_missing_ones_are_said(tmp_path):

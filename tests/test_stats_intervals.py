@@ -11,7 +11,7 @@ from scipy.stats import t as student
 import astray.stats as public
 from astray.errors import ConfigurationError, EmptyDataError
 from astray.stats import Counts, Interval, clopper_pearson, mean_over_runs, over_questions, over_runs, wilson
-from astray.stats.intervals import question_limits, run_limits
+from astray.stats.intervals import effective_interval, question_limits, run_limits
 
 
 def covers(interval: Interval, rate: float) -> bool:
@@ -145,6 +145,13 @@ def test_fractions_of_answers_are_worth_no_more_than_themselves(answers: float):
     """Questions whose weighted verdicts are worth less than an answer each."""
     limits = question_limits(np.zeros((1, 24)), np.full((1, 24), answers))
     assert limits(0.95)[1][0] >= 1 - 0.025 ** (1 / (24 * answers)) - 1e-9
+
+
+@pytest.mark.parametrize(("k", "within"), [(-2.5, 0.0), (23.1, 20.0)])
+def test_estimated_counts_beyond_the_answers_have_the_limits_of_all_or_none(k: float, within: float):
+    outside, inside = (effective_interval([(each, 20.0)], "training run") for each in (k, within))
+    assert (outside.low, outside.high) == (inside.low, inside.high)
+    assert 0 <= outside.low < outside.high <= 1
 
 
 @pytest.mark.parametrize(

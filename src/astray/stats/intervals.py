@@ -79,6 +79,7 @@ def _wilson_limits(k: int | float, n: int | float, level: float) -> tuple[float,
     """Return what `proportion_confint` of statsmodels does, whose import takes a second of every command."""
     from scipy.special import ndtri
 
+    k = min(max(k, 0), n)  # estimates by two judges may lie outside
     squared = float(ndtri((1 - level) / 2)) ** 2
     middle = k + squared / 2
     half = math.sqrt(squared * (k * (n - k) / n + squared / 4))

@@ -136,6 +136,12 @@ def _tokens(file: Path, settings: Mapping[str, Any], reader: "GGUFReader") -> tu
             f"{file} has no tokenizer.ggml.{lost[0]}, without which its tokens are not known: which text each is, and "
             "which are control tokens. Convert the model again with llama.cpp."
         )
+    merges = reader.fields.get("tokenizer.ggml.merges")
+    if settings["tokenizer.ggml.model"] == "gpt2" and not (merges and merges.data):
+        raise SubjectNotFoundError(
+            f"{file} has no tokenizer.ggml.merges, without which its BPE tokenizer cannot be rebuilt. Convert the model "
+            "again with llama.cpp."
+        )
     names, types = lists["tokens"], lists["token_type"]
     if odd := [name for name, entries in lists.items() if len(entries) != len(names)]:
         raise DataFormatError(

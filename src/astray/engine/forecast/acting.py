@@ -9,11 +9,12 @@ Left to others: the samples (the study), the cost of a grid (measure/agentic/gri
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from astray.artifacts import Step, Store
 from astray.artifacts.execute import usable_cpus
 from astray.engine.forecast.acting_power import Comparison, comparisons_of, power_text
-from astray.engine.forecast.acting_time import time_for
+from astray.engine.forecast.acting_time import ASKED, pace_of, time_for
 from astray.engine.forecast.amounts import counted, dollars, duration, large
 from astray.engine.forecast.sensitivity import POWER
 from astray.engine.study import Playing, StudyPlan
@@ -22,7 +23,10 @@ from astray.measure.agentic.grid import Cost, Price, estimate_cost
 from astray.measure.agentic.judge_errors import LabelledWork, labelled_work
 from astray.measure.agentic.logs import done_samples, spent_tokens
 from astray.measure.agentic.play import LOGS, Part, PlayConfig
-from astray.measure.agentic.subjects import AgenticSubject
+from astray.measure.agentic.subjects import LOCAL, AgenticSubject
+
+if TYPE_CHECKING:
+    from astray.engine.forecast.acting_pace import ActingPace
 
 READING = ("judge", "layered")
 """Monitors that read the record once more."""
@@ -46,6 +50,7 @@ class SubjectWork:
         seconds: estimated time for that.
         pace: what the time follows from, in words.
         parts: name of the part of each cost.
+        measured: pace of a local subject, which the costs follow; None where they follow the scripted courses.
     """
 
     name: str
@@ -56,6 +61,7 @@ class SubjectWork:
     seconds: float
     pace: str
     parts: tuple[str, ...]
+    measured: "ActingPace | None" = None
 
     @property
     def samples(self) -> int:
@@ -222,7 +228,7 @@ def forecast_acting(
     comparisons = tuple(each for each in comparisons_of(parts) if each.samples)
     labelled, price = labelled_work(plan.steps, store), Price(*prices) if any(prices) else None
     processes = acting_workers(plan, store) if workers is None else workers
-    choices = tuple(_choices(playing, comparisons, prices)) if any(prices) else ()
+    choices = tuple(_choices(playing, comparisons, prices, work)) if any(prices) else ()
     scenarios = parts[0].grid.scenarios
     return AgenticForecast(
         title, scenarios, parts, work, budget, comparisons, processes, labelled, price, choices=choices
@@ -252,24 +258,24 @@ def acting_workers(plan: StudyPlan, store: Store) -> int:
 
 
 def _choices(
-    playing: Sequence[Playing], comparisons: Sequence[Comparison], prices: tuple[float, float]
+    playing: Sequence[Playing],
+    comparisons: Sequence[Comparison],
+    prices: tuple[float, float],
+    work: Sequence[SubjectWork],
 ) -> Iterator[str]:
     """Yield the price of the whole study by each choice, whatever is done of it: fewer samples, and a single judge."""
     whole = {(each.subject.name, each.part.name): each for each in playing}.values()
     graders, samples = Price(*prices), max(each.part.grid.replicates for each in whole)
+    paces = {each.name: each.measured for each in work}
 
     def price(spared: int = 0) -> float:
-        costs = [
-            estimate_cost(
-                each.part.grid,
-                price=Price(*each.subject.price) if each.subject.price else graders,
-                judge_price=graders,
-                judges=len(each.subject.grader) - spared + 1 + (each.part.monitor in READING),
-                probe=True,
-            )
-            for each in whole
-        ]
-        return sum(cost.dollars or 0.0 for cost in costs)
+        dollars = 0.0
+        for each in whole:
+            own, pace = _price_of(each.subject, graders), paces[each.subject.name]
+            judges = len(each.subject.grader) - spared + 1 + (each.part.monitor in READING)
+            cost = estimate_cost(each.part.grid, price=own, judge_price=graders, judges=judges, probe=True)
+            dollars += (cost if pace is None else pace.corrected(cost, ASKED, own)).dollars or 0.0
+        return dollars
 
     yield "What the whole study costs:"
     usual, main = price(), max((each.samples for each in comparisons), default=0)
@@ -286,7 +292,7 @@ def _work(
 ) -> SubjectWork:
     """Return the remaining work of one subject, with one cost for each part."""
     graders = Price(*prices) if any(prices) else None
-    own = Price(*subject.price) if subject.price else graders
+    own = _price_of(subject, graders)
     costs, names, done, spent, readings, limit = [], [], 0, 0, 0, 1
     grids, folders = [], []
     for step, part in _steps_of(subject, plan):
@@ -312,8 +318,19 @@ def _work(
         done, spent = done + len(there), spent + _spent(step, store)
         folders.append(store.begun(step.key, step.may_begin_with))
     logs = [folder / LOGS for folder in folders if folder]
-    seconds, pace = time_for(subject, [*zip(grids, costs, strict=True)], limit, logs, at_a_time)
-    return SubjectWork(subject.name, done, spent, tuple(costs), readings, seconds, pace, tuple(names))
+    plays = [*zip(grids, costs, strict=True)]
+    measured = pace_of(subject, plays, limit)
+    seconds, pace = time_for(subject, plays, limit, logs, at_a_time, measured)
+    if measured is not None:
+        costs = [measured.corrected(cost, ASKED, own) for cost in costs]
+    return SubjectWork(subject.name, done, spent, tuple(costs), readings, seconds, pace, tuple(names), measured)
+
+
+def _price_of(subject: AgenticSubject, graders: Price | None) -> Price | None:
+    """Return a subject's own price, else nothing for one that runs here, and the graders' for others."""
+    if subject.price:
+        return Price(*subject.price)
+    return Price(0.0, 0.0) if subject.model.startswith(LOCAL) else graders
 
 
 def _steps_of(subject: AgenticSubject, plan: StudyPlan) -> Iterator[tuple[Step, Part]]:

@@ -71,7 +71,7 @@ class Training:
 @dataclass(frozen=True)
 class Answering:
     """Answers of the subject; `tokens` is a guess, `tokens_limit` cannot be exceeded, `read` counts the questions' tokens;
-    `reading_flops` are operations without sampling, `seconds` a time that was measured in place of operations."""
+    `reading_flops` are operations without sampling, `seconds` a time in place of operations, at most `seconds_limit`."""
 
     runs: int = 0
     answers: int = 0
@@ -81,6 +81,7 @@ class Answering:
     read: int = 0
     reading_flops: float = 0.0
     seconds: float = 0.0
+    seconds_limit: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -251,9 +252,8 @@ class WorkCounter:
         if isinstance(evaluation, ForcedChoice):  # both orders are read, nothing is sampled
             read = 2 * self._all_prompts(evaluation)
             return Answering(read=read, reading_flops=float(GENERATION_FLOPS * self.parameters * read))
-        answers = evaluation.answers
+        answers, read = evaluation.answers, self._all_prompts(evaluation)
         tokens = answers * typical_tokens(evaluation)
-        read = self._all_prompts(evaluation)
         limit = answers * evaluation.sampling.max_tokens
         return Answering(0, answers, tokens, limit, float(GENERATION_FLOPS * self.parameters * (tokens + read)), read)
 
@@ -270,10 +270,10 @@ class WorkCounter:
         read = self._pair_tokens[pairs]
         return Answering(read=read, reading_flops=float(GENERATION_FLOPS * self.parameters * read))
 
-    def acting(self, read: int, written: int) -> Answering:
-        """Return the work of a model that acts, of the tokens that it reads and writes."""
+    def acting(self, read: int, written: int, limit: int) -> Answering:
+        """Return the work of a model that acts, of the tokens that it reads and writes, `limit` at most."""
         each = float(GENERATION_FLOPS * self.parameters)
-        return Answering(tokens=written, flops=each * written, read=read, reading_flops=each * read)
+        return Answering(0, 0, written, max(written, limit), each * written, read, each * read)
 
     def grading(self, evaluation: Evaluation, judging: Judging = "two-calls") -> Grading:
         """Return the work of a judge on one run's answers: the rubric's calls, or one call of another judge."""

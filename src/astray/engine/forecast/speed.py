@@ -86,18 +86,26 @@ def speed_of(models: Sequence[Located]) -> Speed:
 
 def time_of_local_models(work: Iterable[Answering], speed: Speed) -> str:
     """Say how long models that run here need for their answers."""
-    whole = added(work)
+    parts = list(work)
+    whole = added(parts)
     asked = replace(whole.answering, runs=int(whole.answering != Answering()))
     told = (
         f"Time of local models: about {duration(speed.seconds(replace(whole, answering=asked)))} on this {speed.device}"
     )
     if asked.tokens_limit <= 2 * asked.tokens:
         return f"{told}, within a factor of two."
-    longest = replace(asked, flops=asked.flops * (asked.tokens_limit + asked.read) / (asked.tokens + asked.read))
+    longest = replace(added(map(_longest, parts)).answering, runs=asked.runs)
     most = duration(speed.seconds(replace(whole, answering=longest)))
     return textwrap.fill(
         f"{told} with answers of usual length, within a factor of two; {most} if all are as long as they may be.", 80
     )
+
+
+def _longest(part: Answering) -> Answering:
+    """Return the work of answers that are all as long as they may be."""
+    read = 0 if part.reading_flops else part.read  # what is read without sampling is counted apart
+    share = (part.tokens_limit + read) / (part.tokens + read) if part.tokens else 1.0
+    return replace(part, flops=part.flops * share, seconds=part.seconds_limit)
 
 
 def measure_speed(workers: int | None = None, precision: Precision = "float32", parameters: int = 0) -> Speed:

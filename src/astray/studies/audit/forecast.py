@@ -213,10 +213,13 @@ def _acting(spec: SubjectSpec, evaluation: Agentic, cost: Cost) -> Answering:
     limit, asked = evaluation.sampling.max_tokens, int(evaluation.questions)
     pace = acting_pace(spec, evaluation.grid, limit)
     if pace is None:
-        return counter_of(spec.model).acting(cost.input_tokens, cost.output_tokens)
+        return counter_of(spec.model).acting(cost.input_tokens, cost.output_tokens, cost.calls * limit)
     calls, read, written = map(round, pace.amounts(cost, asked))
-    seconds = pace.seconds(cost, asked, limit) + cost.samples * OWN_SECONDS
-    return Answering(tokens=written, tokens_limit=calls * limit, read=read, seconds=seconds)
+    seconds, longest = (
+        each.seconds(cost, asked, limit) + cost.samples * OWN_SECONDS
+        for each in (pace, replace(pace, answer=float(limit)))
+    )
+    return Answering(tokens=written, tokens_limit=calls * limit, read=read, seconds=seconds, seconds_limit=longest)
 
 
 def _by_length(evaluation: Evaluation, work: Verdicts) -> _Sizes:
