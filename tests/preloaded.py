@@ -25,7 +25,9 @@ from typing import Any, NoReturn
 CALLER = """#!/bin/sh
 '''exec' {python} -IS "$0" "$@"
 ' '''
-import json, os, socket, sys
+import json, os, signal, socket, sys
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupted caller has no traceback to show
 given = {{"entry": {entry!r}, "words": sys.argv, "folder": os.getcwd(), "environment": dict(os.environ)}}
 with socket.socket(socket.AF_UNIX) as server:
     server.connect({address!r})
