@@ -16,7 +16,7 @@ from unittest import mock
 import pytest
 
 from astray.artifacts.workplaces import workers
-from preloaded import asked, run, write_caller
+from preloaded import asked, run, tell, write_caller
 
 NEEDED = [
     "spared",
@@ -41,23 +41,24 @@ NEEDED = [
 the first test is also that of the others."""
 
 
-def share_server(address: str) -> None:
-    """Fork the server from this process, which has imported all of it, for the processes that this one will fork."""
+def share_server(address: Path, said: Path) -> None:
+    """Fork the server from this process, which has imported all of it, for the processes that this one will fork; what
+    they say is written to the file `said`."""
     if sys.version_info >= (3, 14):  # its servers have a key, which this would have to hand on
         return
     alive, held = os.pipe()
     with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(address)
+        listening.bind(str(address))
         listening.listen()
         if os.fork() == 0:
             os.close(held)
-            silent = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(silent, 1)
-            os.dup2(silent, 2)  # those whose parent was killed say so, and no test looks at it
+            written = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(written, 1)
+            os.dup2(written, 2)  # those whose parent was killed say so: of use only where a test fails
             forkserver.main(listening.detach(), alive, [])
     os.close(alive)
     shared = forkserver._forkserver
-    shared._forkserver_address, shared._forkserver_alive_fd = address, held
+    shared._forkserver_address, shared._forkserver_alive_fd = str(address), held
     shared.ensure_running = lambda: None
 
 
@@ -109,4 +110,4 @@ def _serve(listening: socket.socket) -> None:
             for stream in streams:  # whoever reads what a run writes waits until nobody can write
                 stream.close()
             process.join()
-            connection.send(bytes([(process.exitcode or 0) % 256]))
+            tell(connection, process.exitcode or 0)

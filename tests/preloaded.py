@@ -8,19 +8,26 @@ import gc
 import importlib
 import json
 import os
+import select
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-CALLER = """#!{python} -IS
-import json, os, socket, sys
+# Of a shell, since the line that names the interpreter of a file holds neither a blank nor a long path.
+CALLER = """#!/bin/sh
+'''exec' {python} -IS "$0" "$@"
+' '''
+import json, os, signal, socket, sys
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupted caller has no traceback to show
 given = {{"entry": {entry!r}, "words": sys.argv, "folder": os.getcwd(), "environment": dict(os.environ)}}
 with socket.socket(socket.AF_UNIX) as server:
     server.connect({address!r})
@@ -37,7 +44,7 @@ def preloaded(folder: Path, *modules: str, name: str = "astray", entry: str = "a
     address = folder / "socket"
     commands = write_caller(address, name, entry)
     words = [sys.executable, __file__, str(address), *modules]
-    with subprocess.Popen(words, start_new_session=True) as process:
+    with subprocess.Popen(words, stdin=subprocess.PIPE, start_new_session=True) as process:
         try:
             while not address.exists():
                 assert process.poll() is None
@@ -51,7 +58,7 @@ def write_caller(address: Path, name: str, entry: str) -> Path:
     """Write a command that asks the process at this address for a run of the function `entry`; returns its folder."""
     command = address.with_name("bin") / name
     command.parent.mkdir(exist_ok=True)
-    command.write_text(CALLER.format(python=sys.executable, address=str(address), entry=entry))
+    command.write_text(CALLER.format(python=shlex.quote(sys.executable), address=str(address), entry=entry))
     command.chmod(0o755)
     return command.parent
 
@@ -63,7 +70,8 @@ def asked(connection: socket.socket) -> tuple[list[Connection], dict[str, Any]]:
 
 
 def serve(address: str, *modules: str) -> None:
-    """Run what is asked for, each in a process that is forked from this one."""
+    """Run what is asked for, each in a process that is forked from this one, until the process that started this one
+    closes its standard input or ends, by whatever signal."""
     for name in modules:
         importlib.import_module(name)
     gc.freeze()
@@ -72,29 +80,36 @@ def serve(address: str, *modules: str) -> None:
         listening.listen()
         Path(address + ".new").rename(address)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait for a run
-        while True:
+        while listening in select.select([listening, 0], [], [])[0]:
             connection, _ = listening.accept()
             streams, given = asked(connection)
             if os.fork() == 0:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 listening.close()
-                return _attend(connection, streams, given)
+                _attend(connection, streams, given)
             connection.close()
             for stream in streams:
                 stream.close()
 
 
-def _attend(connection: socket.socket, streams: list[Connection], given: dict[str, Any]) -> None:
+def _attend(connection: socket.socket, streams: list[Connection], given: dict[str, Any]) -> NoReturn:
     """Wait for a run and tell how it ended."""
     process = os.fork()
     if process == 0:
         connection.close()
-        return run(streams, **given)
+        run(streams, **given)
+        sys.exit()
     for stream in streams:
         stream.close()
     _, status = os.waitpid(process, 0)
-    connection.send(bytes([os.waitstatus_to_exitcode(status) % 256]))
+    tell(connection, os.waitstatus_to_exitcode(status))
     os._exit(0)
+
+
+def tell(connection: socket.socket, code: int) -> None:
+    """Tell a command how its run ended."""
+    with suppress(ConnectionError):  # it was killed
+        connection.send(bytes([code % 256]))
 
 
 def run(streams: list[Connection], entry: str, words: list[str], folder: str, environment: dict[str, str]) -> None:

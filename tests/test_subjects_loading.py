@@ -1,6 +1,7 @@
 """Subjects are found, identified, refused and given adapters."""
 
 import json
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -350,6 +351,16 @@ def test_a_folder_called_as_a_model_of_ours_changes_no_run_of_that_model(
     monkeypatch.setenv("ASTRAY_STORE", f"{name}/store")
     assert resolve("run-1").model == name
     assert resolve(name).model == name
+    save_tiny_model(tmp_path / name)
+    save_tiny_model(tmp_path / name / "store" / "run-2" / name)
+    register("run-3", SubjectSpec(model=str(tmp_path / name)), Path("store"))
+    register("run-2", SubjectSpec(model=str(tmp_path / name / "store" / "run-2" / name)), Path(name) / "store")
+    monkeypatch.setenv("ASTRAY_STORE", os.pathsep.join(["store", f"{name}/store"]))
+    for path in (f"./{name}", f"{name}/", f"./{name}:float32"):
+        assert settle(path).base == tmp_path / name
+    assert settle(SubjectSpec(model=f"./{name}")).base == tmp_path / name
+    assert settle(resolve("run-3")).base.resolve() == tmp_path / name
+    assert settle("run-2").base.resolve() == tmp_path / name / "store" / "run-2" / name
 
 
 def test_a_damaged_registration_is_refused(tmp_path: Path) -> None:

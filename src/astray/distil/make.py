@@ -33,6 +33,7 @@ from astray.distil.words import lengths_of, words_of
 from astray.errors import ConfigurationError, DataFormatError, StoreError
 from astray.judges.distilled import CALIBRATION, HEAD, RECORD, DistilledRecord, judges_folder
 from astray.subjects.locate import Located
+from astray.subjects.registered import OWN_NAMES
 from astray.subjects.subject import Subject, load_subject
 
 WORDS, LENGTH = "words", "length"
@@ -108,7 +109,7 @@ def distil(
 def _record(located: Located, base: str, head: Head, answers: ScoredAnswers, main: Figures) -> DistilledRecord:
     """Return what is kept beside the weights: the base, what was learned from, and the error."""
     return DistilledRecord(
-        base=str(Path(base).resolve()) if Path(base).exists() else base,
+        base=str(Path(base).resolve()) if base not in OWN_NAMES and Path(base).exists() else base,
         base_content=content_of(located),
         dtype=located.precision,
         layers=tuple(int(view.rpartition(" ")[2]) for view in head.views if view != WORDS),

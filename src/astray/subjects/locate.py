@@ -224,7 +224,8 @@ def _folder_of(name: str) -> Path | None:
     """Return the folder that a name stands for, here or in the store; only a plain name is looked up there, as others
     would lead out of it."""
     places = [Path(name), *([store / name for store in searched()] if is_plain(name) else [])]
-    return None if name in OWN_NAMES else next(filter(is_folder, places), None)
+    found = None if name in OWN_NAMES else next(filter(is_folder, places), None)
+    return found.absolute() if found and str(found) in OWN_NAMES else found  # "./smollm2" is no name of ours
 
 
 def _in_folder(folder: Path) -> SubjectSpec:

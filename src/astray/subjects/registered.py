@@ -111,7 +111,8 @@ def _with_paths(spec: SubjectSpec, change: Callable[[Path], Path]) -> SubjectSpe
     """Return the same subject with `change` applied to every path; a model that is not a folder keeps its name."""
     update: dict[str, object] = {}
     if spec.model not in OWN_NAMES and _is_path(spec.model, change):
-        update["model"] = str(change(Path(spec.model)))
+        changed = str(change(Path(spec.model)))
+        update["model"] = f"./{changed}" if changed in OWN_NAMES else changed
     if spec.adapter:
         update["adapter"] = change(spec.adapter)
     if spec.interventions:
