@@ -111,7 +111,7 @@ class Setting(World):
     @override
     def check(self, folders: Sequence[Path]) -> None:
         """Refuse a judge that cannot be used, and labels that cannot be read."""
-        for judge in (self.judge, *([self.gold.judge] if self.gold else [])):
+        for judge in self._judges:
             check_judge(judge)
         if self.player:
             try:
@@ -129,10 +129,14 @@ class Setting(World):
             from astray.subjects.engines.served import reach_engine
 
             reach_engine(self.engine)
-        for judge in (self.judge, *([self.gold.judge] if self.gold else [])):
+        for judge in self._judges:
             reach_judge(judge, evaluations, workers)
         if self.player:
             reach_player(self.player, workers)
+
+    @property
+    def _judges(self) -> tuple[JudgeConfig, ...]:
+        return (self.judge, self.gold.judge) if self.gold else (self.judge,)
 
     @property
     def asks_freely(self) -> bool:

@@ -117,9 +117,8 @@ def acting_pace(model: SubjectSpec | str, grid: Grid, limit: int) -> ActingPace 
         return None
     try:
         return _measured(model, grid.cells[0].office, limit)
-    except ConfigurationError:  # such as a prompt longer than its context: the run says it of each sample
-        return None
-    except torch.OutOfMemoryError:  # on a device that something else fills as well
+    # A prompt longer than its context, say, which the run tells of each sample; or a device that others fill as well.
+    except (ConfigurationError, torch.OutOfMemoryError):
         return None
 
 
