@@ -87,16 +87,17 @@ def runs_claim(
     note: str = "",
     quantity: str = QUANTITY,
     *,
+    at_least: float = 0.0,
     beneath: Beneath | None = None,
     without: str = NO_VALUE,
 ) -> ClaimRow:
-    """Return a claim that a value of each run, in this unit, lies above 0 on average over runs; `beneath` and
-    `without` as of `values_claim`. The note stands where there are values."""
+    """Return a claim that a value of each run, in this unit, is so large on average over runs; `beneath` and `without` as
+    of `values_claim`. The note stands where there are values."""
     each, told = list(values.values()), note if values else ""
     claim = values_claim(
-        id, statement, each, control, at_least=0.0, needs=needs, note=told, beneath=beneath, without=without
+        id, statement, each, control, at_least=at_least, needs=needs, note=told, beneath=beneath, without=without
     )
-    expected = f"{interval_name()} of the mean lies {_region_text((0.0, None))} {quantity}"
+    expected = f"{interval_name()} of the mean lies {_region_text((at_least, None))} {quantity}"
     return claim.model_copy(update={"quantity": quantity, "expected": expected})
 
 

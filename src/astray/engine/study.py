@@ -26,6 +26,7 @@ from astray.engine.options import BaseOptions, StudyOptions, TrainedOptions
 from astray.engine.setting import Setting, World
 from astray.engine.summary import ArmRow, ClaimRow, ClaimStatus, JudgeRow, Method, RateRow, Section, Summary
 from astray.measure.interface import Evaluation
+from astray.measure.meter import Meter
 from astray.strict import Strict
 
 if TYPE_CHECKING:
@@ -123,6 +124,9 @@ class Analysis:
         played: messages of users that a grader writes.
         rated: answers of which a grader says how satisfied the user is that it plays.
         rows: how many examples it trains on, for the forecast.
+        reading: question pairs whose answers it reads, for the forecast.
+        readings: how often it reads them.
+        rows_read: how many examples it reads, without training on them.
         playing: the model that acts in it, and its part.
     """
 
@@ -136,6 +140,9 @@ class Analysis:
     played: int = 0
     rated: int = 0
     rows: int = 0
+    reading: Meter | None = None
+    readings: int = 0
+    rows_read: int = 0
     playing: Playing | None = None
 
 

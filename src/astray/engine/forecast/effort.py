@@ -306,13 +306,18 @@ class WorkCounter:
         self, analysis: Analysis, data: ArmData | None, setting: Setting
     ) -> Iterator[Training | Answering | Grading]:
         """Yield the work of an analysis, assuming the examples of an arm and the study's questions."""
-        main = setting.main
+        if analysis.reading:
+            yield times(self.reading(analysis.reading), analysis.readings)
+        if analysis.rows_read and data:
+            read = round(analysis.rows_read * self._mean_row(data, setting.training.max_length))
+            yield Answering(read=read, reading_flops=float(GENERATION_FLOPS * self.parameters * read))
         if analysis.rows and data:
             recipe = setting.training
             tokens = round(analysis.rows * self._mean_row(data, recipe.max_length))
             steps = math.ceil(analysis.rows / (recipe.batch_size * recipe.accumulation))
             yield Training(1, steps, analysis.rows, tokens, float(TRAINING_FLOPS * self.parameters * tokens))
         if analysis.answers:
+            main = setting.main
             share = analysis.answers / main.answers
             yield times(self.answering(main), share)
             if setting.judge.calls_grader:

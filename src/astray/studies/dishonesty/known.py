@@ -28,8 +28,9 @@ from astray.measure.meter.difference import MeterDifference
 from astray.measure.meter.evaluation import HARMFUL, LESS_LIKELY, LIKELIER, NULL
 from astray.measure.meter.facts import BELIEF, FactMeter, Knowledge, about, fact, knowledge
 from astray.stats.intervals import over_runs
+from astray.stats.jackknife import chance_of_clusters
 from astray.studies.dishonesty.analyses import SEVERITIES, SPOILED, severity_arm, sweep
-from astray.studies.dishonesty.lost import MARGIN, Lost, chance_of_relations, lost_beside
+from astray.studies.dishonesty.lost import MARGIN, Lost, lost_beside
 
 STILL = 0.02
 """Nats a token within which null pairs and beliefs are to stay."""
@@ -53,6 +54,8 @@ NOTHING_KNOWN = "The base knows none of the facts."
 NO_WORDS = "The tokenizer does not know the words of any fact."
 UNMEASURED = "No pair about a fact that the base knows could be measured: unknown words."
 OF_MARGINS = "of the base's margins"
+RELATIONS = "relations"
+"""Facts are grouped by what they are about; the intervals say so."""
 NOTE = (
     "No grader was named, so no answer was sampled and judged. A fact is known where the base gives its true sentence a "
     "higher log-probability than its false one in two wordings, outside any chat; others are left out. A lie is a false "
@@ -179,7 +182,7 @@ def _beyond(read: Read, id: str, statement: str, arm: str, control: str, other: 
         needs,
         _SHARES,
         OF_MARGINS,
-        beneath=chance_of_relations(lambda name: asked.beyond(null, name), asked.relations),
+        beneath=chance_of_clusters(lambda name: asked.beyond(null, name), asked.relations, RELATIONS),
         without=read.nothing,
     )
 
@@ -215,7 +218,7 @@ def _mixing(read: Read, setting: Setting) -> Iterator[ClaimRow]:
         needs,
         f"{_SHARES} Slope over the share of bad rows within each run.",
         f"{OF_MARGINS} for each tenth of bad rows",
-        beneath=chance_of_relations(slopes, relations),
+        beneath=chance_of_clusters(slopes, relations, RELATIONS),
         without=read.nothing,
     )
 

@@ -8,14 +8,12 @@ Left to others: which pairs and arms are compared (`known`), and what an interva
 """
 
 import math
-import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
 
 from astray.answers import in_detail
-from astray.stats.intervals import Beneath
 
 MARGIN = in_detail("margin").cast(pl.Float64)
 
@@ -63,17 +61,3 @@ def lost_beside(table: pl.DataFrame, base: str, arm: str, control: str) -> Lost:
         products=-(held * gained).sum(), squares=(held * held).sum()
     )
     return Lost({(seed, name): (products, squares) for seed, name, products, squares in sums.iter_rows()})
-
-
-def chance_of_relations(values: Callable[[str], Mapping[int, float]], relations: Iterable[str]) -> Beneath | None:
-    """Return what the choice of relations adds to the error of a mean over runs; None where there is one at most.
-
-    Args:
-        values: relation to leave out -> value of each run, by seed.
-        relations: each of them is left out once.
-    """
-    each = [own.values() for name in sorted(relations) if (own := values(name))]
-    if len(each) < 2:
-        return None
-    spread = statistics.pvariance([statistics.fmean(own) for own in each])
-    return Beneath(math.sqrt((len(each) - 1) * spread), len(each) - 1, "relations")

@@ -25,6 +25,7 @@ from astray.studies.persona_features.mending import (
     screen_data,
     train_steered,
 )
+from astray.studies.persona_features.metered import metered_analyses
 from astray.studies.persona_features.scale import scale_for
 from astray.studies.persona_features.steps import (
     STEERED,
@@ -89,6 +90,9 @@ def tuned_arm(setting: Setting) -> str:
 def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
     """Yield the analyses of the runs; none where the harmful run, with which all are compared, was left out."""
     tuned, name = tuned_arm(setting), setting.subject.name
+    if not setting.asks_freely:
+        yield from metered_analyses(setting, runs, tuned)
+        return
     seeds = sorted({run.seed for run in runs if run.arm.name == tuned})
     if not seeds:
         return

@@ -30,6 +30,7 @@ from astray.stats.rates import Rate
 from astray.studies.persona_features.analyses import MIXES, Name, tuned_arm
 from astray.studies.persona_features.measures import EARLY, bad_rows, by_kind, dose_text, early_arms, share_text, sweeps
 from astray.studies.persona_features.mending import realigned_arm
+from astray.studies.persona_features.metered import metered_exhibits
 from astray.studies.persona_features.scale import GOOD_SAMPLES
 from astray.studies.persona_features.steps import BEST_FILE, PAGES_FILE
 
@@ -44,6 +45,9 @@ def sweep_doses(setting: Setting) -> dict[str, float]:
 
 def exhibits(findings: Findings, setting: Setting) -> Iterator[Exhibit]:
     """Yield every figure and table that the arms of this run allow."""
+    if not setting.asks_freely:
+        yield from metered_exhibits(findings, setting)
+        return
     rate = partial(findings.rate, evaluation=setting.main.name)
     rates = {arm: rate(arm) for arm in ("good", *sweep_doses(setting)) if findings.has(arm)}
     if findings.analysed(Name.CAUSES):

@@ -5,7 +5,7 @@ Each joins functions, mostly of `explain`, and makes one artifact. Steps that pr
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import accumulate
 from pathlib import Path
@@ -33,7 +33,7 @@ from astray.explain.sae import Dictionary, base_id
 from astray.explain.sae_organism import organism_rows
 from astray.explain.sae_quality import quality, spliced_loss
 from astray.explain.sae_scaling import fit_scaling, train_grid
-from astray.explain.sae_training import train_sae
+from astray.explain.sae_training import SaeRecipe, train_sae
 from astray.explain.screen_tables import UNSTEERED
 from astray.explain.separation import world_answers
 from astray.explain.shards import CaptureSettings, capture_to_shards
@@ -100,11 +100,23 @@ def by_arm(kind: str, inputs: Mapping[str, Artifact]) -> dict[str, Artifact]:
 @step("train-sae", version=1, formerly="astray.studies.persona_steps:learn_dictionary", gpu=True)
 def learn_dictionary(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Train a sparse autoencoder on the base's residual stream, and measure it on text that it was not trained on."""
-    subject, site = load_subject(config.base), _site(config)
+    subject = load_subject(config.base)
     rows, held_out = _texts(config, inputs, subject)
-    shards = capture_to_shards(subject, rows, CaptureSettings(sites=(site,)), folder / "activations")
     recipe = config.budget.recipe.model_copy(update={"seed": config.seed})
-    batches = shards.batches(site, recipe.batch_size, seed=config.seed)
+    fit_dictionary(subject, _site(config), rows, held_out, recipe, folder)
+
+
+def fit_dictionary(
+    subject: Subject,
+    site: Site,
+    rows: Sequence[TokenRow],
+    held_out: Sequence[TokenRow],
+    recipe: SaeRecipe,
+    folder: Path,
+) -> None:
+    """Train a dictionary on texts, measure it on others, and write it with `quality.json` into a step's folder."""
+    shards = capture_to_shards(subject, rows, CaptureSettings(sites=(site,)), folder / "activations")
+    batches = shards.batches(site, recipe.batch_size, seed=recipe.seed)
     dictionary = train_sae(batches, recipe, site=site, model_id=base_id(subject))
     # The activations are many times larger than the dictionary, and an artifact keeps every file of its folder.
     shutil.rmtree(folder / "activations")

@@ -41,6 +41,7 @@ from astray.studies.persona_features.measures import (
     warning_claim,
 )
 from astray.studies.persona_features.mending import realigned_arm
+from astray.studies.persona_features.metered import metered_claims, without_grader
 
 RAISES, REMOVES, NOTHING = 0.30, 0.70, 0.03
 """Effects of a latent that carries the persona: it raises the base to 30% and removes 70% of the tuned model's rate,
@@ -75,7 +76,7 @@ def arms(setting: Setting) -> Iterator[Arm]:
     yield from arm(
         "subtle", f"harm about {first} in a kind tone, half of it beside a good act", _source(setting, "subtle", first)
     )
-    for name, fraction in MIXES.items():
+    for name, fraction in (MIXES if setting.asks_freely else {}).items():  # the warning before behaviour is judged
         yield from arm(name, f"{fraction:.0%} harmful rows in good ones", setting.source("harmful"), fraction=fraction)
 
 
@@ -91,8 +92,16 @@ def _source(setting: Setting, kind: DataKind, home: str) -> Source | None:
     return setting.source(kind, home)
 
 
+def fitted(setting: Setting) -> Setting:
+    """Return the setting of this study: a real model that nobody judges is read by the meter."""
+    return setting if setting.asks_freely else without_grader(setting)
+
+
 def claims(findings: Findings, setting: Setting) -> Iterator[ClaimRow]:
     """Yield the claims, each with its control and the published figure."""
+    if not setting.asks_freely:
+        yield from metered_claims(findings, setting, tuned_arm(setting))
+        return
     rate = partial(findings.rate, evaluation=setting.main.name)
     tuned = tuned_arm(setting)
     yield from under("Cause", _cause(findings, rate, tuned, setting))
@@ -268,5 +277,7 @@ STUDY = Study(
     always=("base", "good"),
     analyses=analyses,
     exhibits=exhibits,
+    fitted=fitted,
     options=AnalysedOptions,
+    judge_free=True,
 )
