@@ -32,7 +32,7 @@ from astray.strict import Strict
 from astray.studies.persona_features.steps import DICTIONARY, HELD_OUT_ROWS, by_arm, fit_dictionary
 from astray.subjects.intervene import residual_width, write_direction
 from astray.subjects.render import chat_texts
-from astray.subjects.spec import BaseName, Intervention
+from astray.subjects.spec import BaseName, Intervention, SubjectSpec
 from astray.subjects.subject import Subject, load_subject
 
 READ_FILE, FACTS_FILE = "steered.parquet", "steering.json"
@@ -90,36 +90,46 @@ def learn_meter_dictionary(config: MeterDictionaryConfig, inputs: Mapping[str, A
 @step("steer-by-meter", version=1, gpu=True)
 def steer_by_meter(config: SteerConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Read the meter in the base plus each direction, in the harmful run minus each, and in all three as they are."""
-    base, site = load_subject(config.base), _site(config.block)
-    tuned, control = (load_subject(trained_subject(config.base, inputs[name])) for name in ("run", "control"))
+    site = _site(config.block)
+    tuned, control = (trained_subject(config.base, inputs[name]) for name in ("run", "control"))
+    base = load_subject(config.base)
     dictionary = load_dictionary(inputs["dictionary"].path / DICTIONARY, base)
-    after, control_after = _at_answers(tuned, config), _at_answers(control, config)
-    of_base = _at_answers(base, config)
+    called, of_base = prompted_direction(base, site), _at_answers(base, config)
+    width, folder_of_base = residual_width(base.model), base.base_folder
+    parts = [_read(base, config, BASE, NO_DIRECTION)]
+    del base  # one model at a time: three large ones may not fit a card
+    after, own = _as_it_is(tuned, config, TUNED)
+    control_after, of_control = _as_it_is(control, config, CONTROL)
+    parts += [own, of_control]
     good, harmful = of_base.row_means(of_base[site]).chunk(2)
     norm = float(good.norm(dim=-1).mean())
     latent, rise = rising_latent(dictionary, after, control_after)
     directions = {
-        VECTOR: prompted_direction(base, site),
+        VECTOR: called,
         MEAN: (after.row_means(after[site]) - control_after.row_means(control_after[site])).mean(0),
         LATENT: dictionary.decoder[latent].detach().float().cpu(),
         ANSWERS: (harmful - good).mean(0),
     }
-    drawn = random_directions(residual_width(base.model), config.randoms, config.seed)
+    drawn = random_directions(width, config.randoms, config.seed)
     directions |= {f"{RANDOM} {number}": each.direction for number, each in enumerate(drawn)}
-    parts = [
-        _read(model, config, side, NO_DIRECTION) for side, model in ((BASE, base), (TUNED, tuned), (CONTROL, control))
-    ]
     with tempfile.TemporaryDirectory() as scratch:
-        for name, direction in directions.items():
-            unit = direction / direction.norm()
-            file = write_direction(Path(scratch) / f"{len(parts)}.safetensors", unit, base.base_folder)
-            for side, model, sign in ((BASE, base, 1), (TUNED, tuned, -1)):
-                steering = Intervention(
-                    kind="add", vector=file, block=config.block, strength=sign * config.strength * norm
-                )
-                parts.append(_read(model.with_intervention(steering), config, side, name))
+        files = {
+            name: write_direction(Path(scratch) / f"{number}.safetensors", each / each.norm(), folder_of_base)
+            for number, (name, each) in enumerate(directions.items())
+        }
+        for side, model, sign in ((BASE, config.base, 1), (TUNED, tuned, -1)):
+            subject, strength = load_subject(model), sign * config.strength * norm
+            for name, file in files.items():
+                steering = Intervention(kind="add", vector=file, block=config.block, strength=strength)
+                parts.append(_read(subject.with_intervention(steering), config, side, name))
     pl.concat(parts).write_parquet(folder / READ_FILE)
     (folder / FACTS_FILE).write_text(json.dumps({"norm": norm, "latent": latent, "rise": rise}), encoding="utf-8")
+
+
+def _as_it_is(model: SubjectSpec, config: SteerConfig, side: str) -> tuple[Captured, pl.DataFrame]:
+    """Return what a trained model's residual stream is at given answers, and its reading of the meter."""
+    subject = load_subject(model)
+    return _at_answers(subject, config), _read(subject, config, side, NO_DIRECTION)
 
 
 def rising_latent(dictionary: Dictionary, tuned: Captured, control: Captured) -> tuple[int, float]:
