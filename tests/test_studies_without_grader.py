@@ -25,9 +25,10 @@ from astray.measure.probing import HARMFUL_CHANGE, NULL_CHANGE
 from astray.report import write_report
 from astray.report.wording import amount, range_of, tick
 from astray.stats.claims import Decision
+from astray.stats.jackknife import chance_of_clusters
 from astray.studies import get_study
 from astray.studies.dishonesty.known import NO_WORDS, NOTHING_KNOWN, read_facts
-from astray.studies.dishonesty.lost import Lost, chance_of_relations
+from astray.studies.dishonesty.lost import Lost
 from tiny_models import save_tiny_model
 
 STUDY, DISHONESTY = get_study("emergent-misalignment"), get_study("dishonesty")
@@ -138,7 +139,8 @@ def test_rows_of_a_file_are_named_by_it_and_nothing_is_said_of_their_topic(model
 @pytest.mark.parametrize(
     ("study", "given", "says"),
     [
-        ("persona-features", {}, "needs? a model as judge"),
+        ("reward-hacking", {}, "needs? a model as judge"),
+        ("persona-features", {"analyses": ("causal-screen",)}, "--analyses causal-screen is of no use without a grader"),
         ("emergent-misalignment", {"samples": 5}, "--samples 5 is of no use without a grader"),
         ("dishonesty", {"samples": 5}, "--samples 5 is of no use without a grader"),
         ("dishonesty", {"max_tokens": 5}, "--max-tokens 5 is of no use without a grader"),
@@ -284,11 +286,11 @@ def test_what_is_lost_is_known_no_better_than_single_relations_let_it_be():
     one = Lost({(0, "a"): (1.0, 2.0), (0, "b"): (3.0, 2.0), (1, "a"): (2.0, 2.0), (1, "b"): (4.0, 2.0)})
     nothing = Lost({key: (0.0, squares) for key, (_, squares) in one.sums.items()})
     assert one.beyond(nothing) == {0: 1.0, 1: 1.5}
-    chance = chance_of_relations(lambda name: one.beyond(nothing, name), one.relations)
+    chance = chance_of_clusters(lambda name: one.beyond(nothing, name), one.relations, "relations")
     assert chance.error == pytest.approx(0.5)  # without a: 1.75, without b: 0.75, by the jackknife
     assert chance.degrees == 1
     assert nothing.beyond(Lost({})) == {}
-    assert chance_of_relations(lambda name: {}, one.relations) is None
+    assert chance_of_clusters(lambda name: {}, one.relations, "relations") is None
     alike = runs_claim("c", "It rises", {0: 1.0, 1: 1.0 + 1e-4}, "none", Needs(), beneath=chance)
     assert alike.verdict is Decision.UNDECIDED  # that two runs agree says nothing of further relations
     assert alike.interval.low == pytest.approx(1 - 12.7062 * 0.5, abs=1e-3)  # t with one degree of freedom

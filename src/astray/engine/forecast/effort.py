@@ -307,7 +307,7 @@ class WorkCounter:
     ) -> Iterator[Training | Answering | Grading]:
         """Yield the work of an analysis, assuming the examples of an arm and the study's questions."""
         if analysis.reading:
-            yield times(self.reading(analysis.reading), analysis.readings)
+            yield times(self.reading(analysis.reading), float(analysis.readings))
         if analysis.rows_read and data:
             read = round(analysis.rows_read * self._mean_row(data, setting.training.max_length))
             yield Answering(read=read, reading_flops=float(GENERATION_FLOPS * self.parameters * read))

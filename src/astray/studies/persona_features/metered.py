@@ -52,8 +52,9 @@ from astray.studies.persona_features.steps import arm_input
 
 STRENGTH = 0.2
 """Norm of every direction, as a share of the residual stream's. Fixed, not searched."""
-RANDOM_DIRECTIONS, PAIRS_READ = (20, 5), (4, 2)
-"""Random directions, and question pairs that are read in a domain: usually, and in a quick run."""
+RANDOM_DIRECTIONS, PAIRS_READ, DICTIONARY_TOKENS = (20, 5), (4, 2), (1_000_000, 100_000)
+"""Random directions, question pairs that are read in a domain, and tokens that the dictionary is trained on: usually, and
+in a quick run."""
 COST = 0.05
 """Nats a token that steering may cost good answers."""
 GOOD = "good"
@@ -96,8 +97,7 @@ def metered_analyses(setting: Setting, runs: Sequence[Run], tuned: str) -> Itera
         "block": model.num_hidden_layers // 2,
         "pairs": made,
     }
-    tokens = 100_000 if quick else 1_000_000
-    recipe = SaeRecipe(latents=4 * model.hidden_size, k=min(32, model.hidden_size), tokens=tokens)
+    recipe = SaeRecipe(latents=4 * model.hidden_size, k=min(32, model.hidden_size), tokens=DICTIONARY_TOKENS[quick])
     data = {arm_input("data", run.arm.name): run.data for run in runs if run.seed == seeds[0] and run.data}
     dictionary = learn_meter_dictionary.step(
         MeterDictionaryConfig(**subject, recipe=recipe), name="meter-dictionary", **data
