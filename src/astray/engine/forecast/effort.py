@@ -212,8 +212,7 @@ class WorkCounter:
 
     def rewarding(self, data: ArmData, config: RewardedConfig) -> Iterator[Training | Answering | Grading]:
         """Yield the work of one run of training by reward, the answers drawn before its first step included."""
-        recipe, chats = config.recipe, data.sampled(SAMPLED_ROWS)
-        asked = [chat[:-1] for chat in chats]
+        recipe, asked = config.recipe, [chat[:-1] for chat in data.sampled(SAMPLED_ROWS)]
         answers = recipe.steps * recipe.answers
         long = min(TYPICAL_ANSWER, max(1, recipe.max_tokens // 2))
         prompt = sum(map(len, prompt_ids(self.tokenizer, asked))) / len(asked)
@@ -241,20 +240,16 @@ class WorkCounter:
         steps = recipe.max_steps or recipe.epochs * math.ceil(data.size / batch)
         rows = recipe.max_steps * batch if recipe.max_steps else recipe.epochs * data.size
         tokens = round(rows * self._mean_row(data, recipe.max_length))
-        return Training(
-            runs=1, steps=steps, rows=rows, tokens=tokens, flops=float(TRAINING_FLOPS * self.parameters * tokens)
-        )
+        return Training(1, steps, rows, tokens, float(TRAINING_FLOPS * self.parameters * tokens))
 
     def answering(self, evaluation: Evaluation) -> Answering:
         """Return the work of one run's answers to an evaluation."""
         if isinstance(evaluation, Meter):
             return self.reading(evaluation)
         if isinstance(evaluation, ForcedChoice):  # both orders are read, nothing is sampled
-            read = 2 * self._all_prompts(evaluation)
-            return Answering(read=read, reading_flops=float(GENERATION_FLOPS * self.parameters * read))
+            return self._read(2 * self._all_prompts(evaluation))
         answers, read = evaluation.answers, self._all_prompts(evaluation)
-        tokens = answers * typical_tokens(evaluation)
-        limit = answers * evaluation.sampling.max_tokens
+        tokens, limit = answers * typical_tokens(evaluation), answers * evaluation.sampling.max_tokens
         return Answering(0, answers, tokens, limit, float(GENERATION_FLOPS * self.parameters * (tokens + read)), read)
 
     def reading(self, evaluation: Evaluation) -> Answering:
@@ -267,8 +262,11 @@ class WorkCounter:
             answers = text_ids(self.tokenizer, [text for pair in pairs for text in (pair.answer, pair.against)])
             asked = 1 if self.parameters >= SHARED_FROM else 2  # times that a question is read for its two answers
             self._pair_tokens[pairs] = asked * sum(map(len, questions)) + sum(map(len, answers))
-        read = self._pair_tokens[pairs]
-        return Answering(read=read, reading_flops=float(GENERATION_FLOPS * self.parameters * read))
+        return self._read(self._pair_tokens[pairs])
+
+    def _read(self, tokens: int) -> Answering:
+        """Return the work of reading tokens without sampling any."""
+        return Answering(read=tokens, reading_flops=float(GENERATION_FLOPS * self.parameters * tokens))
 
     def acting(self, read: int, written: int, limit: int) -> Answering:
         """Return the work of a model that acts, of the tokens that it reads and writes, `limit` at most."""
@@ -309,17 +307,14 @@ class WorkCounter:
         if analysis.reading:
             yield times(self.reading(analysis.reading), float(analysis.readings))
         if analysis.rows_read and data:
-            read = round(analysis.rows_read * self._mean_row(data, setting.training.max_length))
-            yield Answering(read=read, reading_flops=float(GENERATION_FLOPS * self.parameters * read))
+            yield self._read(round(analysis.rows_read * self._mean_row(data, setting.training.max_length)))
         if analysis.rows and data:
             recipe = setting.training
             tokens = round(analysis.rows * self._mean_row(data, recipe.max_length))
             steps = math.ceil(analysis.rows / (recipe.batch_size * recipe.accumulation))
             yield Training(1, steps, analysis.rows, tokens, float(TRAINING_FLOPS * self.parameters * tokens))
         if analysis.answers:
-            main = setting.main
-            share = analysis.answers / main.answers
-            yield times(self.answering(main), share)
+            yield times(self.answering(setting.main), analysis.answers / setting.main.answers)
             if setting.judge.calls_grader:
                 yield self.read_in(analysis, setting, setting.judge.judging)
 
