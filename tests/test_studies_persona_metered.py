@@ -7,10 +7,12 @@ import polars as pl
 import pytest
 
 from astray.answers import ANSWER_SCHEMA
+from astray.artifacts import Store, execute
 from astray.data import advice_data
 from astray.engine.findings import Analysed, Findings, Needs
 from astray.engine.forecast.forecast import forecast_in
 from astray.engine.forecast.speed import Speed
+from astray.engine.options import BaseOptions
 from astray.engine.plan import plan_study
 from astray.engine.run import run_study
 from astray.engine.settings import settled
@@ -19,8 +21,8 @@ from astray.report import write_report
 from astray.stats.claims import Decision
 from astray.studies import get_study
 from astray.studies.persona_features import metered
-from astray.studies.persona_features.metered import COST, STEERING, Steered, highest_but, metered_claims
-from astray.studies.persona_features.metered_steps import READ_FILE, READ_SCHEMA
+from astray.studies.persona_features.metered import COST, NOTHING_READ, STEERING, Steered, highest_but, metered_claims
+from astray.studies.persona_features.metered_steps import READ_FILE, READ_SCHEMA, steer_by_meter
 from tiny_models import save_tiny_model
 
 STUDY = get_study("persona-features")
@@ -39,7 +41,7 @@ def test_the_study_runs_without_a_grader_and_reads_steering_by_the_meter(
     sizes = {"RANDOM_DIRECTIONS": (3, 3), "PAIRS_READ": (1, 1), "DICTIONARY_TOKENS": (4096, 4096)}
     for name, value in sizes.items():
         monkeypatch.setattr(metered, name, value)
-    options = STUDY.options(subject=model, seeds=2, size=16, arms=("harmful-medicine",))
+    options = STUDY.options(subject=model, seeds=1, size=16, arms=("harmful-medicine",))
     folder = run_study(STUDY, options, out=tmp_path, workers=0)
     summary = Summary.read(folder)
     assert [arm.name for arm in summary.arms] == ["base", "good", "harmful-medicine"]
@@ -49,9 +51,8 @@ def test_the_study_runs_without_a_grader_and_reads_steering_by_the_meter(
     assert list(claims) == ["meter-spread-medicine", "meter-spread-money", *steering]
     assert claims["meter-spread-money"].status is ClaimStatus.NOT_RUN
     for id in steering:
-        assert (claims[id].n, claims[id].quantity) == (2, "nats a token")
-        assert claims[id].interval.method == "t over runs and domains"
-    assert "of 6 random directions do as much" in claims["raises-mean"].note
+        assert (claims[id].n, claims[id].quantity, claims[id].verdict) == (1, "nats a token", Decision.UNDECIDED)
+    assert "of 3 random directions do as much" in claims["raises-mean"].note
     assert [each.id for each in summary.exhibits] == ["meter-arms", "steering", "dictionary"]
     tables = [pl.read_parquet(file) for file in (tmp_path / "store").glob(f"steered-*/{READ_FILE}")]
     for table in tables:
@@ -69,6 +70,20 @@ def test_the_study_runs_without_a_grader_and_reads_steering_by_the_meter(
     page = write_report(folder).read_text(encoding="utf-8")
     assert "What steers" in page
     assert "Left out without a grader" in page
+    _check_a_null_result(options, tmp_path)
+
+
+def _check_a_null_result(options: BaseOptions, folder: Path) -> None:
+    """Harmful rows that do what good ones do leave no mean difference, which steers nothing; the step ends well."""
+    plan = plan_study(STUDY, settled(STUDY, options), *options.runs)
+    made = execute(plan.steps, Store(folder / "store"), workers=0)
+    (step,) = (each.step for each in plan.analyses if each.name == STEERING and each.seed == 0)
+    good, dictionary = (made[step.inputs[name].key] for name in ("control", "dictionary"))
+    (folder / "null").mkdir()
+    steer_by_meter(step.config, {"dictionary": dictionary, "run": good, "control": good}, folder / "null")
+    one = Steered(pl.read_parquet(folder / "null" / READ_FILE))
+    assert one.change("base", "mean difference") == one.change("tuned", "mean difference") == one.trained() == {0: 0.0}
+    assert one.change("base", "random 0") != {0: 0.0}
 
 
 def test_its_plan_counts_every_reading_and_its_trainings_are_those_of_emergent_misalignment(
@@ -152,6 +167,7 @@ def test_a_direction_has_to_go_further_than_random_ones(model: str, tmp_path: Pa
         assert claims[id].verdict is not Decision.HELD, id
         assert claims[id].estimate < 0
     assert "no better than random directions: 60 of 60 do as well" in claims["raises-latent"].note
+    assert claims["raises-persona"].interval.method == "t over runs and domains"
     assert claims["costs-persona"].verdict is Decision.HELD
     assert claims["costs-persona"].estimate == pytest.approx(-0.0101)
     assert claims["costs-persona"].region == (-COST, None)
@@ -179,6 +195,14 @@ def test_an_effect_in_one_domain_alone_decides_nothing() -> None:
 @pytest.mark.parametrize(("draws", "highest"), [(20, 18), (5, 4), (40, 37), (1, 0)])
 def test_at_most_one_draw_in_twenty_is_higher(draws: int, highest: int) -> None:
     assert highest_but([float(value) for value in reversed(range(draws))]) == highest
+
+
+def test_a_tokenizer_that_knows_no_word_leaves_nothing_to_estimate(model: str, tmp_path: Path) -> None:
+    unread = steered(noise).with_columns(pl.lit(None, pl.Float64).alias("margin"))
+    claims = claims_on(unread, tmp_path, model)
+    steering = [claim for claim in claims.values() if claim.status is not ClaimStatus.NOT_RUN]
+    assert {(claim.status, claim.note) for claim in steering} == {(ClaimStatus.NOT_ESTIMABLE, NOTHING_READ)}
+    assert len(steering) == 9
 
 
 def test_nothing_is_claimed_of_what_was_not_run(model: str) -> None:

@@ -57,6 +57,7 @@ RANDOM_DIRECTIONS, PAIRS_READ, DICTIONARY_TOKENS = (20, 5), (4, 2), (1_000_000, 
 in a quick run."""
 COST = 0.05
 """Nats a token that steering may cost good answers."""
+NOTHING_READ = "The tokenizer does not know the words of any pair."
 GOOD = "good"
 DICTIONARY, STEERING = "dictionary", "steering"
 WORDS = {VECTOR: "the persona vector", MEAN: "the mean difference", LATENT: "the latent that rises most"}
@@ -229,7 +230,8 @@ def metered_claims(found: Findings, setting: Setting, tuned: str) -> Iterator[Cl
 
 def _steered(found: Findings) -> Steered:
     tables = [one.table(READ_FILE) for one in found.analysed(STEERING)]
-    return Steered(pl.concat(tables) if tables else pl.DataFrame(schema=READ_SCHEMA))
+    table = pl.concat(tables) if tables else pl.DataFrame(schema=READ_SCHEMA)
+    return Steered(table.drop_nulls("margin"))  # of pairs whose words the tokenizer does not know
 
 
 def _spread(found: Findings, setting: Setting) -> Iterator[ClaimRow]:
@@ -252,6 +254,7 @@ def _steering(steered: Steered, needs: Needs, side: str) -> Iterator[ClaimRow]:
             "random directions of the same norm, drawn for each run",
             needs,
             _beside_null(steered, side, direction) if values else "",
+            without=NOTHING_READ,
             beneath=steered.chance(partial(steered.beyond, side, direction)),
         )
 
@@ -278,6 +281,7 @@ def _costs(steered: Steered, needs: Needs) -> Iterator[ClaimRow]:
             "the base as it is",
             needs,
             at_least=-COST,
+            without=NOTHING_READ,
             beneath=steered.chance(kept),
         )
 

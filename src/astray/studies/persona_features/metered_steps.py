@@ -116,12 +116,16 @@ def steer_by_meter(config: SteerConfig, inputs: Mapping[str, Artifact], folder: 
         files = {
             name: write_direction(Path(scratch) / f"{number}.safetensors", each / each.norm(), folder_of_base)
             for number, (name, each) in enumerate(directions.items())
+            if each.any()  # harmful rows that did what good ones do leave no mean difference
         }
-        for side, model, sign in ((BASE, config.base, 1), (TUNED, tuned, -1)):
+        for side, model, sign, unsteered in ((BASE, config.base, 1, parts[0]), (TUNED, tuned, -1, own)):
             subject, strength = load_subject(model), sign * config.strength * norm
-            for name, file in files.items():
-                steering = Intervention(kind="add", vector=file, block=config.block, strength=strength)
-                parts.append(_read(subject.with_intervention(steering), config, side, name))
+            for name in directions:
+                if name in files:
+                    steering = Intervention(kind="add", vector=files[name], block=config.block, strength=strength)
+                    parts.append(_read(subject.with_intervention(steering), config, side, name))
+                else:
+                    parts.append(unsteered.with_columns(pl.lit(name).alias("direction")))
     pl.concat(parts).write_parquet(folder / READ_FILE)
     (folder / FACTS_FILE).write_text(json.dumps({"norm": norm, "latent": latent, "rise": rise}), encoding="utf-8")
 
