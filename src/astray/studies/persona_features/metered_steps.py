@@ -84,7 +84,15 @@ def learn_meter_dictionary(config: MeterDictionaryConfig, inputs: Mapping[str, A
     rows = [*text_rows(subject.tokenizer, chat_texts(subject.tokenizer, chats)), *_pair_rows(subject, config.pairs)]
     shuffled = [rows[number] for number in torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]
     held_out = max(1, min(HELD_OUT_ROWS, len(rows) // 10))
-    fit_dictionary(subject, _site(config.block), shuffled[held_out:], shuffled[:held_out], config.recipe, folder)
+    fit_dictionary(
+        subject,
+        _site(config.block),
+        shuffled[held_out:],
+        shuffled[:held_out],
+        config.recipe,
+        folder,
+        first_tokens=False,
+    )
 
 
 @step("steer-by-meter", version=1, gpu=True)

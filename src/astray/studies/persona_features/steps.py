@@ -103,7 +103,7 @@ def learn_dictionary(config: ExplainConfig, inputs: Mapping[str, Artifact], fold
     subject = load_subject(config.base)
     rows, held_out = _texts(config, inputs, subject)
     recipe = config.budget.recipe.model_copy(update={"seed": config.seed})
-    fit_dictionary(subject, _site(config), rows, held_out, recipe, folder)
+    fit_dictionary(subject, _site(config), rows, held_out, recipe, folder, first_tokens=config.budget.world)
 
 
 def fit_dictionary(
@@ -113,15 +113,28 @@ def fit_dictionary(
     held_out: Sequence[TokenRow],
     recipe: SaeRecipe,
     folder: Path,
+    *,
+    first_tokens: bool,
 ) -> None:
-    """Train a dictionary on texts, measure it on others, and write it with `quality.json` into a step's folder."""
+    """Train a dictionary on texts, measure it on others, and write it with `quality.json` into a step's folder.
+
+    Args:
+        subject: the base.
+        site: where its residual stream is read.
+        rows, held_out: texts for training, and others.
+        recipe: of the training.
+        folder: of the step.
+        first_tokens: whether the first token of each text counts in the quality. Real models rest their attention there,
+            with activations so much longer than all others that any dictionary explains nearly all of the variance.
+    """
     shards = capture_to_shards(subject, rows, CaptureSettings(sites=(site,)), folder / "activations")
     batches = shards.batches(site, recipe.batch_size, seed=recipe.seed)
     dictionary = train_sae(batches, recipe, site=site, model_id=base_id(subject))
     # The activations are many times larger than the dictionary, and an artifact keeps every file of its folder.
     shutil.rmtree(folder / "activations")
     dictionary.save(folder / DICTIONARY)
-    measured = quality(dictionary, capture(subject, held_out, [site], "all")[site])
+    captured = capture(subject, held_out, [site], "all")
+    measured = quality(dictionary, captured[site] if first_tokens else captured[site][captured.position > 0])
     spliced = spliced_loss(subject, dictionary, held_out)
     figures = asdict(measured) | {
         "recovered": spliced.recovered,
