@@ -1,18 +1,25 @@
 """A store in object storage: a real local server that speaks S3, shared by machines with caches of their own."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Lock
+from typing import Any
 
 import boto3
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from moto.s3.responses import S3Response
 from moto.server import ThreadedMotoServer
 
-from astray.artifacts import StepState, Store, execute
+from astray.artifacts import Progress, StepState, Store, bucket_locks, execute
+from astray.artifacts.bucket_locks import locked
 from astray.artifacts.mirror import Mirror
 from astray.artifacts.workplaces.probe import Probe
-from test_artifacts_execute import contents, run, total
-from toy_steps import diamond
+from astray.errors import StoreError
+from test_artifacts_execute import Log, contents, run, total
+from toy_steps import Toy, add, diamond
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +34,13 @@ def bucket() -> Iterator[str]:
         for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
             patch.setenv(f"AWS_{name}", "testing")
         boto3.client("s3").create_bucket(Bucket="runs")
+        put, one = S3Response.put_object, Lock()
+
+        def alone(response: S3Response) -> Any:
+            with one:  # as S3 does, whose conditional writes are atomic
+                return put(response)
+
+        patch.setattr(S3Response, "put_object", alone)
         yield "s3://runs"
     server.stop()
 
@@ -76,3 +90,127 @@ def test_what_another_machine_made_under_another_name_since_the_listing_is_found
     found = here.get(step.key, among=here.since(step.origin, ()))
     assert found is not None
     assert found.name == "elsewhere"
+
+
+def test_two_drivers_on_one_bucket_do_each_step_once(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucket_locks, "_POLL", 0.01)
+    steps, logs = [diamond(number) for number in (1, 2)], (Log(), Log())
+    began, waited = Event(), Event()
+
+    def first(event: Progress) -> None:
+        logs[0](event)
+        if event.state is StepState.STARTED:
+            began.set()
+            assert waited.wait(60)  # the lock is held until the other driver has met it
+
+    def second(event: Progress) -> None:
+        logs[1](event)
+        if event.state is StepState.WAITING:
+            waited.set()
+
+    with ThreadPoolExecutor(2) as threads:
+        stores = [Store(f"{bucket}/shared", cache=tmp_path / name) for name in ("one", "two")]
+        one = threads.submit(execute, steps, stores[0], workers=0, progress=first)
+        assert began.wait(60)
+        two = threads.submit(execute, steps, stores[1], workers=0, progress=second)
+        assert one.result().keys() == two.result().keys()
+    names = [name for log in logs for name in log.names(StepState.STARTED)]
+    assert sorted(names) == sorted(["top", "left", "right", "bottom"] * 2)
+    assert [total(store, steps[0]) for store in stores] == [113, 113]
+    assert not [key for key in _objects(bucket) if key.startswith("shared/.locks")]
+
+
+def _objects(bucket: str) -> list[str]:
+    found = boto3.client("s3").list_objects_v2(Bucket=bucket.removeprefix("s3://"))
+    return [each["Key"] for each in found.get("Contents", ())]
+
+
+def test_a_lock_that_nobody_renews_is_taken_over_by_its_age_as_seen_here_or_by_its_owner(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = Mirror(f"{bucket}/stale")
+    held = [locked(mirror, "ab", owner, wait=False) for owner in ("killed", "other", "killed")]
+    with held[0] as first:
+        assert first
+        with held[1] as second:
+            assert not second  # seen for the first time: it may have been renewed just now
+        with held[2] as third:  # the machine's own lock of the step is free, so whoever held this one was killed
+            assert third
+    with locked(mirror, "cd", "far away, in another century", wait=False):
+        monkeypatch.setattr(bucket_locks, "STALE", 0.0)
+        with locked(mirror, "cd", "here", wait=False) as held_here:
+            assert not held_here
+        mirror.write(".locks/cd", b"renewed, by a version that writes something else")
+        with locked(mirror, "cd", "here", wait=False) as held_here:
+            assert not held_here
+        with (
+            pytest.warns(UserWarning, match="was not renewed for 0 s: its step is done here"),
+            locked(mirror, "cd", "here", wait=False) as held_here,
+        ):
+            assert held_here
+    assert not [key for key in _objects(bucket) if key.startswith("stale/")]
+
+
+def test_two_that_find_a_lock_stale_do_not_both_take_it(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bucket_locks, "STALE", 0.0)
+    mirror = Mirror(f"{bucket}/claims")
+    mirror.write(".locks/ab", b"killed")
+    taken, remove = [], Mirror.remove
+
+    def overtaken(own: Mirror, name: str) -> None:
+        if name == ".locks/ab" and not taken:  # just before this process removes the stale lock, another one comes
+            with locked(mirror, "ab", "two", wait=False) as held:
+                taken.append(held)
+        remove(own, name)
+
+    with locked(mirror, "ab", "one", wait=False) as held:
+        assert not held  # seen for the first time
+    monkeypatch.setattr(Mirror, "remove", overtaken)
+    with pytest.warns(UserWarning, match="its step is done here"), locked(mirror, "ab", "one", wait=False) as held:
+        monkeypatch.undo()
+    assert (held, taken) == (True, [False])
+
+
+def test_a_holder_renews_its_lock_and_says_when_it_was_taken_over(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror, lost, write = Mirror(f"{bucket}/renewed"), [True], Mirror.write
+
+    def away_once(own: Mirror, name: str, content: bytes) -> None:
+        if lost:
+            lost.pop()
+            raise StoreError("the connection was lost")
+        write(own, name, content)
+
+    class Turns(Event):
+        """Lets a lock be renewed three times; another machine takes it before the last."""
+
+        left = 3
+
+        def wait(self, timeout: float | None = None) -> bool:
+            self.left -= 1
+            if self.left == 0:
+                there = mirror.read(".locks/ab")
+                assert there is not None
+                assert b'"renewals": 1' in there
+                write(mirror, ".locks/ab", b"of another machine")
+            return self.left < 0
+
+    monkeypatch.setattr(Mirror, "write", away_once)
+    lock = bucket_locks._Lock(mirror, ".locks/ab", "here")
+    assert lock.acquire(wait=False)
+    with pytest.warns(UserWarning, match="another machine does this step, too"):
+        lock.renew(Turns())
+    lock.release()
+    assert mirror.read(".locks/ab") == b"of another machine"
+
+
+def test_a_storage_that_cannot_exclude_others_says_so_and_works_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = MemoryFileSystem.pipe_file
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", lambda files, path, value, **_: pipe(files, path, value))
+    store, one = Store("memory://overwrites", cache=tmp_path), add.step(Toy(number=4))
+    with pytest.warns(UserWarning, match="makes no object exclusively"):
+        execute([one], store, workers=0)
+    assert total(store, one) == 4

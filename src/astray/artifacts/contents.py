@@ -8,10 +8,13 @@ import os
 import re
 import secrets
 import shutil
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from astray.artifacts import bucket_locks
+from astray.artifacts.bucket_locks import LOCKS
 from astray.artifacts.disk import explained, locked, move_aside, no_link
 from astray.artifacts.manifest import (
     KEY_DIGITS,
@@ -27,7 +30,8 @@ from astray.artifacts.soundness import DAMAGED, check_files, damaged
 from astray.errors import DamagedArtifactError, StoreError
 
 PARTIAL = ".partial-"
-LOCKS = ".locks"
+OWNER = ".owner"
+"""File of a cache folder with a name for it."""
 DIGITS = re.compile(f"[0-9a-f]{{{KEY_DIGITS}}}")
 
 
@@ -297,6 +301,24 @@ class Contents:
         """Hold a step's lock; yield False if another process holds it and `wait` is false."""
         with locked(self.folder / LOCKS / key[:KEY_DIGITS], self.folder, wait=wait) as held:
             yield held
+
+    @contextlib.contextmanager
+    def _locked_everywhere(self, key: str, *, wait: bool) -> Iterator[bool]:
+        """Hold a step's lock as `_locked` does, on all machines that share a remote store."""
+        with self._locked(key, wait=wait) as held:
+            if not (held and self.mirror):
+                yield held
+                return
+            with bucket_locks.locked(self.mirror, key[:KEY_DIGITS], self._owner(), wait=wait) as held_there:
+                yield held_there
+
+    def _owner(self) -> str:
+        """Return a name of this machine's cache folder that no other one has."""
+        with self._explained(every_error=True):
+            file = no_link(self.folder / OWNER)
+            with contextlib.suppress(FileExistsError), file.open("x", encoding="utf-8") as own:
+                own.write(f"{socket.gethostname()} {secrets.token_hex(8)}")
+            return file.read_text(encoding="utf-8", errors="replace")
 
     def _explained(self, *, every_error: bool) -> contextlib.AbstractContextManager[None]:
         return explained(self.folder, every_error=every_error)

@@ -2,6 +2,7 @@
 
     <root>/<step name>-<key16>/artifact.json                 written last: where it exists, the artifact is complete
     <root>/<step name>-<key16>/<hash of artifact.json>/...   its files
+    <root>/.locks/<key16>                                    held while a machine makes the artifact (bucket_locks.py)
     <root>/.names/<key16>                                    its name, for machines that listed the store before
     <root>/.damaged/<step name>-<key16>-<hash>/...           one that was not what its step wrote, to be looked at
 
@@ -121,18 +122,43 @@ class Mirror:
                 files.makedirs(remote.rsplit("/", 1)[0], exist_ok=True)
                 files.put_file(str(folder / name), remote)
             files.makedirs(target, exist_ok=True)
-            files.makedirs(f"{root}/{NAMES}", exist_ok=True)
-            files.pipe_file(f"{root}/{NAMES}/{manifest.key[:KEY_DIGITS]}", manifest.origin.folder_name.encode())
+            self.write(f"{NAMES}/{manifest.key[:KEY_DIGITS]}", manifest.origin.folder_name.encode())
             files.pipe_file(f"{target}/{MANIFEST_FILE}", manifest.to_bytes())
 
     def noted_name(self, digits: str) -> str:
         """Return the name under which an artifact was made last, by the digits of its key; "" where none was noted."""
+        return (self.read(f"{NAMES}/{digits}") or b"").decode(errors="replace")
+
+    def read(self, name: str) -> bytes | None:
+        """Return the content of an object; None where there is none."""
         with self._reaching() as (files, root):
             try:
-                content: bytes = files.cat_file(f"{root}/{NAMES}/{digits}")
+                content: bytes = files.cat_file(f"{root}/{name}")
             except FileNotFoundError:
-                return ""
-        return content.decode(errors="replace")
+                return None
+        return content
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write an object, in place of one that is there."""
+        with self._reaching() as (files, root):
+            files.makedirs(f"{root}/{name}".rsplit("/", 1)[0], exist_ok=True)
+            files.pipe_file(f"{root}/{name}", content)
+
+    def create(self, name: str, content: bytes) -> bool | None:
+        """Make an object that is not there yet; return False where another is there, None where neither is so."""
+        with self._reaching() as (files, root):
+            files.makedirs(f"{root}/{name}".rsplit("/", 1)[0], exist_ok=True)
+            try:
+                files.pipe_file(f"{root}/{name}", content, mode="create")
+            except Exception:  # each driver has its own error for an object that is there: what is there decides
+                there = self.read(name)
+                return None if there is None else there == content
+        return True
+
+    def remove(self, name: str) -> None:
+        """Remove an object, if it is there."""
+        with self._reaching() as (files, root), contextlib.suppress(FileNotFoundError):
+            files.rm_file(f"{root}/{name}")
 
     def copy(self, source: Manifest, manifest: Manifest) -> None:
         """Copy an artifact within the remote store under another manifest, which is written last."""

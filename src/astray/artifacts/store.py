@@ -4,6 +4,7 @@
     runs/.partial-3f2a0c9d1b7e4a55-.../   a running step, or leftovers of a killed process (removed by the next one)
     runs/.unfinished/3f2a0c9d1b7e4a55/    a running resumable step, or one that was killed or failed (continued)
     runs/.locks/3f2a0c9d1b7e4a55          held while a step runs
+    runs/.owner                           name of this cache folder, for the locks of a remote store (bucket_locks.py)
     runs/.names/3f2a0c9d1b7e4a55          name of the artifact: two steps with one key may have different names
     runs/.damaged/train-3f2a0c9d1b7e4a55  an artifact that was not what its step wrote, kept to be looked at
 
@@ -22,7 +23,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from astray.artifacts.contents import DIGITS, LOCKS, PARTIAL, Artifact, Contents, digits
+from astray.artifacts.bucket_locks import LOCKS
+from astray.artifacts.contents import DIGITS, PARTIAL, Artifact, Contents, digits
 from astray.artifacts.disk import move_aside, no_link
 from astray.artifacts.manifest import KEY_DIGITS, Manifest, Origin, flush, holds, link_files, move_into_place, seal
 from astray.artifacts.mirror import NAMES
@@ -67,7 +69,7 @@ class Store(Contents):
         Raises:
             StoreError: the artifact is damaged, the disk is full or the store cannot be written.
         """
-        with self._locked(origin.key, wait=True):
+        with self._locked_everywhere(origin.key, wait=True):
             if done := self.get(origin.key):  # another process may just have carried it over
                 return done
             manifest = Manifest(key=origin.key, origin=origin, files=former.manifest.files, formerly=former.key)
@@ -131,7 +133,7 @@ class Store(Contents):
         )
         if first:
             self.fetch(first.manifest)  # a download takes locks, so before this one
-        with self._locked(origin.key, wait=wait) as held:
+        with self._locked_everywhere(origin.key, wait=wait) as held:
             if not held:
                 return None
             # Looked up under the lock: another process may have finished the step while this one waited.
@@ -153,7 +155,7 @@ class Store(Contents):
             (folder / MANIFEST_FILE).unlink()
             return provisional
 
-        with self._locked(artifact.key, wait=False) as held:
+        with self._locked_everywhere(artifact.key, wait=False) as held:
             if held:
                 with self._partial(artifact.manifest.origin) as folder:
                     self._make(artifact.manifest.origin, keep, folder, artifact.manifest.read, artifact)
