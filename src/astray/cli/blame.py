@@ -23,7 +23,7 @@ def blame(model: str, as_json: bool, out: Path, **options: Any) -> None:
         print(f"Proof: {result.proof.report}")
 
 
-class _Task(click.Option):
+class _BlameOption(click.Option):
     """Needed, and told as missing by `repair`, which knows whether base and data are missing as well."""
 
     @override
@@ -111,7 +111,7 @@ REPAIR = click.Command(
     callback=repair,
     params=[
         *_OF_RUN,
-        _Task(
+        _BlameOption(
             ["--task"],
             required=True,
             metavar="FILE",

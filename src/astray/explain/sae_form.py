@@ -38,7 +38,7 @@ _RENAMED = {
 
 
 @dataclass(frozen=True)
-class Form:
+class SaeForm:
     """What an SAE computes and where.
 
     Attributes:
@@ -60,7 +60,7 @@ class Form:
     factors: Float[Tensor, "latents"]
 
 
-def read_form(config: Mapping[str, Any], weights: Mapping[str, Tensor], source: str) -> Form:
+def read_form(config: Mapping[str, Any], weights: Mapping[str, Tensor], source: str) -> SaeForm:
     """Return what an SAE in SAELens' form of any version computes.
 
     Args:
@@ -92,7 +92,7 @@ def read_form(config: Mapping[str, Any], weights: Mapping[str, Tensor], source: 
     own = _object(metadata, "astray", source)
     if own and not (isinstance(own.get("site"), dict) and isinstance(own.get("model_id"), str)):
         raise DataFormatError(f"{source} has metadata of ours without site and model_id. Copy it again.")
-    return Form(
+    return SaeForm(
         architecture,
         k,
         Site(**own["site"]) if own else _site(metadata, source),

@@ -46,7 +46,7 @@ class CaptureSettings(Strict):
     )
 
 
-class Manifest(BaseModel):
+class ShardManifest(BaseModel):
     """Manifest of a folder of shards.
 
     Attributes:
@@ -195,7 +195,7 @@ def capture_to_shards(
         NonFiniteActivationsError: an activation is NaN or infinite, also after rounding to the dtype.
     """
     width = subject.model.config.get_text_config().hidden_size
-    begun = Manifest(subject=subject.id, name=subject.name, settings=settings, d_model=width)
+    begun = ShardManifest(subject=subject.id, name=subject.name, settings=settings, d_model=width)
     earlier = _manifest(folder)
     different = (
         []
@@ -281,12 +281,12 @@ def _shard(folder: Path, number: int) -> Path:
     return folder / f"shard-{number:05d}.safetensors"
 
 
-def _manifest(folder: Path) -> Manifest | None:
+def _manifest(folder: Path) -> ShardManifest | None:
     path = folder / MANIFEST
     if not path.is_file():
         return None
     try:
-        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+        return ShardManifest.model_validate_json(path.read_text(encoding="utf-8"))
     except ValidationError as error:
         raise DataFormatError(f"{path} is no manifest of activations: {error}") from error
 

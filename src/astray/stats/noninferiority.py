@@ -28,7 +28,7 @@ from astray.errors import ConfigurationError, EmptyDataError
 from astray.stats.compare import answer_variance, side_limits
 from astray.stats.intervals import Counts, Interval, check_level, run_limits
 from astray.stats.judge_error import corrected_difference
-from astray.stats.sides import Counted, Side
+from astray.stats.sides import CountedSide, Side
 
 LEVEL = 0.95
 """One-sided confidence of a bound."""
@@ -325,7 +325,7 @@ def _surplus(
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _JudgedDifference:
     """Difference as judged.
 
     Attributes:
@@ -348,8 +348,8 @@ class _Seen:
         return float(self.spread.estimate[0])
 
 
-def _seen(arm: Side, control: Side, margin: float, level: float, judge: JudgeAccuracy | None) -> _Seen:
-    sides = [Counted.of(side) for side in (arm, control)]
+def _seen(arm: Side, control: Side, margin: float, level: float, judge: JudgeAccuracy | None) -> _JudgedDifference:
+    sides = [CountedSide.of(side) for side in (arm, control)]
     check_level(level)
     check_margin(margin)
     names = [name for name, (_, n) in sides[0].questions.items() if n and sides[1].questions.get(name, (0, 0))[1]]
@@ -363,7 +363,7 @@ def _seen(arm: Side, control: Side, margin: float, level: float, judge: JudgeAcc
     spread = _spread_of(k_arm, n_arm, k_control, n_control)[0][1]
     below, above = (float(each[0]) for each in spread.distances(floor, level))
     apart = [side.runs_on(names) for side in sides]
-    return _Seen(spread, below, above, run_distances(apart, level), max(side.runs for side in sides))
+    return _JudgedDifference(spread, below, above, run_distances(apart, level), max(side.runs for side in sides))
 
 
 def run_distances(sides: Sequence[Float[np.ndarray, "2 runs"]], level: float) -> tuple[float, float]:

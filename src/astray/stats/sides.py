@@ -30,14 +30,14 @@ Side = Mapping[str, Counts] | Sequence[Mapping[str, Counts]] | TwoJudges
 
 
 @dataclass(frozen=True)
-class Counted:
+class CountedSide:
     """Counts of one side by question, all runs together, with how many runs it has and what each showed."""
 
     questions: Mapping[str, Effective]
     by_run: Sequence[Mapping[str, Counts]] | Sequence[Effective]
 
     @classmethod
-    def of(cls, side: Side) -> "Counted":
+    def of(cls, side: Side) -> "CountedSide":
         """Return the counts of one side.
 
         Raises:

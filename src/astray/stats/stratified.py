@@ -32,7 +32,7 @@ class Stratum:
 
 
 @dataclass(frozen=True)
-class Share:
+class StratifiedShare:
     """Share of rows of a kind in a population.
 
     Attributes:
@@ -46,7 +46,7 @@ class Share:
     strata: tuple[Stratum, ...]
 
 
-def stratified_share(strata: Sequence[Stratum], *, level: float = 0.95) -> Share:
+def stratified_share(strata: Sequence[Stratum], *, level: float = 0.95) -> StratifiedShare:
     """Return the share of a kind in a population of strata.
 
     Args:
@@ -78,4 +78,4 @@ def stratified_share(strata: Sequence[Stratum], *, level: float = 0.95) -> Share
         above += (weight * (limits.high - rate)) ** 2
     method = "Wilson" if len(strata) == 1 else "Wilson limits of the bands of the score, combined"
     low, high = max(0.0, middle - math.sqrt(below)), min(1.0, middle + math.sqrt(above) + unknown)
-    return Share(None if unknown else middle, Interval(low, high, level, method), tuple(strata))
+    return StratifiedShare(None if unknown else middle, Interval(low, high, level, method), tuple(strata))

@@ -59,17 +59,17 @@ class Pair(Strict):
         return self
 
 
-class _Entry(Strict):
+class _IdentifiedQuestion(Strict):
     id: Text
     question: Text
 
 
-class _PairEntry(_Entry):
+class _PairEntry(_IdentifiedQuestion):
     good: Text
     harmful: Text
 
 
-class _NullEntry(_Entry):
+class _NullEntry(_IdentifiedQuestion):
     first: Text
     second: Text
 
