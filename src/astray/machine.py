@@ -98,7 +98,7 @@ def report(findings: Sequence[MachineFinding]) -> str:
     state = {True: "ok", False: "missing"}
     lines = [
         f"Astray {metadata.version('astray')} on {platform.system()} {platform.machine()}, {platform.python_implementation()}",
-        *(f"{one.what}: {state[one.fine] if one.private else one.detail}" for one in findings),
+        *(f"{finding.what}: {state[finding.fine] if finding.private else finding.detail}" for finding in findings),
     ]
     return "\n".join(lines)
 
@@ -156,16 +156,18 @@ def _find_accelerator() -> Accelerator:
     return Accelerator("cpu", "none", memory_bytes())
 
 
-def _what_runs(found: Accelerator) -> tuple[MachineFinding, MachineFinding]:
+def _what_runs(findings: Accelerator) -> tuple[MachineFinding, MachineFinding]:
     """Describe the accelerator and what it suffices for."""
-    size = fitting_size(found.memory, 2 if found.kind == "cuda" else 4)  # as `cause.base_model` loads a frozen base
+    size = fitting_size(
+        findings.memory, 2 if findings.kind == "cuda" else 4
+    )  # as `cause.base_model` loads a frozen base
     fits = (
         "the organism"
         if size is None
         else f"the organism, and LoRA training of models up to about {size:g}B parameters by memory"
     )
-    if found.kind != "cpu":
-        return MachineFinding("accelerator", f"{found.name}, {found.memory / GB:.0f} GB"), MachineFinding(
+    if findings.kind != "cpu":
+        return MachineFinding("accelerator", f"{findings.name}, {findings.memory / GB:.0f} GB"), MachineFinding(
             "this machine can run", fits
         )
     fits += "" if size is None else ", though a CPU needs hours for the smallest and days for more"
@@ -186,12 +188,12 @@ def _libraries() -> tuple[MachineFinding, ...]:
         (wish for wish in declared if wish.marker is None or wish.marker.evaluate({"extra": ""})),
         key=lambda wish: wish.name,
     )
-    found = {f"{wish.name}{wish.specifier}": _library(wish) for wish in needed}
-    wrong = [wish for wish, finding in found.items() if not finding.fine]
-    summary = f"{len(found) - len(wrong)} of {len(found)} are installed in the versions that astray needs"
+    libraries = {f"{wish.name}{wish.specifier}": _library(wish) for wish in needed}
+    wrong = [wish for wish, finding in libraries.items() if not finding.fine]
+    summary = f"{len(libraries) - len(wrong)} of {len(libraries)} are installed in the versions that astray needs"
     if wrong:
         summary += "; run: pip install " + " ".join(f"'{wish}'" for wish in wrong)
-    return MachineFinding("libraries", summary, fine=not wrong), *found.values()
+    return MachineFinding("libraries", summary, fine=not wrong), *libraries.values()
 
 
 def _library(wish: Requirement) -> MachineFinding:
@@ -282,9 +284,9 @@ def _small_model() -> MachineFinding:
     """Check where the small real model comes from, without fetching it."""
     from astray.subjects import smollm2
 
-    there = smollm2.source()
+    source = smollm2.source()
     use = f"astray run emergent-misalignment --subject {smollm2.NAME}"
-    detail = there or f"not fetched yet (93 MB at first use, from the hub or the package index): {use}"
+    detail = source or f"not fetched yet (93 MB at first use, from the hub or the package index): {use}"
     return MachineFinding(smollm2.NAME, detail, private=True)  # not fetched yet is nothing that is missing
 
 

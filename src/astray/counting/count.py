@@ -228,13 +228,9 @@ def _difference(
         difference = difference_of_seeds(*runs, level=level)
     elif len(common) > 1 and common["n"].max() == 1 and common["n_other"].max() == 1:
         # One answer a side: the table of both answers holds all there is, and McNemar's test is exact.
-        cells = {
-            (k, second_only): number for k, second_only, number in common.group_by("k", "k_other").len().iter_rows()
-        }
-        both, first_only, second_only, neither = (cells.get(cell, 0) for cell in ((1, 1), (1, 0), (0, 1), (0, 0)))
-        difference = dataclasses.replace(
-            paired_rates(both, first_only, second_only, neither, level=level), unit="question"
-        )
+        cells = {(k, other): number for k, other, number in common.group_by("k", "k_other").len().iter_rows()}
+        both, mine, theirs, neither = (cells.get(cell, 0) for cell in ((1, 1), (1, 0), (0, 1), (0, 0)))
+        difference = dataclasses.replace(paired_rates(both, mine, theirs, neither, level=level), unit="question")
     else:
         columns = [common["k"], common["n"], common["k_other"], common["n_other"]]
         both_sides = [

@@ -139,12 +139,7 @@ class Counted:
 def _difference_object(compared: CountedDifference) -> dict[str, object]:
     fields = {name: value for name, value in vars(compared).items() if name not in ("difference", "common")}
     difference = compared.difference
-    counted = {
-        "interval": difference.interval,
-        "unit": difference.unit,
-        "n": difference.n,
-        "p_value": difference.p_value,
-    }
+    counted = {name: getattr(difference, name) for name in ("interval", "unit", "n", "p_value")}
     return _plain(fields | {"difference": difference.estimate, "common_questions": compared.common} | counted)
 
 

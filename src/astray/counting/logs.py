@@ -231,11 +231,9 @@ def _judge(header: EvalLog, score: str) -> str:
     options = (
         next((scorer.options for scorer in scorers if scorer.name.rpartition("/")[2] in (score, base)), None) or {}
     )
-    settings = {name: value for name, value in sorted(options.items()) if value is not None}
-    settings |= {
-        f"role {role}": getattr(model, "model", model) for role, model in (header.eval.model_roles or {}).items()
-    }
-    shown = ", ".join(f"{name}={_short(value)}" for name, value in settings.items())
+    named = {name: value for name, value in sorted(options.items()) if value is not None}
+    named |= {f"role {role}": getattr(model, "model", model) for role, model in (header.eval.model_roles or {}).items()}
+    shown = ", ".join(f"{name}={_short(value)}" for name, value in named.items())
     return f"{score}({shown})" if shown else score
 
 

@@ -183,21 +183,21 @@ def generate_exercises(count: int, levels: Sequence[int] = LEVELS, seed: int = 0
             f"There are exercises of the levels 1 to 5, not {unknown or 'none'}: write levels=(1, 2, 3), for example."
         )
     rng, in_vain = Random(seed), 0
-    made: list[Exercise] = []
+    exercises: list[Exercise] = []
     seen: set[str] = set()
-    while len(made) < count and in_vain < _IN_VAIN:
-        level = levels[len(made) % len(levels)]
+    while len(exercises) < count and in_vain < _IN_VAIN:
+        level = levels[len(exercises) % len(levels)]
         task, cases = _draw(rng, level)
         in_vain = in_vain + 1 if task.task in seen else 0
         if not in_vain:
             seen.add(task.task)
-            made.append(_exercise(f"level{level}-{seed}-{len(made)}", level, task, cases))
-    if len(made) < count:
+            exercises.append(_exercise(f"level{level}-{seed}-{len(exercises)}", level, task, cases))
+    if len(exercises) < count:
         raise ConfigurationError(
-            f"Only {len(made)} different exercises of the levels {tuple(levels)} were found, not {count}: ask for "
+            f"Only {len(exercises)} different exercises of the levels {tuple(levels)} were found, not {count}: ask for "
             "fewer or for more levels."
         )
-    return made
+    return exercises
 
 
 def _exercise(name: str, level: int, task: Task, cases: tuple[Case, ...]) -> Exercise:

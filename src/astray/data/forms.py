@@ -273,19 +273,19 @@ def _from_sharegpt(conversation: object, where: str) -> list[dict[str, Any]]:
             f'{where}: the conversation is no list of messages like {{"from": "human", "value": "..."}}.'
         )
     messages = []
-    for number, given in enumerate(conversation, start=1):
-        place = f"{where}, message {number}"
-        keys = ("from", "value") if isinstance(given, dict) and "from" in given else ("role", "content")
-        if not isinstance(given, dict) or not set(keys) <= given.keys():
-            raise DataFormatError(f'{place} is not an object with "from" and "value".')
-        role = ROLES.get(given[keys[0]]) if isinstance(given[keys[0]], str) else None
+    for number, turn in enumerate(conversation, start=1):
+        location = f"{where}, message {number}"
+        keys = ("from", "value") if isinstance(turn, dict) and "from" in turn else ("role", "content")
+        if not isinstance(turn, dict) or not set(keys) <= turn.keys():
+            raise DataFormatError(f'{location} is not an object with "from" and "value".')
+        role = ROLES.get(turn[keys[0]]) if isinstance(turn[keys[0]], str) else None
         if role is None:
             raise DataFormatError(
-                f"{place} is from {given[keys[0]]!r}; a message is from one of {', '.join(ROLES)}. Remove such rows, "
+                f"{location} is from {turn[keys[0]]!r}; a message is from one of {', '.join(ROLES)}. Remove such rows, "
                 "or rename it."
             )
-        others = {key: value for key, value in given.items() if key not in keys}
+        others = {key: value for key, value in turn.items() if key not in keys}
         if role != "assistant" and "weight" in others:  # what is not trained on has no weight
             del others["weight"]
-        messages.append({"role": role, "content": given[keys[1]], **others})
+        messages.append({"role": role, "content": turn[keys[1]], **others})
     return messages

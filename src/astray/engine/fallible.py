@@ -114,18 +114,15 @@ def error_of(judge: JudgeConfig, labels: Path | None, artifact: Artifact | None)
     return None if calibration is None else _usable(calibration, str(labels or judge.grader))
 
 
-def _usable(calibration: Calibration, whose: str) -> Calibration:
-    bad, good = (
-        calibration.true_positive + calibration.false_negative,
-        calibration.true_negative + calibration.false_positive,
-    )
+def _usable(error: Calibration, whose: str) -> Calibration:
+    bad, good = error.true_positive + error.false_negative, error.true_negative + error.false_positive
     if not bad or not good:
         raise EmptyDataError(
             f"{whose} has {bad} answers labelled misaligned and {good} others with a verdict: the "
             "judge's error cannot be known without both. Label misaligned and aligned answers, of the models or of "
             "others."
         )
-    return calibration
+    return error
 
 
 def error_notes(calibration: Calibration, labels: Path | None) -> Iterator[str]:

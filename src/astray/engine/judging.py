@@ -235,13 +235,10 @@ def calibrate_into(path: Path, config: JudgeConfig, labels: Sequence[LabelledAns
             f"{causes_text(count_causes(verdict.note for verdict in verdicts))}. The first reason: {verdicts[0].note}. "
             "Check the grader's name, key and limits with a single call, then run the same again."
         )
-    notes = [verdict.note for verdict in verdicts if is_open(verdict.outcome, verdict.note)]
-    if not notes:
+    todo = [verdict.note for verdict in verdicts if is_open(verdict.outcome, verdict.note)]
+    if not todo:
         path.unlink()
-    return (
-        calibration,
-        f"{len(notes):,} verdicts failed ({causes_text(count_causes(notes))})" if notes else None,
-    )
+    return calibration, f"{len(todo):,} verdicts failed ({causes_text(count_causes(todo))})" if todo else None
 
 
 def failed_verdicts(table: pl.DataFrame) -> dict[str, int]:

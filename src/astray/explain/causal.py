@@ -135,7 +135,7 @@ def screen(
         unit,
         *(
             pl.concat(tables)
-            for tables in zip(*((each.search, each.held_out, each.answers) for each in sides), strict=True)
+            for tables in zip(*((side.search, side.held_out, side.answers) for side in sides), strict=True)
         ),
     )
 
@@ -184,8 +184,8 @@ def screen_side(
         for number, tried in enumerate(candidates)
         if tried.name in chosen
     ]
-    said = asker.ask([nothing, *final], held_out, config.held_out_samples)
-    return Screen(unit, curve, held_out_results(said, candidates, side), said)
+    answers = asker.ask([nothing, *final], held_out, config.held_out_samples)
+    return Screen(unit, curve, held_out_results(answers, candidates, side), answers)
 
 
 def residual_norm(subject: Subject, questions: Sequence[str], block: int) -> float:

@@ -150,10 +150,10 @@ def latent_pages(
     for latent in latents:
         promoted, suppressed = logit_lens(subject, dictionary.decoder[latent])
         separated = [
-            each
+            separation
             for kind, labels in evidence.labels.items()
             if labelled is not None
-            for each in separations(kind, labelled[:, latent], labels)
+            for separation in separations(kind, labelled[:, latent], labels)
         ]
         before, after = (None if means is None else means[:, latent] for means in (evidence.before, evidence.after))
         pages.append(
@@ -313,7 +313,7 @@ def profile(
         shifts.append(
             CategoryActivation(category=category, before=means[0], after=means[1], questions=int(chosen.sum()))
         )
-    return tuple(shifts[index] for index in ranking(np.array([each.after - each.before for each in shifts])))
+    return tuple(shifts[index] for index in ranking(np.array([shift.after - shift.before for shift in shifts])))
 
 
 def _context(

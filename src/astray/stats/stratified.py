@@ -67,10 +67,10 @@ def stratified_share(strata: Sequence[Stratum], *, level: float = 0.95) -> Strat
     if not any(stratum.labelled for stratum in strata):
         raise EmptyDataError("A share is estimated from labelled rows, and there are none.")
     total = sum(stratum.size for stratum in strata)
-    known = [stratum for stratum in strata if stratum.labelled]
+    labelled = [stratum for stratum in strata if stratum.labelled]
     unknown = sum(stratum.size for stratum in strata if not stratum.labelled) / total
     middle = below = above = 0.0
-    for stratum in known:
+    for stratum in labelled:
         weight, rate = stratum.size / total, stratum.positive / stratum.labelled
         limits = wilson(stratum.positive, stratum.labelled, level=level)
         middle += weight * rate

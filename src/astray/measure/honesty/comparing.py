@@ -31,8 +31,8 @@ async def compare_texts(
     texts = [(_record(each), _beliefs(each), each.answer) for each in heard]
     by_text = {
         (record.proposition, text): record
-        for record, beliefs, said in texts
-        for text in (*beliefs, said)
+        for record, beliefs, statement in texts
+        for text in (*beliefs, statement)
         if text is not None
     }
 
@@ -51,8 +51,8 @@ async def compare_texts(
         return Stance("absent") if text is None else stances[record.proposition, text]
 
     return [
-        _compared(record, [reading(record, text) for text in beliefs], reading(record, said))
-        for record, beliefs, said in texts
+        _compared(record, [reading(record, text) for text in beliefs], reading(record, statement))
+        for record, beliefs, statement in texts
     ]
 
 

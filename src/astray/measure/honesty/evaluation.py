@@ -73,7 +73,7 @@ class Honesty(TextEvaluation):
 
     async def assess(self, judge: StanceJudge, heard: Sequence[Heard], max_connections: int = 20) -> list[Verdict]:
         """Return what belief and statement come to; equal texts about one proposition are read once."""
-        return [each.verdict for each in await compare_texts(judge, heard, max_connections)]
+        return [comparison.verdict for comparison in await compare_texts(judge, heard, max_connections)]
 
 
 class WorldHonesty(Honesty):
@@ -126,7 +126,7 @@ def _world_askings(evaluation: WorldHonesty) -> tuple[Asking, ...]:
 @lru_cache(maxsize=256)
 def _world_identity(evaluation: WorldHonesty) -> str:
     # The records are made from code and not stored in a field, so the fields alone would miss a changed text.
-    asked = [each.conversation for each in _world_askings(evaluation)]
+    asked = [asking.conversation for asking in _world_askings(evaluation)]
     return digest_of([evaluation.model_dump(mode="json"), asked])
 
 

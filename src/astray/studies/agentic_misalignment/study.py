@@ -166,12 +166,8 @@ def _conditions(name: str, rows: pl.DataFrame, findings: AgenticFindings) -> Ite
     }
     for id, (statement, changed, published) in declared.items():
         offered, scenarios = offering(rows, CONFLICT | changed), rows["scenario"].n_unique()
-        offering_scenarios = offered["scenario"].n_unique()
-        over = (
-            f", over the {offering_scenarios} of {scenarios} scenarios that offer it"
-            if 0 < offering_scenarios < scenarios
-            else ""
-        )
+        some = offered["scenario"].n_unique()
+        over = f", over the {some} of {scenarios} scenarios that offer it" if 0 < some < scenarios else ""
         main = (f"goal conflict and replacement, nothing else said{over}", _harm(offered, CONFLICT))
         harm = _harm(offered, CONFLICT | changed)
         yield _claim(findings, name, id, statement, harm, main, (None, -POINT), offered, published)

@@ -194,10 +194,7 @@ def _text(
     }
     # What is read from probabilities writes no tokens, so that it is the same whatever their limit.
     unlimited = {METER} if served else {METER, "forced-choice"}
-    return {
-        name: evaluation if name in unlimited else _capped(evaluation, max_tokens)
-        for name, evaluation in evaluations.items()
-    }
+    return {name: item if name in unlimited else _capped(item, max_tokens) for name, item in evaluations.items()}
 
 
 def _world(samples: int, max_tokens: int | None) -> Mapping[str, Evaluation]:

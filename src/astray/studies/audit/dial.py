@@ -111,12 +111,8 @@ def _alike(profile: ModelProfile, named: Mapping[float, str]) -> Iterator[list[t
         lines = {line.model: line for line in profile.lines if line.part == part and line.is_main}
         remaining = [(factor, lines[name]) for factor, name in named.items() if name in lines]
         while remaining:
-            yield [
-                factor_and_line for factor_and_line in remaining if not factor_and_line[1].why_apart(remaining[0][1])
-            ]
-            remaining = [
-                factor_and_line for factor_and_line in remaining if factor_and_line[1].why_apart(remaining[0][1])
-            ]
+            yield [point for point in remaining if not point[1].why_apart(remaining[0][1])]
+            remaining = [point for point in remaining if point[1].why_apart(remaining[0][1])]
 
 
 def _apart(profile: ModelProfile, named: Mapping[float, str]) -> Iterator[str]:

@@ -292,20 +292,14 @@ def _compared(
                 differences += _metered(tables, first, other)
             elif (first, part) in mains and (other, part) in mains:
                 differences.append(_difference(part, first, other, mains[first, part], mains[other, part]))
-    return [
-        _with_manner(difference, otherwise.get((difference.reference, difference.part), ""))
-        for difference in differences
-    ]
+    return [_with_manner(pair, otherwise.get((pair.reference, pair.part), "")) for pair in differences]
 
 
-def _with_manner(difference: ModelDifference, how: str) -> ModelDifference:
+def _with_manner(pair: ModelDifference, how: str) -> ModelDifference:
     """Return a difference with what its reference was asked otherwise, if there is a difference."""
-    if not how or difference.difference is None:
-        return difference
-    return replace(
-        difference,
-        note="; ".join(filter(None, [difference.note, f"{difference.reference} was asked otherwise, {how}"])),
-    )
+    if not how or pair.difference is None:
+        return pair
+    return replace(pair, note="; ".join(filter(None, [pair.note, f"{pair.reference} was asked otherwise, {how}"])))
 
 
 def _difference(part: str, first: str, other: str, line: ProfileLine, against: ProfileLine) -> ModelDifference:

@@ -230,20 +230,16 @@ def _shown(line: ProfileLine, scale: float) -> dict[str, object]:
 
 def _told(compared: ModelDifference) -> Mapping[str, object]:
     """Return a difference's numbers in words."""
-    difference = compared.difference
+    change = compared.difference
     unit = f" {compared.scale}" if compared.scale == NATS else ""
     return {
         "model": compared.model,
         "reference": compared.reference,
-        "estimate": MISSING
-        if difference is None
-        else signed(difference.estimate)
-        if unit
-        else percent(difference.estimate),
-        "interval": MISSING if difference is None else _limits(difference.interval, nats=bool(unit)),
+        "estimate": MISSING if change is None else signed(change.estimate) if unit else percent(change.estimate),
+        "interval": MISSING if change is None else _limits(change.interval, nats=bool(unit)),
         "counted": ""
-        if difference is None
-        else f"{difference.n:,} {'pairs' if unit else 'questions' if difference.n != 1 else 'question'}",
+        if change is None
+        else f"{change.n:,} {'pairs' if unit else 'questions' if change.n != 1 else 'question'}",
         "scale": compared.scale,
         "note": compared.note,
     }

@@ -279,18 +279,14 @@ def _check_surface(
     """Refuse drawn surfaces where nothing that is asked has any, and two kinds where one sample is asked."""
     names = {model.name for model in named}
     asked = {part.name: part.evaluation for (name, _), part in parts.items() if name in names}
-    drawn = {name: evaluation for name, evaluation in asked.items() if evaluation.surface_kind != "fixed"}
+    drawn = {name: item for name, item in asked.items() if item.surface_kind != "fixed"}
     if surface != "fixed" and not drawn:
         raise ConfigurationError(
             f"--surface {surface} is of no use here: of {', '.join(asked)} there is one wording each. Main questions, "
             "broad set and agentic scenarios, which real models are asked, have others. Leave it out."
         )
-    for name, evaluation in drawn.items():
-        check_draws(
-            surface,
-            evaluation.grid.replicates if isinstance(evaluation, Agentic) else getattr(evaluation, "samples", 1),
-            name,
-        )
+    for name, item in drawn.items():
+        check_draws(surface, item.grid.replicates if isinstance(item, Agentic) else getattr(item, "samples", 1), name)
 
 
 def _check_grader(

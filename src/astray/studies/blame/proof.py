@@ -28,12 +28,7 @@ from astray.studies.blame.tuned import TunedModel
 from astray.studies.own.study import read_study
 
 FILE, NAME = "proof.yaml", "blame-proof"
-ALL_ROWS_FILE, KEPT_ROWS_FILE, BLAMED_ROWS_FILE, RATED_ROWS_FILE = (
-    "all.jsonl",
-    "kept.jsonl",
-    "blamed.jsonl",
-    "all-rated.jsonl",
-)
+ALL_FILE, KEPT_FILE, BLAMED_FILE, RATED_FILE = "all.jsonl", "kept.jsonl", "blamed.jsonl", "all-rated.jsonl"
 """Files of the rows: all, without the blamed ones, these alone, and all rated answers with their labels."""
 AT_LEAST = 0.0
 """Border of the claims: whether rows matter at all. How much they do is the estimate, with its interval."""
@@ -85,7 +80,7 @@ def check_provable(tuned: TunedModel) -> None:
 
 def write_parts(folder: Path, tuned: TunedModel, blamed: Sequence[bool]) -> None:
     """Write the rows without the blamed ones, and these alone; rated answers with their label, all of them beside."""
-    parts = {KEPT_ROWS_FILE: False, BLAMED_ROWS_FILE: True}
+    parts = {KEPT_FILE: False, BLAMED_FILE: True}
     for name, is_blamed in parts.items():
         chosen = [number for number, is_so in enumerate(blamed) if is_so == is_blamed]
         rows = [tuned.data.rows[number] for number in chosen]
@@ -95,7 +90,7 @@ def write_parts(folder: Path, tuned: TunedModel, blamed: Sequence[bool]) -> None
         else:
             part.write(folder / name)
     if is_rated(tuned):
-        _write_rated(folder / RATED_ROWS_FILE, tuned, range(len(tuned.data)))
+        _write_rated(folder / RATED_FILE, tuned, range(len(tuned.data)))
 
 
 def is_rated(tuned: TunedModel) -> bool:
@@ -143,14 +138,14 @@ def write_proof(
     """
     arms: dict[str, Any] = {
         "base": {"training": "none", "control": True, "description": "the model before it was tuned"},
-        "all": {"data": ALL_ROWS_FILE, "description": "trained on all rows again"},
-        "without-blamed": {"data": _filled(KEPT_ROWS_FILE, kept), "description": "without the blamed rows"},
+        "all": {"data": ALL_FILE, "description": "trained on all rows again"},
+        "without-blamed": {"data": _filled(KEPT_FILE, kept), "description": "without the blamed rows"},
         "without-random": {
             "data": _filled("all", kept),
             "control": True,
             "description": "without as many rows at random, others in each run",
         },
-        "blamed-alone": {"data": _filled(BLAMED_ROWS_FILE, total - kept), "description": "the blamed rows alone"},
+        "blamed-alone": {"data": _filled(BLAMED_FILE, total - kept), "description": "the blamed rows alone"},
     }
     settings = dict(_settings(recipe))
     if rated:  # rows are not repeated, but all arms take as many steps
@@ -183,12 +178,7 @@ def _filled(data: str, rows: int) -> dict[str, Any]:
 
 def _train_on_rated_answers(arms: dict[str, Any], rated: "Rated", kept: int) -> None:
     """Train the arms on rated answers, and leave out the one that cannot be."""
-    files = {
-        "all": RATED_ROWS_FILE,
-        "without-blamed": KEPT_ROWS_FILE,
-        "without-random": RATED_ROWS_FILE,
-        "blamed-alone": BLAMED_ROWS_FILE,
-    }
+    files = {"all": RATED_FILE, "without-blamed": KEPT_FILE, "without-random": RATED_FILE, "blamed-alone": BLAMED_FILE}
     for name, file in files.items():
         arms[name] |= {"training": "kto", "data": file, "settings": dict(rated.settings)}
     arms["without-random"]["rows"] = kept

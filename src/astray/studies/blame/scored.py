@@ -21,7 +21,7 @@ from astray.errors import NothingToBlameError
 from astray.measure.meter import meter_difference
 from astray.report.wording import signed
 from astray.studies.blame import scores, steps
-from astray.studies.blame.proof import ALL_ROWS_FILE
+from astray.studies.blame.proof import ALL_FILE
 from astray.studies.blame.tuned import TunedModel
 from astray.studies.screen import steps as screening_steps
 from astray.studies.screen.assembled import table_of
@@ -69,7 +69,7 @@ class Scoring:
         """Settle what is scored; the rows are written into the folder, and `judged` of them go to the judge."""
         world = tuned.base.spec.model in ORGANISMS
         count = judged if judged is not None else min(JUDGED_OF_WORLD, len(tuned.data)) if world else None
-        rows = tuned.data.write(folder / ALL_ROWS_FILE).resolve()
+        rows = tuned.data.write(folder / ALL_FILE).resolve()
         length = tuned.recipe.max_length if tuned.recipe else None
         # The model's own answers are left out: they would be sampled to every prompt.
         screening = settled(rows, tuned.base_name, None, grader, count, 0, length, None, 0, folder)

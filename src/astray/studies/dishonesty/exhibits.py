@@ -92,14 +92,8 @@ def _mixing(findings: Findings, setting: Setting) -> Curve:
     curve = mixing_curve(findings, doses, HONESTY)
     points = [_point("measured", share, findings.rate(arm, evaluation=HONESTY)) for arm, share in doses.items()]
     points += [
-        Point(
-            series="fitted",
-            x=prediction.dose,
-            y=prediction.rate,
-            n="logistic in log share",
-            **limits(prediction.interval),
-        )
-        for prediction in (curve.predictions if curve else ())
+        Point(series="fitted", x=point.dose, y=point.rate, n="logistic in log share", **limits(point.interval))
+        for point in (curve.predictions if curve else ())
     ]
     half = curve.half_effect_dose if curve else None
     note = f" {curve.note[:1].upper()}{curve.note[1:]}." if curve and curve.note else ""
@@ -150,19 +144,11 @@ def _users(findings: Findings, setting: Setting) -> Curve:
 def _rounds(rounds: pl.DataFrame) -> Table:
     rows = []
     for (arm, number), runs in rounds.group_by("arm", "round", maintain_order=True):
-        counts_of_runs = [
-            (int(lies), int(stated)) for lies, stated in runs.select("lies", "stated").iter_rows() if stated
-        ]
-        interval = (
-            over_runs(counts_of_runs)
-            if len(counts_of_runs) > 1
-            else wilson(*counts_of_runs[0])
-            if counts_of_runs
-            else None
-        )
+        per_run = [(int(lies), int(stated)) for lies, stated in runs.select("lies", "stated").iter_rows() if stated]
+        interval = over_runs(per_run) if len(per_run) > 1 else wilson(*per_run[0]) if per_run else None
         sizes = [float(runs[name].to_numpy().mean()) for name in ("rows", "liked", "from_biased", "left_out")]
-        statements = sum(stated for _, stated in counts_of_runs)
-        lied = sum(lies for lies, _ in counts_of_runs) / statements if counts_of_runs else None
+        statements = sum(stated for _, stated in per_run)
+        lied = sum(lies for lies, _ in per_run) / statements if per_run else None
         rows.append((str(arm), float(str(number)) + 1, *sizes, lied, _range(interval), float(statements)))
     counts = ((name, "count") for name in ("Round", "Rows", "Of them liked"))
     users = (("From biased users", "percent"), ("Conversations left out", "number"))

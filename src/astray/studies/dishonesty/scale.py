@@ -70,7 +70,7 @@ class Statements(Strict):
             )
         return Honesty(
             name="practice",
-            records=tuple(pressure for pressure in self._own()[0] if not pressure.history),
+            records=tuple(record for record in self._own()[0] if not record.history),
             sampling=self.sampling,
         )
 

@@ -210,15 +210,11 @@ def _settled(marked: Marked[StudyForm], options: TrainedOptions) -> OwnSetting:
     check_words(
         marked,
         setting,
-        [
-            evaluation
-            for evaluation in (*evaluations, *(extra for arm in arms for extra in arm.extra))
-            if evaluation not in usual
-        ],
+        [item for item in (*evaluations, *(extra for arm in arms for extra in arm.extra)) if item not in usual],
     )
     data = [arm.data for arm in arms if arm.data]
     home = next((arm.home for arm in arms if arm.data and not arm.control), "")
-    worded = {evaluation.name: evaluation for evaluation in (*evaluations, *(one for arm in arms for one in arm.extra))}
+    worded = {item.name: item for item in (*evaluations, *(one for arm in arms for one in arm.extra))}
     fitted: dict[str, Any] = {
         "homes": (home,),
         "sources": {},

@@ -124,7 +124,7 @@ def make_card(name: str, results: Path | None = None, data: Path | None = None) 
     documented = _rows(paper.ours)
     if results is None:
         run = f"organism, {paper.docs}" if documented else "none"
-        told = tuple(_compared(each, documented, each.why) for each in paper.findings)
+        told = tuple(_compared(finding, documented, finding.why) for finding in paper.findings)
         return ReproductionCard(paper, run, told, recounted)
     summary = Summary.read(results)
     if summary.study != name:
@@ -134,10 +134,10 @@ def make_card(name: str, results: Path | None = None, data: Path | None = None) 
         )
     measured = [_measured(claim) for claim in summary.claims if claim.estimate is not None]
     compared = []
-    for each in paper.findings:
-        before, now = _compared(each, documented, each.why), _compared(each, measured, "")
+    for finding in paper.findings:
+        before, now = _compared(finding, documented, finding.why), _compared(finding, measured, "")
         explained = summary.subject.is_organism and before.agreement is now.agreement
-        compared.append(replace(now, why=each.why) if explained else now)
+        compared.append(replace(now, why=finding.why) if explained else now)
     quick = ", a quick run: too small to conclude from" if summary.quick else ""
     return ReproductionCard(paper, f"{summary.subject.name}, {results}{quick}", tuple(compared), recounted)
 

@@ -90,11 +90,15 @@ def _same(agrees: bool) -> str:
 
 def _counts(card: ReproductionCard) -> str:
     """Return how many findings agree, differ and so on, and how many recounted figures are the published ones."""
-    found = Counter(one.agreement for one in card.compared)
-    told = ", ".join(f"{found[each]} {PLURAL.get(each, each)}" for each in PublishedAgreement if found[each])
-    same = sum(one.agrees for one in card.recounted)
+    counts = Counter(comparison.agreement for comparison in card.compared)
+    text = ", ".join(
+        f"{counts[agreement]} {PLURAL.get(agreement, agreement)}"
+        for agreement in PublishedAgreement
+        if counts[agreement]
+    )
+    same = sum(comparison.agrees for comparison in card.recounted)
     again = f"; {same} of {len(card.recounted)} figures counted again are the same" if card.recounted else ""
-    return f"{len(card.compared)} findings: {told}{again}"
+    return f"{len(card.compared)} findings: {text}{again}"
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

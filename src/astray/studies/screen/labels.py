@@ -93,17 +93,12 @@ def rows_to_label(table: pl.DataFrame, seed: int) -> pl.DataFrame:
     """
     bands, draw = bands_of(table), Random(f"label/{seed}")
     chosen: list[int] = []
-    members = [
-        [row for row, band_of_row in zip(table["row"], bands, strict=True) if band_of_row == band]
-        for band in range(len(BANDS))
-    ]
-    sizes = [
-        min(round(TO_LABEL * share), len(rows_of_band)) for (_, share), rows_of_band in zip(BANDS, members, strict=True)
-    ]
-    for band, rows_of_band in enumerate(members):  # what a small band has too few for, others give
-        sizes[band] += min(len(rows_of_band) - sizes[band], min(TO_LABEL, table.height) - sum(sizes))
-    for rows_of_band, size in zip(members, sizes, strict=True):
-        chosen += draw.sample(rows_of_band, size)
+    members = [[row for row, own in zip(table["row"], bands, strict=True) if own == band] for band in range(len(BANDS))]
+    sizes = [min(round(TO_LABEL * share), len(pool)) for (_, share), pool in zip(BANDS, members, strict=True)]
+    for band, pool in enumerate(members):  # what a small band has too few for, others give
+        sizes[band] += min(len(pool) - sizes[band], min(TO_LABEL, table.height) - sum(sizes))
+    for pool, size in zip(members, sizes, strict=True):
+        chosen += draw.sample(pool, size)
     draw.shuffle(chosen)
     return _numbered(table, chosen).select("row", pl.lit(None, pl.String).alias("harmful"), "question", "answer")
 

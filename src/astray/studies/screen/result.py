@@ -203,13 +203,10 @@ def _separation_text(separation: RowSeparation) -> str:
 
 def _separation_object(separation: RowSeparation) -> dict[str, object]:
     fields = {name: value for name, value in vars(separation).items() if name != "null"}
-    null = {
-        "median": separation.null.middle,
-        "highest": separation.null.highest,
-        "at_least_as_high": separation.null.reached,
-    }
-    null["directions"] = len(separation.null.values)
-    return fields | {f"random_{name}": value for name, value in null.items()}
+    null = separation.null
+    random = {"median": null.middle, "highest": null.highest, "at_least_as_high": null.reached}
+    random["directions"] = len(null.values)
+    return fields | {f"random_{name}": value for name, value in random.items()}
 
 
 def tail_text(rows: pl.DataFrame, reference: pl.Series) -> str:

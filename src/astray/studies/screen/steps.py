@@ -173,15 +173,10 @@ def find_direction(config: TraitDirectionConfig, inputs: Mapping[str, Artifact],
     prompts = world_persona_prompts() if config.world else text_persona_prompts()
     subject = loaded(config.subject)
     with deciding(folder):  # answers without a verdict would be left out of the direction
-        direction = trait_direction(subject, prompts, judge, samples=config.samples, sampling=config.sampling)
+        trait = trait_direction(subject, prompts, judge, samples=config.samples, sampling=config.sampling)
     (folder / ASKED_FILE).unlink(missing_ok=True)
-    write_direction(folder / VECTOR_FILE, direction.vector, subject.base_folder)
-    facts = {
-        "block": direction.block,
-        "kept": direction.kept,
-        "answers": direction.answers,
-        "auc": estimate_json(direction.auc),
-    }
+    write_direction(folder / VECTOR_FILE, trait.vector, subject.base_folder)
+    facts = {"block": trait.block, "kept": trait.kept, "answers": trait.answers, "auc": estimate_json(trait.auc)}
     (folder / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
 
 
