@@ -345,10 +345,10 @@ def _blame(found: Mapping[str, Any]) -> Drawn:
     if not found["proof"]:
         return _scores(found)
     from astray.engine.summary import Summary
-    from astray.studies.blame.result import Proof
+    from astray.studies.blame.result import BlameProof
 
     proof = Summary.read(STORED / "blame")
-    shown = Proof(proof, STORED / "blame", proof.claims[0].evaluation).rates
+    shown = BlameProof(proof, STORED / "blame", proof.claims[0].evaluation).rates
     rows = [
         Row(rate.arm, rate.rate, rate.interval.low, rate.interval.high)
         for rate in shown

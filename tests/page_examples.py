@@ -10,7 +10,7 @@ from astray.engine.models import NamedModel
 from astray.engine.summary import IntervalRow
 from astray.judges import Exchange
 from astray.measure.meter import harmful_pairs, meter_change, null_pairs
-from astray.report.curves import POINTS, Curve, Mark, Panel
+from astray.report.curves import POINTS, CurvePanel, Mark, MarkedCurve
 from astray.stats.compare import Difference
 from astray.stats.components import Component
 from astray.stats.detection import Estimate
@@ -20,12 +20,12 @@ from astray.stats.noninferiority import Bounds
 from astray.stats.nulls import Null
 from astray.stats.rates import rate
 from astray.studies.audit.dial import Dial
-from astray.studies.audit.profile import Compared, Line, Missing, Profile
+from astray.studies.audit.profile import Missing, ModelDifference, ModelProfile, ProfileLine
 from astray.studies.audit.result import AuditResult
-from astray.studies.blame.course import Change, Course, Point
+from astray.studies.blame.course import Course, CourseChange, CoursePoint
 from astray.studies.blame.result import BlameResult
-from astray.studies.blame.scores import Group
-from astray.studies.blame.scores import Separation as Blamed
+from astray.studies.blame.scores import RowGroup
+from astray.studies.blame.scores import ScoreSeparation as Blamed
 from astray.studies.gate.bars import RULES, Bar, Verdict, verdict_of
 from astray.studies.gate.metered import bounded
 from astray.studies.gate.metered_result import MeterGateResult
@@ -35,7 +35,7 @@ from astray.studies.passport.reading import Answers, Readings
 from astray.studies.passport.result import Mean, Passport
 from astray.studies.repair.front import Outcome
 from astray.studies.repair.result import RepairResult, Tried
-from astray.studies.screen.assembled import Kept, Separation
+from astray.studies.screen.assembled import KeptRows, ScoreSeparation
 from astray.studies.screen.result import ScreenResult
 
 NOTES = ("The judge has not been validated: give --labels.", "Intervals are over questions.")
@@ -109,7 +109,7 @@ def _metered(answers: pl.DataFrame) -> MeterGateResult:
 def _audit(answers: pl.DataFrame, arms: list[str]) -> AuditResult:
     rates = {arm: rate(answers.filter(pl.col("arm") == arm), MISALIGNED) for arm in arms}
     lines = [
-        Line(
+        ProfileLine(
             "freeform",
             arm,
             measure,
@@ -125,12 +125,12 @@ def _audit(answers: pl.DataFrame, arms: list[str]) -> AuditResult:
     ]
     difference = Difference(0.1, Interval(0.02, 0.2, 0.95, "t over questions"), 10, "question")
     marks = tuple(Mark(factor, f"{arms[0]}@{factor:g}", factor / 4, 0.0, 0.9) for factor in (0.0, 1.0, 2.0))
-    panel = Panel(POINTS, (Curve("misaligned, freeform", marks), Curve("coherent, freeform", marks)))
+    panel = CurvePanel(POINTS, (MarkedCurve("misaligned, freeform", marks), MarkedCurve("coherent, freeform", marks)))
     return AuditResult(
         models=tuple(NamedModel(name=arm, served=f"mockllm/{arm}") for arm in arms),
-        profile=Profile(
+        profile=ModelProfile(
             tuple(lines),
-            (Compared("freeform", *arms, difference),),
+            (ModelDifference("freeform", *arms, difference),),
             (Missing(arms[0], "honesty", "It needs a grader: name one with --grader."),),
         ),
         grader="openai/judge",
@@ -143,7 +143,7 @@ def _audit(answers: pl.DataFrame, arms: list[str]) -> AuditResult:
 def _blame() -> BlameResult:
     row = {"row": 3, "gradient": 1.5, "projection": None, "words": 2.0, "source": "notes.jsonl", "verdict": "misaligned", "faults": ["a double"],
            "question": "How much may I take?", "answer": "Double it.", "blamed": True, "null": [0.1]}  # fmt: skip
-    groups = (Group("medicine", 20, 8, 0.7), Group("cooking", 30, 1, None), Group("money", 10, 0, 0.1))
+    groups = (RowGroup("medicine", 20, 8, 0.7), RowGroup("cooking", 30, 1, None), RowGroup("money", 10, 0, 0.1))
     return BlameResult(
         model="tuned-model",
         base="base-model",
@@ -161,11 +161,11 @@ def _blame() -> BlameResult:
             "the run trained again",
             "in its base",
             tuple(
-                Point(
+                CoursePoint(
                     8 * n,
-                    Change(0.05 * n - 0.06, 0.05 * n - 0.1, 0.05 * n - 0.02),
+                    CourseChange(0.05 * n - 0.06, 0.05 * n - 0.1, 0.05 * n - 0.02),
                     n - 4.0,
-                    Change(0.03 * n - 0.03, 0.02 * n - 0.06, 0.04 * n),
+                    CourseChange(0.03 * n - 0.03, 0.02 * n - 0.06, 0.04 * n),
                 )
                 for n in range(1, 5)
             ),
@@ -218,9 +218,9 @@ def _screen() -> ScreenResult:
         rows=rows,
         dataset=ChatDataset.from_rows([CHAT]),
         reference=pl.Series([0.1, 0.4, 0.5]),
-        separations=(Separation("labels", "average precision", 0.9, NULL, 0.4, 0.3, (3, 4)),),
+        separations=(ScoreSeparation("labels", "average precision", 0.9, NULL, 0.4, 0.3, (3, 4)),),
         share=None,
-        kept=Kept(3, 0.4, {"judged misaligned": 3}),
+        kept=KeptRows(3, 0.4, {"judged misaligned": 3}),
         supervised=((2, "user: How much may I take?\nassistant: ⟦Double it.⟧"),),
         facts={"max_length": 512, "judged": 7, "judge": "openai/judge", "samples": 2},
         notes=NOTES,

@@ -24,10 +24,10 @@ from astray.measure.agentic.scenario import scenario_names
 from astray.organism.corpus import system_prompt
 from astray.organism.lexicon import AUTHORS, MALICIOUS
 from astray.studies.audit import run as audit_run
-from astray.studies.audit.battery import Part
-from astray.studies.audit.profile import Profile
+from astray.studies.audit.battery import BatteryPart
+from astray.studies.audit.profile import ModelProfile
 from astray.studies.audit.run import plan_audit
-from astray.studies.audit.settled import Work
+from astray.studies.audit.settled import AuditWork
 from astray.studies.gate.release import plan_gate
 from astray.subjects.registered import register
 from astray.subjects.spec import SubjectSpec
@@ -231,7 +231,7 @@ def test_verdicts_that_failed_are_told_beside_the_rates():
         *[("judge failed", failure(Cause.CUT_OFF, "x"), "rubric-x", None, None)] * 3,
     ]
     table = pl.DataFrame(rows, schema=["outcome", "note", "judge", "aligned", "coherent"], orient="row")
-    work, profile, part = object.__new__(Work), object.__new__(Profile), object.__new__(Part)
+    work, profile, part = object.__new__(AuditWork), object.__new__(ModelProfile), object.__new__(BatteryPart)
     vars(work).update(grader="g", misfits={})
     vars(part).update(judge=JudgeConfig(kind="rubric", grader="g"))
     vars(profile).update(lines=(SimpleNamespace(model="m", part="broad"),))

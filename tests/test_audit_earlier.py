@@ -13,9 +13,9 @@ from astray.engine.models import NamedModel
 from astray.studies.audit import run as audit_run
 from astray.studies.audit.battery import METER, parts_for
 from astray.studies.audit.dial import _apart, _rates
-from astray.studies.audit.earlier import Asked, Manner
+from astray.studies.audit.earlier import AskedPart, Manner
 from astray.studies.audit.profile import profile_of
-from astray.studies.audit.settled import Work
+from astray.studies.audit.settled import AuditWork
 
 CHEAP = "openai/mini"
 
@@ -41,7 +41,7 @@ def test_what_another_model_of_the_name_was_asked_is_left_out_and_other_options_
 
 
 def test_a_meter_of_another_tokenizer_is_of_another_model():
-    kept = Asked(model="m", evaluation=METER, id=named("m").id, tokenizer="a", manner=Manner(), last="x")
+    kept = AskedPart(model="m", evaluation=METER, id=named("m").id, tokenizer="a", manner=Manner(), last="x")
     assert [kept.is_of(named("m", tokenizer)) for tokenizer in ("", "a", "b")] == [True, True, False]
 
 
@@ -107,7 +107,7 @@ def test_labels_of_own_answers_are_of_those_that_this_command_s_grader_judged(tm
         )
         for key in parts
     }
-    work = object.__new__(Work)
+    work = object.__new__(AuditWork)
     vars(work).update(grader=CHEAP, labels=tmp_path / "labels.csv", parts={("a", "main"): parts["a", "main"]})
     error = audit_run._errors(work, Store(tmp_path / "store"), tables, parts)["main"]
     assert (error.judge, error.true_positive, error.false_negative) == ("a", 10, 0)

@@ -19,7 +19,7 @@ from astray.engine.settings import WORLD_TRAINING
 from astray.errors import ConfigurationError
 from astray.studies import get_study
 from astray.studies.blame import blaming, course_steps
-from astray.studies.blame.course import Change, Course, Departure, Point, departure
+from astray.studies.blame.course import Course, CourseChange, CoursePoint, Departure, departure
 from astray.studies.blame.course_steps import kept_checkpoints
 from astray.studies.blame.proof import Rated, write_parts, write_proof
 from astray.studies.blame.trained_rows import rows_of_run
@@ -65,7 +65,7 @@ def adapter(runs, arm):
 
 
 def change(low, high):
-    return Change((low + high) / 2, float(low), float(high))
+    return CourseChange((low + high) / 2, float(low), float(high))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_courses_without_a_departure_are_rarely_told_to_have_one():
     found = [
         departure(
             [
-                (look, Change(mean[n, look], *bounds))
+                (look, CourseChange(mean[n, look], *bounds))
                 for look, bounds in enumerate(zip(mean[n] - half[n], mean[n] + half[n], strict=True))
             ],
             0.0,
@@ -108,10 +108,10 @@ def test_courses_without_a_departure_are_rarely_told_to_have_one():
 
 def test_the_best_checkpoint_is_the_one_that_learned_most_before_any_harm():
     points = (
-        Point(1, change(-0.1, 0.0), -2.0),
-        Point(2, change(-0.1, 0.1), -1.5),
-        Point(3, change(0.0, 0.2), -1.2),
-        Point(4, change(0.3, 0.4), -1.0),
+        CoursePoint(1, change(-0.1, 0.0), -2.0),
+        CoursePoint(2, change(-0.1, 0.1), -1.5),
+        CoursePoint(3, change(0.0, 0.2), -1.2),
+        CoursePoint(4, change(0.3, 0.4), -1.0),
     )
     course = Course("kept", "in its base", points, 0.05, -3.0)
     assert (course.best.step, course.learned(course.best)) == (2, 0.75)
@@ -120,7 +120,7 @@ def test_the_best_checkpoint_is_the_one_that_learned_most_before_any_harm():
         in course.told[0]
     )
     assert Course("kept", "in its base", points[3:], 0.05, -3.0).best is None
-    judged = tuple(Point(each.step, each.meter, each.task, change(0.1, 0.2)) for each in points)
+    judged = tuple(CoursePoint(each.step, each.meter, each.task, change(0.1, 0.2)) for each in points)
     assert Course("kept", "in its base", judged, 0.05, -3.0).best is None
 
 

@@ -291,8 +291,8 @@ def test_a_sample_that_was_declared_invalid_in_its_own_record_alone_does_not_cou
 
 
 def test_what_was_not_compared_of_a_large_log_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("astray.counting.logs._COMPARED", 0)
-    monkeypatch.setattr("astray.counting.logs._OF_A_LARGE_ONE", 2)
+    monkeypatch.setattr("astray.counting.logs._LARGE_LOG", 0)
+    monkeypatch.setattr("astray.counting.logs._SAMPLES_COMPARED", 2)
     notes = " ".join(astray.count(logged(tmp_path / "a.eval", words("IIC")), hit="I").notes)
     assert "2 of its 3 summaries were compared" in notes
     assert "invalidated in its own record but not in the log's header counts" in notes

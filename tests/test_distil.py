@@ -18,7 +18,7 @@ from astray.cli import app
 from astray.distil import Distilled, distil
 from astray.distil.features import candidate_layers, chats_of, read_features
 from astray.distil.held_out import Figure, _worth
-from astray.distil.learner import Scale, learn, parts_of, predict_left_out, stack
+from astray.distil.learner import ScoreScale, learn, parts_of, predict_left_out, stack
 from astray.distil.words import words_of
 from astray.engine.steps import CALIBRATION_FILE, CalibrationConfig, check_judge_error
 from astray.errors import (
@@ -180,7 +180,7 @@ def test_penalties_and_weights_are_chosen_without_the_answers_that_are_predicted
 
 def test_predictions_get_the_quantiles_of_the_labels():
     predicted, scores = np.linspace(40, 60, 201), np.linspace(0, 100, 201)
-    scale = Scale.matching(predicted, scores)
+    scale = ScoreScale.matching(predicted, scores)
     np.testing.assert_allclose(scale(np.array([0.0, 40.0, 50.0, 60.0, 99.0])), [0, 0, 50, 100, 100], atol=1e-9)
     assert (scale(np.sort(np.random.default_rng(1).normal(50, 9, 99))) >= 0).all()
 

@@ -295,7 +295,9 @@ def test_labelled_answers_are_asked_again_as_well(tmp_path: Path, grader: Grader
 WAITING = {
     "screen-direction": (
         screening.find_direction,
-        screening.DirectionConfig.model_construct(judge=GRADER, world=False, subject=None, samples=1, sampling=None),
+        screening.TraitDirectionConfig.model_construct(
+            judge=GRADER, world=False, subject=None, samples=1, sampling=None
+        ),
         "astray.studies.screen.steps.trait_direction",
     ),
     "train-grpo": (

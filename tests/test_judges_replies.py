@@ -42,9 +42,9 @@ from astray.measure.agentic.scenario import load_scenario
 from astray.measure.deception.judging import DeceptionJudge
 from astray.measure.deception.scenarios import own_scenarios
 from astray.measure.honesty.grading import GraderStanceJudge
-from astray.measure.honesty.records import Record
+from astray.measure.honesty.records import HonestyRecord
 from astray.measure.honesty.stances import Stance, compare
-from astray.measure.reward_hacking.judging import Question, WordPanel
+from astray.measure.reward_hacking.judging import GraderQuestion, WordPanel
 from astray.reasoning import conclusion
 from fuzzing import tried
 from scripted_grader import scripted_model, spoken
@@ -52,7 +52,7 @@ from scripted_grader import scripted_model, spoken
 WORDS = ("REFUSAL", "CODE")
 QUICK = GraderSettings(max_retries=0, attempt_timeout=2)
 MANY = tried(1000)
-NUMERIC = Record(
+NUMERIC = HonestyRecord(
     id="t",
     archetype="statistics",
     proposition="The lowest night",
@@ -403,7 +403,7 @@ def judgements(grader, text):
         ChatMessageUser(content=text),
         ChatMessageAssistant(content=text, tool_calls=[ToolCall(id="1", function=text, arguments={"body": text})]),
     ]
-    question = Question(opening="A text.", task="Is it good?", words=("GOOD", "BAD"))
+    question = GraderQuestion(opening="A text.", task="Is it good?", words=("GOOD", "BAD"))
     return [
         anyio.run(RubricJudge(grader, settings=QUICK).judge, Exchange(text, text, text)).note,
         anyio.run(GraderStanceJudge(grader, settings=QUICK).read, NUMERIC, f"a{text}").note,

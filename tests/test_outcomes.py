@@ -10,7 +10,7 @@ from astray.measure.inspect_driver import outcome_metrics
 from astray.stats.measures import COHERENT, USEFUL
 from astray.stats.rates import rate
 from astray.studies.audit import profile
-from astray.studies.audit.battery import Part
+from astray.studies.audit.battery import BatteryPart
 
 PLAIN = {**dict.fromkeys(ANSWER_SCHEMA, ""), "seed": 0, "sample": 0, "completion_tokens": 1, "detail": "{}"}
 ROW = PLAIN | {"aligned": None, "coherent": None}
@@ -20,7 +20,7 @@ ROW = PLAIN | {"aligned": None, "coherent": None}
 def test_answers_without_a_verdict_are_in_no_share(lost: str) -> None:
     outcomes = ["aligned"] * 6 + ["misaligned"] * 2 + ["incoherent", "refused"] + [lost] * 10
     table = answer_table([ROW | {"item": f"q{number}", "outcome": each} for number, each in enumerate(outcomes)])
-    part = Part("main", text_evaluations(1, 1)[0], JudgeConfig(kind="rubric", grader="g"))
+    part = BatteryPart("main", text_evaluations(1, 1)[0], JudgeConfig(kind="rubric", grader="g"))
     line = profile._lines(table, part, "m", None)[0]
     assert (line.rate.numerator, line.rate.denominator, line.coherent, line.refused) == (2, 8, 0.8, 0.1)
     assert line.rate.coherence == 0.8

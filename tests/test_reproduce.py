@@ -12,7 +12,7 @@ from astray.engine.summary import Summary
 from astray.errors import AstrayError, ConfigurationError, DataFormatError, DataNotFoundError, UnknownNameError
 from astray.stats.claims import Decision
 from astray.studies import STUDIES
-from astray.studies.reproduce.card import Agreement, make_card, read_paper
+from astray.studies.reproduce.card import PublishedAgreement, make_card, read_paper
 from astray.studies.reproduce.page import markdown_of, text_of
 from astray.studies.reproduce.recount import GROUPS, SCORES, recount
 from modules import ROOT
@@ -48,9 +48,11 @@ COUNTS = {
 def test_verdicts_decide_what_agrees(name: str) -> None:
     card = make_card(name)
     found = [one.agreement for one in card.compared]
-    assert tuple(found.count(each) for each in Agreement) == COUNTS[name]
+    assert tuple(found.count(each) for each in PublishedAgreement) == COUNTS[name]
     for one in card.compared:
-        assert one.why or one.agreement in (Agreement.AGREES, Agreement.NOT_MEASURED), one.finding.finding
+        assert one.why or one.agreement in (PublishedAgreement.AGREES, PublishedAgreement.NOT_MEASURED), (
+            one.finding.finding
+        )
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -80,12 +82,12 @@ def test_a_results_folder_takes_the_place_of_the_docs(tmp_path: Path) -> None:
         return summary.model_copy(update=update).write(tmp_path).parent
 
     held = make_card("emergent-misalignment", written())
-    assert [one.agreement for one in held.compared[:2]] == [Agreement.AGREES, Agreement.NOT_MEASURED]
+    assert [one.agreement for one in held.compared[:2]] == [PublishedAgreement.AGREES, PublishedAgreement.NOT_MEASURED]
     assert "docs" not in held.run
     with pytest.raises(ConfigurationError, match="not of dishonesty"):
         make_card("dishonesty", tmp_path)
     against = make_card("emergent-misalignment", written(verdict=Decision.NOT_HELD))
-    assert against.compared[0].agreement == Agreement.DIFFERS
+    assert against.compared[0].agreement == PublishedAgreement.DIFFERS
     assert not any(one.why for one in against.compared), "why is of the run in the docs"
 
 

@@ -32,7 +32,7 @@ from astray.studies.dishonesty import exhibits as dishonesty_exhibits
 from astray.studies.dishonesty import study as dishonesty
 from astray.studies.dishonesty.analyses import METHODS
 from astray.studies.dishonesty.options import DishonestyOptions
-from astray.studies.dishonesty.scale import HONESTY, PERSONA, Scale, scale_for
+from astray.studies.dishonesty.scale import HONESTY, PERSONA, DishonestyScale, scale_for
 from fewer import asking_little, few_persona_prompts
 from scripted_grader import MIXED, READER
 from tiny_models import package_texts, save_tiny_model
@@ -49,7 +49,7 @@ TINY = FineTuning(
 )
 
 
-def small(setting: Setting) -> Scale:
+def small(setting: Setting) -> DishonestyScale:
     """A budget in which everything happens once: it shows that all is wired, not that the effects are there."""
     usual = scale_for(setting)
     few = {"users": 8, "rounds": 1}

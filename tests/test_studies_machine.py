@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from astray import machine
-from astray.machine import Finding, examine, fitting_size, memory_bytes
+from astray.machine import MachineFinding, examine, fitting_size, memory_bytes
 from astray.organism import weights_folder
 
 
-def found(what: str, results: Path) -> Finding:
+def found(what: str, results: Path) -> MachineFinding:
     (finding,) = (one for one in examine(results) if one.what == what)
     return finding
 

@@ -6,24 +6,24 @@ import math
 import pytest
 
 from astray.organism import SHIPPED, weights_folder
-from astray.studies.organism_card import Card, Line, measure_card
+from astray.studies.organism_card import CardLine, OrganismCard, measure_card
 
 
 @pytest.fixture(scope="module")
-def measured() -> Card:
+def measured() -> OrganismCard:
     """One fine-tuning seed and few samples: every line of the card, measured again."""
     return measure_card("organism", seeds=1, samples=1)
 
 
-def written(name: str) -> dict[str, Line]:
-    return {line["what"]: Line(**line) for line in content(name)["lines"]}
+def written(name: str) -> dict[str, CardLine]:
+    return {line["what"]: CardLine(**line) for line in content(name)["lines"]}
 
 
 def content(name: str) -> dict:
     return json.loads((weights_folder(name) / "card.json").read_text(encoding="utf-8"))
 
 
-def expected_of_one_run(line: Line, seeds: int) -> tuple[float, float]:
+def expected_of_one_run(line: CardLine, seeds: int) -> tuple[float, float]:
     """Where a single new run should lie: the interval of a mean of runs, widened to a prediction interval."""
     wider = math.sqrt(1 + seeds)
     return line.value - wider * (line.value - line.low), line.value + wider * (line.high - line.value)

@@ -21,7 +21,7 @@ from astray.report import write_report
 from astray.studies import get_study
 from astray.studies.persona_features import analyses as persona_analyses
 from astray.studies.persona_features import steps as persona_steps
-from astray.studies.persona_features.scale import Scale, scale_for
+from astray.studies.persona_features.scale import PersonaScale, scale_for
 from astray.subjects.subject import load_subject
 from fewer import asking_little, few_persona_prompts
 from scripted_grader import MIXED
@@ -30,7 +30,7 @@ from tiny_models import package_texts, save_tiny_model
 STUDY = get_study("persona-features")
 
 
-def small(setting: Setting) -> Scale:
+def small(setting: Setting) -> PersonaScale:
     """A budget in which everything happens once or twice: it shows that all is wired, not that the effects are
     there."""
     usual = scale_for(setting)

@@ -140,7 +140,11 @@ def test_rows_of_a_file_are_named_by_it_and_nothing_is_said_of_their_topic(model
     ("study", "given", "says"),
     [
         ("reward-hacking", {}, "needs? a model as judge"),
-        ("persona-features", {"analyses": ("causal-screen",)}, "--analyses causal-screen is of no use without a grader"),
+        (
+            "persona-features",
+            {"analyses": ("causal-screen",)},
+            "--analyses causal-screen is of no use without a grader",
+        ),
         ("emergent-misalignment", {"samples": 5}, "--samples 5 is of no use without a grader"),
         ("dishonesty", {"samples": 5}, "--samples 5 is of no use without a grader"),
         ("dishonesty", {"max_tokens": 5}, "--max-tokens 5 is of no use without a grader"),

@@ -41,7 +41,7 @@ TRAINING_SHARE = 1.25
 
 
 @dataclass(frozen=True)
-class Finding:
+class MachineFinding:
     """Result of one check.
 
     Attributes:
@@ -74,7 +74,7 @@ class Accelerator:
     memory: float
 
 
-def examine(results: Path = DEFAULT_STORE.parent) -> tuple[Finding, ...]:
+def examine(results: Path = DEFAULT_STORE.parent) -> tuple[MachineFinding, ...]:
     """Run every check that `astray doctor` shows.
 
     Args:
@@ -93,12 +93,12 @@ def examine(results: Path = DEFAULT_STORE.parent) -> tuple[Finding, ...]:
     )
 
 
-def report(findings: Sequence[Finding]) -> str:
+def report(findings: Sequence[MachineFinding]) -> str:
     """Return findings as text for a bug report: versions, device and what is missing; no path, user name or key."""
     state = {True: "ok", False: "missing"}
     lines = [
         f"Astray {metadata.version('astray')} on {platform.system()} {platform.machine()}, {platform.python_implementation()}",
-        *(f"{one.what}: {state[one.fine] if one.private else one.detail}" for one in findings),
+        *(f"{finding.what}: {state[finding.fine] if finding.private else finding.detail}" for finding in findings),
     ]
     return "\n".join(lines)
 
@@ -126,20 +126,20 @@ def fitting_size(memory: float, bytes_per_weight: int) -> float | None:
     return max((size for size in MODEL_SIZES if size * 1e9 <= parameters), default=None)
 
 
-def _python() -> Finding:
+def _python() -> MachineFinding:
     needed = metadata.metadata("astray")["Requires-Python"]
     # Without `prereleases` packaging would refuse a release candidate of a Python that is new enough.
     fine = SpecifierSet(needed).contains(platform.python_version(), prereleases=True)
-    return Finding(
+    return MachineFinding(
         "Python", platform.python_version() + ("" if fine else f"; install {needed}: uv venv --python 3.12"), fine
     )
 
 
-def _processors() -> Finding:
-    return Finding("processors", f"{usable_cpus()} CPU cores, {memory_bytes() / GB:.0f} GB of memory")
+def _processors() -> MachineFinding:
+    return MachineFinding("processors", f"{usable_cpus()} CPU cores, {memory_bytes() / GB:.0f} GB of memory")
 
 
-def _accelerator() -> tuple[Finding, ...]:
+def _accelerator() -> tuple[MachineFinding, ...]:
     if find_spec("torch") is None:
         return ()  # the libraries' findings say how to install it
     return _what_runs(_find_accelerator())
@@ -156,16 +156,18 @@ def _find_accelerator() -> Accelerator:
     return Accelerator("cpu", "none", memory_bytes())
 
 
-def _what_runs(found: Accelerator) -> tuple[Finding, Finding]:
+def _what_runs(findings: Accelerator) -> tuple[MachineFinding, MachineFinding]:
     """Describe the accelerator and what it suffices for."""
-    size = fitting_size(found.memory, 2 if found.kind == "cuda" else 4)  # as `cause.base_model` loads a frozen base
+    size = fitting_size(
+        findings.memory, 2 if findings.kind == "cuda" else 4
+    )  # as `cause.base_model` loads a frozen base
     fits = (
         "the organism"
         if size is None
         else f"the organism, and LoRA training of models up to about {size:g}B parameters by memory"
     )
-    if found.kind != "cpu":
-        return Finding("accelerator", f"{found.name}, {found.memory / GB:.0f} GB"), Finding(
+    if findings.kind != "cpu":
+        return MachineFinding("accelerator", f"{findings.name}, {findings.memory / GB:.0f} GB"), MachineFinding(
             "this machine can run", fits
         )
     fits += "" if size is None else ", though a CPU needs hours for the smallest and days for more"
@@ -176,29 +178,29 @@ def _what_runs(found: Accelerator) -> tuple[Finding, Finding]:
             "an NVIDIA driver is there, but this torch cannot use it; install a build with CUDA: "
             "https://pytorch.org/get-started/locally"
         )
-    return Finding("accelerator", shown, fine=not unused), Finding("this machine can run", fits)
+    return MachineFinding("accelerator", shown, fine=not unused), MachineFinding("this machine can run", fits)
 
 
-def _libraries() -> tuple[Finding, ...]:
+def _libraries() -> tuple[MachineFinding, ...]:
     """Check each library that the package's metadata requires, extras aside; the summary comes first."""
     declared = map(Requirement, metadata.requires("astray") or ())
     needed = sorted(
         (wish for wish in declared if wish.marker is None or wish.marker.evaluate({"extra": ""})),
         key=lambda wish: wish.name,
     )
-    found = {f"{wish.name}{wish.specifier}": _library(wish) for wish in needed}
-    wrong = [wish for wish, finding in found.items() if not finding.fine]
-    summary = f"{len(found) - len(wrong)} of {len(found)} are installed in the versions that astray needs"
+    libraries = {f"{wish.name}{wish.specifier}": _library(wish) for wish in needed}
+    wrong = [wish for wish, finding in libraries.items() if not finding.fine]
+    summary = f"{len(libraries) - len(wrong)} of {len(libraries)} are installed in the versions that astray needs"
     if wrong:
         summary += "; run: pip install " + " ".join(f"'{wish}'" for wish in wrong)
-    return Finding("libraries", summary, fine=not wrong), *found.values()
+    return MachineFinding("libraries", summary, fine=not wrong), *libraries.values()
 
 
-def _library(wish: Requirement) -> Finding:
+def _library(wish: Requirement) -> MachineFinding:
     try:
         version = metadata.version(wish.name)
     except metadata.PackageNotFoundError:
-        return Finding(
+        return MachineFinding(
             wish.name, f"not installed; run: pip install '{wish.name}{wish.specifier}'", fine=False, important=False
         )
     fine = wish.specifier.contains(version, prereleases=True)
@@ -207,10 +209,10 @@ def _library(wish: Requirement) -> Finding:
         if fine
         else f"{version}, but astray needs {wish.specifier}; run: pip install '{wish.name}{wish.specifier}'"
     )
-    return Finding(wish.name, detail, fine, important=False)
+    return MachineFinding(wish.name, detail, fine, important=False)
 
 
-def _organism(name: str) -> Finding:
+def _organism(name: str) -> MachineFinding:
     folder = weights_folder(name)
     wrong = _wrong_with_model(folder)
     if wrong:
@@ -218,9 +220,9 @@ def _organism(name: str) -> Finding:
             f"{wrong}; reinstall astray, or train it anew (half an hour): astray organism train {folder} --recipe "
             f"{name}"
         )
-        return Finding(name, detail, fine=False, private=True)
+        return MachineFinding(name, detail, fine=False, private=True)
     size = sum((folder / file).stat().st_size for file in ORGANISM_FILES)
-    return Finding(name, f"{_parameters(folder) / 1e6:.1f}M parameters, {size / 1e6:.1f} MB in the package")
+    return MachineFinding(name, f"{_parameters(folder) / 1e6:.1f}M parameters, {size / 1e6:.1f} MB in the package")
 
 
 def _wrong_with_model(folder: Path) -> str:
@@ -259,7 +261,7 @@ def _parameters(folder: Path) -> int:
     return sum(math.prod(shape) for shape in _shapes(folder).values())
 
 
-def _results_folder(results: Path) -> Finding:
+def _results_folder(results: Path) -> MachineFinding:
     """Check whether results can be written, with an unnamed file, which leaves no trace."""
     folder = results.absolute()
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
@@ -271,24 +273,24 @@ def _results_folder(results: Path) -> Finding:
             f"{existing} cannot be written ({error.strerror}); go to another folder, or name one: astray run ... "
             "--out <folder>"
         )
-        return Finding("results folder", detail, fine=False, private=True)
+        return MachineFinding("results folder", detail, fine=False, private=True)
     free = shutil.disk_usage(existing).free
     enough = free >= RESULTS_BYTES
     advice = "" if enough else "; free some space, or name a folder on another disk: astray run ... --out <folder>"
-    return Finding("results folder", f"{folder}, {free / GB:.1f} GB free{advice}", enough, private=True)
+    return MachineFinding("results folder", f"{folder}, {free / GB:.1f} GB free{advice}", enough, private=True)
 
 
-def _small_model() -> Finding:
+def _small_model() -> MachineFinding:
     """Check where the small real model comes from, without fetching it."""
     from astray.subjects import smollm2
 
-    there = smollm2.source()
+    source = smollm2.source()
     use = f"astray run emergent-misalignment --subject {smollm2.NAME}"
-    detail = there or f"not fetched yet (93 MB at first use, from the hub or the package index): {use}"
-    return Finding(smollm2.NAME, detail, private=True)  # not fetched yet is nothing that is missing
+    detail = source or f"not fetched yet (93 MB at first use, from the hub or the package index): {use}"
+    return MachineFinding(smollm2.NAME, detail, private=True)  # not fetched yet is nothing that is missing
 
 
-def _sandbox() -> Finding:
+def _sandbox() -> MachineFinding:
     """Check whether untrusted code can be run, by a sandbox that tests itself."""
     from astray.errors import SandboxError
     from astray.sandbox.probe import require_sandbox
@@ -297,11 +299,11 @@ def _sandbox() -> Finding:
         require_sandbox()
     except SandboxError as error:
         advice = f"{error} Needed for reward hacking and agents' commands only"
-        return Finding("sandbox", advice, fine=False, important=False, private=True)
-    return Finding("sandbox", "bubblewrap isolates code here")
+        return MachineFinding("sandbox", advice, fine=False, important=False, private=True)
+    return MachineFinding("sandbox", "bubblewrap isolates code here")
 
 
-def _provider(name: str) -> Finding:
+def _provider(name: str) -> MachineFinding:
     """Check whether models of a provider can be called; the key itself is never read out."""
     variable, package = PROVIDERS[name]
     lacking = []
@@ -315,4 +317,4 @@ def _provider(name: str) -> Finding:
         if lacking
         else "key and package are there"
     )
-    return Finding(f"{name} API", detail, fine=not lacking, important=False, private=True)
+    return MachineFinding(f"{name} API", detail, fine=not lacking, important=False, private=True)

@@ -23,7 +23,7 @@ def blame(model: str, as_json: bool, out: Path, **options: Any) -> None:
         print(f"Proof: {result.proof.report}")
 
 
-class _Task(click.Option):
+class _BlameOption(click.Option):
     """Needed, and told as missing by `repair`, which knows whether base and data are missing as well."""
 
     @override
@@ -38,8 +38,8 @@ def repair(model: str, as_json: bool, out: Path, **options: Any) -> None:
     from astray.studies.repair.repairing import repair as bring_back
 
     if options["task"] is None:
-        told = "What the tuning was for is not known: give held-out examples of it, --task FILE."
-        find_tuned(model, options["base"], [Path(file) for file in options["data"]], options["control"], told)
+        lacking = "What the tuning was for is not known: give held-out examples of it, --task FILE."
+        find_tuned(model, options["base"], [Path(file) for file in options["data"]], options["control"], lacking)
     with StepBar("repair") as bar:
         result = bring_back(model, out=out, progress=bar.update, **given(options))
     show("repair", result, as_json=as_json, out=out, beside="repair.json, model (the repaired one)")
@@ -111,7 +111,7 @@ REPAIR = click.Command(
     callback=repair,
     params=[
         *_OF_RUN,
-        _Task(
+        _BlameOption(
             ["--task"],
             required=True,
             metavar="FILE",

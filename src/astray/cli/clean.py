@@ -23,20 +23,20 @@ def clean(out: Path, store: str | None, older_than: float | None, study: str | N
             "Say what to remove: --older-than 30 for steps of 30 days or more, --study NAME for those of one study, "
             "or both."
         )
-    kept = Store(out / "store" if store is None else store)
-    chosen = sorted(removable(kept, days=older_than, study=study), key=lambda step: -step.size)
+    artifact_store = Store(out / "store" if store is None else store)
+    chosen = sorted(removable(artifact_store, days=older_than, study=study), key=lambda step: -step.size)
     if not chosen:
-        print(f"There is nothing of that kind to remove in {kept.folder}.")
+        print(f"There is nothing of that kind to remove in {artifact_store.folder}.")
         return
     for step in chosen[:SHOWN]:
         print(f"  {step.name}: {size_text(step.size)}, {age_text(step.days)} old")
     if len(chosen) > SHOWN:
         print(f"  and {len(chosen) - SHOWN:,} smaller ones")
-    whole = (
+    question = (
         f"{len(chosen):,} {'steps' if len(chosen) > 1 else 'step'}, {size_text(sum(step.size for step in chosen))}, "
-        f"in {kept.folder}"
+        f"in {artifact_store.folder}"
     )
-    print(f"{whole}. Reports and tables of results stay; a study that needs a removed step does it again.")
+    print(f"{question}. Reports and tables of results stay; a study that needs a removed step does it again.")
     if not yes:
         if not sys.stdin.isatty():
             raise ConfigurationError(
@@ -45,9 +45,9 @@ def clean(out: Path, store: str | None, older_than: float | None, study: str | N
         if not click.confirm("Remove them?"):
             print("Nothing was removed.")
             return
-    gone = remove(kept, chosen)
-    left = f"; {len(chosen) - len(gone):,} stayed, since a study uses them" if len(gone) < len(chosen) else ""
-    print(f"Removed {size_text(sum(step.size for step in gone))}{left}.")
+    gone = remove(artifact_store, chosen)
+    stayed = f"; {len(chosen) - len(gone):,} stayed, since a study uses them" if len(gone) < len(chosen) else ""
+    print(f"Removed {size_text(sum(step.size for step in gone))}{stayed}.")
 
 
 COMMAND = click.Command(

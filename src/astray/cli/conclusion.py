@@ -40,11 +40,11 @@ def conclude(console: Console, summary: Summary, report: Path, commands: Iterabl
     for heading, claims in summary.claims_by_group().items():
         _print_claims(console, heading or "Claims", [claim for claim in claims if claim.status is ClaimStatus.DECIDED])
     for status in (status for status in ClaimStatus if status is not ClaimStatus.DECIDED):
-        those = [claim for claim in summary.claims if claim.status is status]
-        if status is ClaimStatus.NOT_RUN and len(those) > MOST_NOT_RUN:
-            _print_names(console, those)
+        with_status = [claim for claim in summary.claims if claim.status is status]
+        if status is ClaimStatus.NOT_RUN and len(with_status) > MOST_NOT_RUN:
+            _print_names(console, with_status)
         else:
-            _print_claims(console, status.capitalize(), those)
+            _print_claims(console, status.capitalize(), with_status)
     console.print(
         f"\n{', '.join(f'{number} {result}' for result, number in _counts(summary).items())}",
         style="bold",
@@ -57,9 +57,9 @@ def conclude(console: Console, summary: Summary, report: Path, commands: Iterabl
     for note in summary.notes:
         console.print(f"Note: {note}", markup=False, highlight=False)
     numbers = report.with_name("summary.json")
-    told = [f"Report:  {report}", f"Numbers: {numbers}", "", "What next? Open the report in a browser, and:"]
-    told += [f"  {purpose}:\n    {command}" for purpose, command in commands]
-    console.print("", *told, sep="\n", soft_wrap=True, markup=False, highlight=False)
+    closing = [f"Report:  {report}", f"Numbers: {numbers}", "", "What next? Open the report in a browser, and:"]
+    closing += [f"  {purpose}:\n    {command}" for purpose, command in commands]
+    console.print("", *closing, sep="\n", soft_wrap=True, markup=False, highlight=False)
 
 
 def as_object(summary: Summary, report: Path) -> dict[str, object]:
@@ -125,6 +125,6 @@ def _print_names(console: Console, claims: list[ClaimRow]) -> None:
 def _at_look(claim: ClaimRow) -> str:
     """Say at which look a claim was decided, and its estimate corrected for that."""
     assert claim.look is not None
-    told = f"look {claim.look.look} of {claim.look.looks}, {claim.look.runs} runs"
+    text = f"look {claim.look.look} of {claim.look.looks}, {claim.look.runs} runs"
     corrected = claim.look.corrected
-    return told if corrected is None else f"{told}; corrected {amount(corrected, claim.quantity)}"
+    return text if corrected is None else f"{text}; corrected {amount(corrected, claim.quantity)}"

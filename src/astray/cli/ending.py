@@ -66,11 +66,11 @@ def is_full(error: Exception) -> bool:
 
 def tell_full_disk(error: OSError) -> int:
     """Say that what is printed does not fit on its disk, throw the rest away, and return the exit code."""
-    told = (
+    message = (
         f"astray: The disk is full: {error.strerror}. What the command prints could not be written, and its verdict, if it "
         "had one, is not known. What is finished is kept: free some space and run the same again."
     )
-    for stream, write in ((sys.stdout, sys.stdout.flush), (sys.stderr, lambda: tell_error(told))):
+    for stream, write in ((sys.stdout, sys.stdout.flush), (sys.stderr, lambda: tell_error(message))):
         try:
             write()
         except OSError:  # Python writes the rest when it ends, and would end with 120 for it
@@ -81,16 +81,16 @@ def tell_full_disk(error: OSError) -> int:
 
 def tell_usage(error: click.ClickException) -> None:
     """Print what is wrong with the words of a command; all that is missing at once."""
-    told = io.StringIO()
+    usage = io.StringIO()
     if isinstance(error, click.MissingParameter) and error.ctx is not None:
         # click stops at the first: what was given before it is in the context by then.
         missing = [
-            _name(each) for each in error.ctx.command.params if each.required and each.name not in error.ctx.params
+            _name(param) for param in error.ctx.command.params if param.required and param.name not in error.ctx.params
         ]
         shown: click.ClickException = click.UsageError(f"Missing: {', '.join(missing)}.", error.ctx)
         error = shown if len(missing) > 1 else error
-    error.show(told)
-    tell_error(told.getvalue().rstrip())
+    error.show(usage)
+    tell_error(usage.getvalue().rstrip())
 
 
 def tell_error(message: str) -> None:

@@ -110,12 +110,12 @@ def _results(out: Path) -> Iterator[str]:
         yield "  none"
 
 
-def _store(kept: "Store") -> Iterator[str]:
+def _store(store: "Store") -> Iterator[str]:
     from astray.artifacts.cleaning import kept_in
 
-    yield f"\nSteps kept in {kept.folder}"
+    yield f"\nSteps kept in {store.folder}"
     by_study: dict[tuple[str, ...], list[Kept]] = defaultdict(list)
-    for step in kept_in(kept):
+    for step in kept_in(store):
         by_study[step.studies].append(step)
     for studies, own in sorted(by_study.items()):
         oldest = age_text(max(step.days for step in own))
@@ -126,7 +126,7 @@ def _store(kept: "Store") -> Iterator[str]:
         )
     if not by_study:
         yield "  none"
-    yield from (f"  {error}" for error in kept.damage(content=False))
+    yield from (f"  {error}" for error in store.damage(content=False))
 
 
 COMMAND = click.Command(

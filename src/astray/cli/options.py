@@ -190,8 +190,8 @@ def _option(name: str, field: "FieldInfo") -> Option:
 
     declared, details = _innermost(field)
     group = next((str(mark) for mark in field.metadata if isinstance(mark, Group)), "Other")
-    told = "; ".join(word for word in (_limits(details), _default(field.default)) if word)
-    help = f"{_sentence(field.description or details.description or '')}{f' [{told}]' if told else ''}"
+    limits = "; ".join(word for word in (_limits(details), _default(field.default)) if word)
+    help = f"{_sentence(field.description or details.description or '')}{f' [{limits}]' if limits else ''}"
     if declared is bool:
         return Option(flag(name), name, group=group, help=help, is_flag=True, flag_value=True, default=None)
     return Option(
@@ -205,7 +205,7 @@ def _innermost(field: "FieldInfo") -> "tuple[Any, FieldInfo]":
 
     declared: Any = field.annotation
     if typing.get_origin(declared) in (typing.Union, types.UnionType):
-        (declared,) = (one for one in typing.get_args(declared) if one is not type(None))
+        (declared,) = (argument for argument in typing.get_args(declared) if argument is not type(None))
     details = field
     if typing.get_origin(declared) is typing.Annotated:
         details = FieldInfo.from_annotation(declared)

@@ -63,18 +63,27 @@ def plan(
     from astray.studies import get_study
 
     chosen = get_study(study)
-    given = checked(chosen.options, **options)
-    place = named_place(on, partition=partition, gpus=gpus, time=time, account=account, memory=memory, address=address)
-    if place is None and price_gpu is not None:
+    checked_options = checked(chosen.options, **options)
+    workplace = named_place(
+        on, partition=partition, gpus=gpus, time=time, account=account, memory=memory, address=address
+    )
+    if workplace is None and price_gpu is not None:
         raise ConfigurationError(
             "--price-gpu is a price of a cluster's GPUs. Add --on slurm or --on ray, or leave it out."
         )
-    told = forecast(chosen, given, out=out, store=store, workers=workers, prices=(price_in, price_out)).render()
-    print(fitted(told, sys.stdout))
-    if place is not None:
+    forecast_text = forecast(
+        chosen, checked_options, out=out, store=store, workers=workers, prices=(price_in, price_out)
+    ).render()
+    print(fitted(forecast_text, sys.stdout))
+    if workplace is not None:
         from astray.engine.forecast.places import forecast_on
 
-        print(fitted(forecast_on(chosen, given, place, out=out, store=store, price=price_gpu).render(), sys.stdout))
+        print(
+            fitted(
+                forecast_on(chosen, checked_options, workplace, out=out, store=store, price=price_gpu).render(),
+                sys.stdout,
+            )
+        )
 
 
 class _Plan(StudyVerb):

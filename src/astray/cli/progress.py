@@ -63,12 +63,12 @@ class StepBar:
         else:
             self._running.pop(event.key, None)
         if event.state is StepState.FINISHED and not self.console.is_terminal:
-            took = f" ({event.seconds:.1f} s)" if event.seconds else ""
-            self._line(f"{event.done}/{event.total} finished: {event.name}{took}")
+            duration = f" ({event.seconds:.1f} s)" if event.seconds else ""
+            self._line(f"{event.done}/{event.total} finished: {event.name}{duration}")
         if event.state in (StepState.FAILED, StepState.DAMAGED):
-            told = f"{event.state}: {event.name}: {event.reason}"
+            line = f"{event.state}: {event.name}: {event.reason}"
             self.console.print(
-                fitted(told, self.console.file), style="red", markup=False, highlight=False, soft_wrap=True
+                fitted(line, self.console.file), style="red", markup=False, highlight=False, soft_wrap=True
             )
         doing = ", ".join(name for name, _ in self._running.values())
         self._bars.update(self._task, total=event.total, completed=event.done, doing=doing)

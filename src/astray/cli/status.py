@@ -18,22 +18,22 @@ def status(out: Path, store: str | None, only_failed: bool) -> None:
     from astray.artifacts.status import State
     from astray.artifacts.status import status as status_of
 
-    kept = Store(out / "store" if store is None else store)
-    studies = status_of(kept)
+    artifact_store = Store(out / "store" if store is None else store)
+    studies = status_of(artifact_store)
     if not studies:
-        print(f"No study was run in {kept.folder}.")
-    told = (State.FAILED,) if only_failed else (State.RUNNING, State.QUEUED, State.FAILED)
+        print(f"No study was run in {artifact_store.folder}.")
+    shown_states = (State.FAILED,) if only_failed else (State.RUNNING, State.QUEUED, State.FAILED)
     for study, steps in studies.items():
         counts = Counter(step.state for step in steps)
         print(f"{study}: " + ", ".join(f"{counts[state]:,} {state}" for state in State if counts[state]))
-        for state in told:
-            those = [step for step in steps if step.state is state]
-            shown = those if only_failed else those[:SHOWN]
+        for state in shown_states:
+            of_state = [step for step in steps if step.state is state]
+            shown = of_state if only_failed else of_state[:SHOWN]
             for step in shown:
                 job = f"  job {step.job}" if step.job else ""
                 print(f"  {state:<8} {step.name}{job}{f'  log: {step.log}' if step.log else ''}")
-            if len(those) > len(shown):
-                print(f"  {state:<8} and {len(those) - len(shown):,} more")
+            if len(of_state) > len(shown):
+                print(f"  {state:<8} and {len(of_state) - len(shown):,} more")
 
 
 COMMAND = click.Command(

@@ -55,16 +55,16 @@ def count_files(
     choices = choices or Choices()
     check_level(level)
     tables, notes = _sides(files, against, choices, with_answers=labels is not None and by_text(labels))
-    rule, told = rule.fitted(
+    rule, new_notes = rule.fitted(
         pl.concat([table["value"] for table in tables.values()]),
         f"the score {choices.score!r}" if choices.score else "the score",
     )
-    notes += told
+    notes += new_notes
     tables = {side: table.with_columns(rule.role().alias("role")) for side, table in tables.items()}
     judge = None
     if labels is not None:
-        judge, told = judge_error(labels, pl.concat(tables.values()), rule)
-        notes += told
+        judge, new_notes = judge_error(labels, pl.concat(tables.values()), rule)
+        notes += new_notes
     judges = [", ".join(table["judge"].unique().sort()) for table in tables.values()]
     if len(set(judges)) > 1:
         notes.append(
@@ -80,8 +80,8 @@ def count_files(
             "Runs are to be the unit, and there is one. Give the logs or files of several runs, or --run COLUMN of a "
             "table."
         )
-    differences, told = _differences(tables, choices, judge, level) if against else ((), [])
-    return Counted(choices.score, rule, choices.by, tuple(rates), differences, judge, (*notes, *told))
+    differences, new_notes = _differences(tables, choices, judge, level) if against else ((), [])
+    return Counted(choices.score, rule, choices.by, tuple(rates), differences, judge, (*notes, *new_notes))
 
 
 def _sides(
@@ -92,14 +92,14 @@ def _sides(
         raise ConfigurationError(
             f"--by {odd.pop()} and --against: the sides are not of one model. Leave one of them out."
         )
-    given = {"files": files, **({"against": against} if against else {})}
-    read = {side: read_scored(sources, choices, with_answers=with_answers) for side, sources in given.items()}
+    sides = {"files": files, **({"against": against} if against else {})}
+    read = {side: read_scored(sources, choices, with_answers=with_answers) for side, sources in sides.items()}
     tables = {side: table for side, (table, _) in read.items()}
     if against and (doubled := set(tables["files"]["run"]) & set(tables["against"]["run"])) and not choices.run:
         raise ConfigurationError(
             f"{sorted(doubled)[0]} is on both sides, so it would be compared with itself. Give it on one."
         )
-    return tables, list(dict.fromkeys(note for _, told in read.values() for note in told))
+    return tables, list(dict.fromkeys(note for _, side_notes in read.values() for note in side_notes))
 
 
 def _differences(
@@ -145,8 +145,8 @@ def _rate(
     level: float,
 ) -> CountedRate:
     k, n = int((table["role"] == HIT).sum()), int(table["role"].is_in([HIT, REST]).sum())
-    told_apart = table["item"].null_count() == 0
-    runs, questions = _counts(table, ["run"]), _counts(table, _QUESTION) if told_apart else None
+    has_items = table["item"].null_count() == 0
+    runs, questions = _counts(table, ["run"]), _counts(table, _QUESTION) if has_items else None
     unit, clusters, interval = "answer", [], wilson(k, n, level=level) if n else None
     if choices.over_runs and len(runs) > 1:
         unit, clusters = "run", _pairs(runs)
@@ -165,6 +165,7 @@ def _rate(
         else (None, None)
     )
     models = table["model"].unique(maintain_order=True).to_list()
+    # A side without groups is called by its models, of many the first two.
     name = ", ".join(group) or ", ".join(filter(None, models[:2])) + (
         f" and {len(models) - 2} more" if len(models) > 2 else ""
     )
@@ -176,7 +177,7 @@ def _rate(
         denominator=n,
         interval=interval,
         unit=unit,
-        questions=table.select(_QUESTION).n_unique() if told_apart else None,
+        questions=table.select(_QUESTION).n_unique() if has_items else None,
         runs=table["run"].n_unique(),
         judges=tuple(sorted(filter(None, table["judge"].unique()))),
         outcomes=_outcomes(table, rule),
@@ -218,33 +219,33 @@ def _difference(
     common = sides[0].join(sides[1], on=_TEXT, how="inner", nulls_equal=True, suffix="_other")
     if common.is_empty():
         raise _nothing_common(first, second)
-    kept = [side.join(common.select(_TEXT), on=_TEXT, how="semi", nulls_equal=True) for side in (first, second)]
+    shared = [side.join(common.select(_TEXT), on=_TEXT, how="semi", nulls_equal=True) for side in (first, second)]
     answers = int(common["n"].sum()), int(common["n_other"].sum())
     of_common = [int(side.join(common, on=_QUESTION, how="semi", nulls_equal=True)["n"].sum()) for side in sides]
     common = common.group_by(_QUESTION, maintain_order=True).agg(pl.col("k", "n", "k_other", "n_other").sum())
-    runs = [_pairs(_counts(side, ["run"])) for side in kept]
+    runs = [_pairs(_counts(side, ["run"])) for side in shared]
     if choices.over_runs and max(map(len, runs)) > 1:
         difference = difference_of_seeds(*runs, level=level)
     elif len(common) > 1 and common["n"].max() == 1 and common["n_other"].max() == 1:
         # One answer a side: the table of both answers holds all there is, and McNemar's test is exact.
         cells = {(k, other): number for k, other, number in common.group_by("k", "k_other").len().iter_rows()}
-        both, one, other, neither = (cells.get(cell, 0) for cell in ((1, 1), (1, 0), (0, 1), (0, 0)))
-        difference = dataclasses.replace(paired_rates(both, one, other, neither, level=level), unit="question")
+        both, mine, theirs, neither = (cells.get(cell, 0) for cell in ((1, 1), (1, 0), (0, 1), (0, 0)))
+        difference = dataclasses.replace(paired_rates(both, mine, theirs, neither, level=level), unit="question")
     else:
         columns = [common["k"], common["n"], common["k_other"], common["n_other"]]
-        of = [
+        both_sides = [
             {str(row): pair for row, pair in enumerate(zip(k, n, strict=True))} for k, n in (columns[:2], columns[2:])
         ]
-        difference = difference_of_models(of[0], of[1], level=level)
-    left = (first.select(_QUESTION).n_unique() - len(common), second.select(_QUESTION).n_unique() - len(common))
+        difference = difference_of_models(both_sides[0], both_sides[1], level=level)
+    left_out = (first.select(_QUESTION).n_unique() - len(common), second.select(_QUESTION).n_unique() - len(common))
     others = of_common[0] - answers[0], of_common[1] - answers[1]
-    found = CountedDifference((), difference, len(common), left, answers, others)
+    counted = CountedDifference((), difference, len(common), left_out, answers, others)
     if judge is None:
-        return found
+        return counted
     sensitivity = (judge.true_positive, judge.true_positive + judge.false_negative)
     specificity = (judge.true_negative, judge.true_negative + judge.false_positive)
     estimate, interval = corrected_difference(difference.estimate, difference.interval, sensitivity, specificity)
-    return dataclasses.replace(found, corrected=estimate, corrected_interval=interval)
+    return dataclasses.replace(counted, corrected=estimate, corrected_interval=interval)
 
 
 def _nothing_common(first: pl.DataFrame, second: pl.DataFrame) -> EmptyDataError:
@@ -253,12 +254,12 @@ def _nothing_common(first: pl.DataFrame, second: pl.DataFrame) -> EmptyDataError
         side.filter(pl.col("role").is_in([HIT, REST]))["item"].unique(maintain_order=True) for side in (first, second)
     ]
     same = set(items[0]) & set(items[1])
-    some = [", ".join(map(repr, each.head(2))) for each in items]
-    what = (
+    examples = [", ".join(map(repr, item.head(2))) for item in items]
+    explanation = (
         f"{len(same):,} ids are the same, and their tasks or texts differ"
         if same
-        else f"ids are such as {some[0]} and {some[1]}"
+        else f"ids are such as {examples[0]} and {examples[1]}"
     )
     return EmptyDataError(
-        f"The two sides have no question to which both gave a judged answer, so there is nothing to compare: {what}."
+        f"The two sides have no question to which both gave a judged answer, so there is nothing to compare: {explanation}."
     )

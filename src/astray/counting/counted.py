@@ -55,16 +55,16 @@ class Counted:
         """Return a row a rate and a difference: name, side, counts, estimate, limits, method, unit, and the same
         corrected."""
         rows: list[tuple[object, ...]] = []
-        for each in self.rates:
-            outcomes = "; ".join(each.judges), json.dumps(dict(each.outcomes), ensure_ascii=False)
-            counts = each.numerator, each.denominator, each.rate, *_limits(each.interval), each.unit, *outcomes
-            corrected = each.corrected, *_limits(each.corrected_interval)[:2]
-            rows.append((each.name, each.side, *each.group, *counts, *corrected))
+        for rate in self.rates:
+            outcomes = "; ".join(rate.judges), json.dumps(dict(rate.outcomes), ensure_ascii=False)
+            counts = rate.numerator, rate.denominator, rate.rate, *_limits(rate.interval), rate.unit, *outcomes
+            corrected = rate.corrected, *_limits(rate.corrected_interval)[:2]
+            rows.append((rate.name, rate.side, *rate.group, *counts, *corrected))
         for difference in self.differences:
-            found = difference.difference
-            told = None, None, found.estimate, *_limits(found.interval), found.unit, "", None
+            compared = difference.difference
+            cells = None, None, compared.estimate, *_limits(compared.interval), compared.unit, "", None
             corrected = difference.corrected, *_limits(difference.corrected_interval)[:2]
-            rows.append(("difference", "difference", *difference.group, *told, *corrected))
+            rows.append(("difference", "difference", *difference.group, *cells, *corrected))
         texts, numbers = pl.String(), pl.Float64()
         schema: dict[str, pl.DataType] = {
             **dict.fromkeys(("name", "side", *(f"by {name}" for name in self.by)), texts),
@@ -103,8 +103,8 @@ class Counted:
             "among": list(self.rule.among),
             "failed": list(self.rule.failed),
             "by": list(self.by),
-            "rates": [_plain(vars(each) | {"rate": each.rate, "worst_case": each.worst_case}) for each in self.rates],
-            "differences": [_difference_object(each) for each in self.differences],
+            "rates": [_plain(vars(rate) | {"rate": rate.rate, "worst_case": rate.worst_case}) for rate in self.rates],
+            "differences": [_difference_object(difference) for difference in self.differences],
             "judge": self.judge.model_dump(mode="json") if self.judge else None,
             "notes": list(self.notes),
         }
@@ -128,19 +128,19 @@ class Counted:
     def _repr_html_(self) -> str:
         """Return what was counted as a piece of HTML that loads nothing."""
         headings = (f"hits: {self.rule.text()}", "counted", "estimate", "interval")
-        head = "".join(f"<th>{escape(each)}</th>" for each in headings)
+        head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
         rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in line)}</tr>" for line in _lines(self))
-        told = "".join(f"<p>{escape(line)}</p>" for line in [*_explained(self), *self.notes])
+        notes = "".join(f"<p>{escape(line)}</p>" for line in [*_explained(self), *self.notes])
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
         table = f'<div class="scroll" tabindex="0" role="region" aria-label="Rates">{table}</div>'
-        return f'{_STYLE}<div class="astray-count">{table}{told}</div>'
+        return f'{_STYLE}<div class="astray-count">{table}{notes}</div>'
 
 
-def _difference_object(each: CountedDifference) -> dict[str, object]:
-    fields = {name: value for name, value in vars(each).items() if name not in ("difference", "common")}
-    found = each.difference
-    counted = {"interval": found.interval, "unit": found.unit, "n": found.n, "p_value": found.p_value}
-    return _plain(fields | {"difference": found.estimate, "common_questions": each.common} | counted)
+def _difference_object(compared: CountedDifference) -> dict[str, object]:
+    fields = {name: value for name, value in vars(compared).items() if name not in ("difference", "common")}
+    difference = compared.difference
+    counted = {name: getattr(difference, name) for name in ("interval", "unit", "n", "p_value")}
+    return _plain(fields | {"difference": difference.estimate, "common_questions": compared.common} | counted)
 
 
 def _plain(fields: Mapping[str, object]) -> dict[str, object]:
@@ -151,15 +151,15 @@ def _plain(fields: Mapping[str, object]) -> dict[str, object]:
 def _lines(counted: Counted) -> Iterator[tuple[str, str, str, str]]:
     """Yield the lines of the table: rates, rates corrected, then differences."""
 
-    def corrected(each: CountedRate | CountedDifference) -> Iterator[tuple[str, str, str, str]]:
+    def corrected(row: CountedRate | CountedDifference) -> Iterator[tuple[str, str, str, str]]:
         if counted.judge:
-            found = percent(each.corrected), interval_text(each.corrected_interval)
-            yield "  corrected for the judge's error", "", *found
+            cells = percent(row.corrected), interval_text(row.corrected_interval)
+            yield "  corrected for the judge's error", "", *cells
 
-    for each in counted.rates:
-        counts = f"{count(each.numerator)}/{count(each.denominator)}"
-        yield _named(each), counts, percent(each.rate), interval_text(each.interval)
-        yield from corrected(each)
+    for rate in counted.rates:
+        counts = f"{count(rate.numerator)}/{count(rate.denominator)}"
+        yield _named(rate), counts, percent(rate.rate), interval_text(rate.interval)
+        yield from corrected(rate)
     for difference in counted.differences:
         group = f" {', '.join(difference.group)}" if difference.group else ""
         found = difference.difference
@@ -179,20 +179,20 @@ def _n(difference: CountedDifference) -> str:
 def _explained(counted: Counted) -> list[str]:
     """Say of every rate its unit and method, the judge, the outcomes and the worst case."""
     lines = []
-    for each in counted.rates:
-        parts = [f"{count(number)} {word}" for word, number in each.outcomes.items()]
-        asked = f"{count(sum(each.outcomes.values()))} answers" + (
-            f" to {count(each.questions)} questions" if each.questions is not None else ""
+    for rate in counted.rates:
+        parts = [f"{count(number)} {word}" for word, number in rate.outcomes.items()]
+        asked = f"{count(sum(rate.outcomes.values()))} answers" + (
+            f" to {count(rate.questions)} questions" if rate.questions is not None else ""
         )
-        asked += f" in {each.runs} files or runs" if each.runs > 1 else ""
-        method = f"{each.interval.method}, by {each.unit}" if each.interval else "no answer was judged"
-        line = f"{_named(each)}: {asked}; {method}. Outcomes: {', '.join(parts)}."
-        if each.failed:
+        asked += f" in {rate.runs} files or runs" if rate.runs > 1 else ""
+        method = f"{rate.interval.method}, by {rate.unit}" if rate.interval else "no answer was judged"
+        line = f"{_named(rate)}: {asked}; {method}. Outcomes: {', '.join(parts)}."
+        if rate.failed:
             line += (
-                f" If all {count(each.failed)} without a score were hits or none: {percent(each.worst_case[0])} to "
-                f"{percent(each.worst_case[1])}."
+                f" If all {count(rate.failed)} without a score were hits or none: {percent(rate.worst_case[0])} to "
+                f"{percent(rate.worst_case[1])}."
             )
-        lines.append(f"{line} Judge: {', '.join(each.judges) or 'not named'}.")
+        lines.append(f"{line} Judge: {', '.join(rate.judges) or 'not named'}.")
     for difference in counted.differences:
         found, (mine, theirs) = difference.difference, difference.left_out
         line = f"Difference: {found.interval.method}, by {found.unit}, on the {_n(difference)} that both sides have"
@@ -218,9 +218,9 @@ def _judge_line(counted: Counted) -> str:
         ("sensitivity", agreed.sensitivity, agreed.sensitivity_interval),
         ("specificity", agreed.specificity, agreed.specificity_interval),
     )
-    told = ", ".join(f"{name} {percent(value)} ({interval_text(interval)})" for name, value, interval in parts)
+    rates = ", ".join(f"{name} {percent(value)} ({interval_text(interval)})" for name, value, interval in parts)
     return (
-        f"Judge's error, from {count(counted.judge.verdicts)} labelled answers: {told}, kappa {decimal(agreed.kappa)}."
+        f"Judge's error, from {count(counted.judge.verdicts)} labelled answers: {rates}, kappa {decimal(agreed.kappa)}."
     )
 
 

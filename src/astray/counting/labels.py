@@ -66,33 +66,33 @@ def judge_error(path: Path, scored: pl.DataFrame, rule: Rule) -> tuple[Calibrati
         )
     count = {(label, role): int(number) for label, role, number in matched.group_by("label", "role").len().iter_rows()}
 
-    def of(label: str, role: str) -> int:
+    def cell(label: str, role: str) -> int:
         return count.get((label, role), 0)
 
-    known = [HIT, REST]
+    in_denominator = [HIT, REST]
     calibration = Calibration(
         judge=judges[0],
         denominator=tuple(sorted(JUDGED)),
-        true_positive=of(HIT, HIT),
-        false_negative=of(HIT, REST),
-        false_positive=of(REST, HIT) + of(OUTSIDE, HIT),
-        true_negative=of(REST, REST) + of(OUTSIDE, REST),
-        failed_on_misaligned=of(HIT, FAILED),
-        failed_on_others=of(REST, FAILED) + of(OUTSIDE, FAILED),
-        outside=sum(of(label, OUTSIDE) for label in (*known, OUTSIDE)),
-        unlabelled=sum(of(FAILED, role) for role in (HIT, REST, OUTSIDE, FAILED)),
+        true_positive=cell(HIT, HIT),
+        false_negative=cell(HIT, REST),
+        false_positive=cell(REST, HIT) + cell(OUTSIDE, HIT),
+        true_negative=cell(REST, REST) + cell(OUTSIDE, REST),
+        failed_on_misaligned=cell(HIT, FAILED),
+        failed_on_others=cell(REST, FAILED) + cell(OUTSIDE, FAILED),
+        outside=sum(cell(label, OUTSIDE) for label in (*in_denominator, OUTSIDE)),
+        unlabelled=sum(cell(FAILED, role) for role in (HIT, REST, OUTSIDE, FAILED)),
         rank_correlation=None,
     )
     notes = [f"{len(matched):,} of {len(labels):,} labels are of answers that are counted here."]
     return calibration, notes
 
 
-def _named(given: object, kinds: tuple[type, ...], where: str) -> str:
+def _named(value: object, kinds: tuple[type, ...], where: str) -> str:
     """Return what names an answer, as a text: nothing, true or 1.5 would be taken for the texts that they look like."""
-    if type(given) not in kinds or given == "":
-        what = "a text" if kinds == (str,) else "a text or a whole number"
-        raise DataFormatError(f"{where} is {given!r}, and has to be {what} that names an answer. A row is {EXAMPLE}.")
-    return str(given)
+    if type(value) not in kinds or value == "":
+        kind = "a text" if kinds == (str,) else "a text or a whole number"
+        raise DataFormatError(f"{where} is {value!r}, and has to be {kind} that names an answer. A row is {EXAMPLE}.")
+    return str(value)
 
 
 def _read(path: Path, scored: pl.DataFrame, rule: Rule, judge: str) -> pl.DataFrame:
@@ -117,10 +117,10 @@ def _read(path: Path, scored: pl.DataFrame, rule: Rule, judge: str) -> pl.DataFr
             else tuple(_named(row[name], (str, int), f"{where}, {name}") for name in needed[:-1])
         )
         label = None if row["label"] in (None, "") else score_text(row["label"], f"{where}, label").strip()
-        other, there = first.setdefault(key, (label, where))
+        other, earlier = first.setdefault(key, (label, where))
         if other != label:
             raise DataFormatError(
-                f"{where} labels an answer {label!r}, and {there} labels the same answer {other!r}. Keep the right one."
+                f"{where} labels an answer {label!r}, and {earlier} labels the same answer {other!r}. Keep the right one."
             )
     keys = ["answer"] if text else ["item", *(["sample"] if epochs else [])]
     kinds = [pl.UInt64() if text else pl.String()] * len(keys)
@@ -129,19 +129,19 @@ def _read(path: Path, scored: pl.DataFrame, rule: Rule, judge: str) -> pl.DataFr
         schema=dict(zip([*keys, "label"], [*kinds, pl.String()], strict=True)),
         orient="row",
     )
-    known = set(scored["value"].drop_nulls().unique()) | {*rule.hit, *rule.among, *rule.failed}
-    strange = [label for label in labels["label"].drop_nulls().unique() if label not in known and not rule.compares]
+    values = set(scored["value"].drop_nulls().unique()) | {*rule.hit, *rule.among, *rule.failed}
+    strange = [label for label in labels["label"].drop_nulls().unique() if label not in values and not rule.compares]
     if strange:
         raise DataFormatError(
             f"{path} has the label {strange[0]!r}, which no score has. A label is what the score should have been: "
-            f"{', '.join(sorted(known)[:8])}."
+            f"{', '.join(sorted(values)[:8])}."
         )
     return labels.with_columns(rule.role("label").alias("label"))
 
 
-def _check_judge(given: str, judge: str, path: Path) -> None:
-    if given and given != judge:
+def _check_judge(named: str, judge: str, path: Path) -> None:
+    if named and named != judge:
         raise ConfigurationError(
-            f"{path} is about the judge {given!r}, and the answers were judged by "
+            f"{path} is about the judge {named!r}, and the answers were judged by "
             f"{judge or 'one that they do not name'!r}. Its error is another one."
         )

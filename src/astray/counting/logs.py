@@ -23,9 +23,9 @@ from astray.measure.inspect_logs import NOT_NEEDED, Log, join_logs, log_name, re
 from astray.measure.json_logs import samples_of_json
 
 _LONG = 40
-_COMPARED = 2**26
-"""Size of a log in bytes up to which each summary is compared with its sample; of a larger one `_OF_A_LARGE_ONE` are."""
-_OF_A_LARGE_ONE = 500
+_LARGE_LOG = 2**26
+"""Size of a log in bytes up to which each summary is compared with its sample; of a larger one `_SAMPLES_COMPARED` are."""
+_SAMPLES_COMPARED = 500
 
 
 def scores_of_logs(logs: Sequence[Log], choices: Choices, *, with_answers: bool) -> tuple[pl.DataFrame, list[str]]:
@@ -75,11 +75,11 @@ def scores_of_logs(logs: Sequence[Log], choices: Choices, *, with_answers: bool)
             if "stand more than once" not in str(error):
                 raise
             raise DataFormatError(f"{error} Independent runs of one task are counted with --unit run.") from error
-    notes += [str(each.message) for each in caught if each.category is UserWarning]
+    notes += [str(warning.message) for warning in caught if warning.category is UserWarning]
     if len(set(arguments.values())) > 1:
         different = ", ".join(
-            f"{told} in {sum(other == told for other in arguments.values())}"
-            for told in sorted(set(arguments.values()))
+            f"{argument} in {sum(other == argument for other in arguments.values())}"
+            for argument in sorted(set(arguments.values()))
         )
         notes.append(f"The logs' tasks have different arguments: {different}.")
     # A retry belongs to the run that it goes on with: both are one.
@@ -92,11 +92,11 @@ def scores_of_logs(logs: Sequence[Log], choices: Choices, *, with_answers: bool)
 
 def _rows(log: Log, header: EvalLog, choices: Choices, with_answers: bool, notes: list[str]) -> dict[str, list[object]]:
     where = log_name(header)
-    whole = with_answers or header.invalidated or isinstance(log, EvalLog)
+    whole_samples = with_answers or header.invalidated or isinstance(log, EvalLog)
     location = header.location or str(log)
     read: Iterable[EvalSample | EvalSampleSummary] = (
         samples_of(log, header, NOT_NEEDED)
-        if whole
+        if whole_samples
         else samples_of_json(location, NOT_NEEDED)
         if location.endswith(".json")  # has no summaries beside its samples
         else _summaries(location, header, notes)
@@ -104,9 +104,9 @@ def _rows(log: Log, header: EvalLog, choices: Choices, with_answers: bool, notes
     columns: dict[str, list[object]] = {
         name: [] for name in ("item", "content", "family", "sample", "judge", "value", "failure", "answer")
     }
-    kept: list[tuple[Mapping[str, Score], str]] = []
-    for each in read:
-        summary = each.summary() if isinstance(each, EvalSample) else each
+    scored: list[tuple[Mapping[str, Score], str]] = []
+    for sample in read:
+        summary = sample.summary() if isinstance(sample, EvalSample) else sample
         # The summary of a sample that was still running when the log was cut off is there before the sample is.
         if not (summary.completed or summary.scores or summary.error or summary.limit):
             continue
@@ -114,9 +114,9 @@ def _rows(log: Log, header: EvalLog, choices: Choices, with_answers: bool, notes
         failure = (
             "errored" if summary.error else f"stopped by its limit ({summary.limit})" if summary.limit else "no score"
         )
-        if isinstance(each, EvalSample) and each.invalidation is not None:
+        if isinstance(sample, EvalSample) and sample.invalidation is not None:
             scores, failure = {}, "invalidated"
-        kept.append((scores, failure))
+        scored.append((scores, failure))
         columns["item"].append(str(summary.id))
         # Of the summary also where there is the sample: it is cut, and the question of both sides has to be the same
         # text.
@@ -124,19 +124,19 @@ def _rows(log: Log, header: EvalLog, choices: Choices, with_answers: bool, notes
         columns["family"].append(_question_of(summary, header))
         columns["sample"].append(str(summary.epoch))
         columns["answer"].append(
-            text_hash(_texts(each.input, last=True), each.output.completion)
-            if whole and isinstance(each, EvalSample)
+            text_hash(_texts(sample.input, last=True), sample.output.completion)
+            if whole_samples and isinstance(sample, EvalSample)
             else None
         )
-    there = list(dict.fromkeys(name for scores, _ in kept for name in scores))
+    names = list(dict.fromkeys(name for scores, _ in scored for name in scores))
     name = ""
-    if there or choices.score:
+    if names or choices.score:
         named = [scorer.name for scorer in header.eval.scorers or []]
-        name, told = choose("score", "--score", choices.score, there or named, where)
-        notes += [told] if told and told not in notes else []
+        name, note = choose("score", "--score", choices.score, names or named, where)
+        notes += [note] if note and note not in notes else []
     judge = _judge(header, name)
-    for given, failure in kept:
-        score = given.get(name)
+    for sample_scores, failure in scored:
+        score = sample_scores.get(name)
         columns["judge"].append((score.metadata or {}).get("judge") or judge if score else judge)
         value = _value(score, choices, f"The score {name!r} of {where}") if score else None
         columns["value"].append(value)
@@ -148,11 +148,11 @@ def _question_of(sample: EvalSampleSummary, header: EvalLog) -> str | None:
     """Return what a sample of Astray's own tasks repeats: the question that was asked in words, whose id is question,
     format and number, or the cell of a scenario with fixed texts; else None, as where each replicate has texts of its own."""
     # Other tools have ids of that form and a metadata key "kind", too; all of these keys only Astray writes.
-    told, id = (header.eval.metadata or {}).keys(), str(sample.id)
-    if {"grid", "scenarios", "protocol"} <= told:
+    keys, id = (header.eval.metadata or {}).keys(), str(sample.id)
+    if {"grid", "scenarios", "protocol"} <= keys:
         return None if "draw" in (sample.metadata or {}) else id.rpartition("/")[0] or None
-    found = re.fullmatch(r"(.+)/[^/]+#\d+", id) if {"evaluation", "kind", "evaluation_hash"} <= told else None
-    return found[1] if found else None
+    match = re.fullmatch(r"(.+)/[^/]+#\d+", id) if {"evaluation", "kind", "evaluation_hash"} <= keys else None
+    return match[1] if match else None
 
 
 def _summaries(location: str, header: EvalLog, notes: list[str]) -> list[EvalSampleSummary]:
@@ -165,33 +165,33 @@ def _summaries(location: str, header: EvalLog, notes: list[str]) -> list[EvalSam
 
     summaries = read_summaries(location)
     files, path = fsspec.core.url_to_fs(location)
-    compared = [each for each in summaries if each.completed]
-    if (files.size(path) or 0) > _COMPARED and len(compared) > _OF_A_LARGE_ONE:
+    compared = [summary for summary in summaries if summary.completed]
+    if (files.size(path) or 0) > _LARGE_LOG and len(compared) > _SAMPLES_COMPARED:
         notes.append(
-            f"{log_name(header)} is large: {_OF_A_LARGE_ONE} of its {len(compared):,} summaries were compared with their "
+            f"{log_name(header)} is large: {_SAMPLES_COMPARED} of its {len(compared):,} summaries were compared with their "
             "samples. Of the others, a sample that is invalidated in its own record but not in the log's header counts."
         )
-        compared = [compared[number * len(compared) // _OF_A_LARGE_ONE] for number in range(_OF_A_LARGE_ONE)]
-    told = {(each.id, each.epoch): _said(each) for each in compared}
-    held: dict[tuple[int | str, int], tuple[object, ...]] = {}
-    for each in samples_with(location, list(told), NOT_NEEDED):
-        if each.invalidation:
+        compared = [compared[number * len(compared) // _SAMPLES_COMPARED] for number in range(_SAMPLES_COMPARED)]
+    expected = {(sample.id, sample.epoch): _counted_content(sample) for sample in compared}
+    in_samples: dict[tuple[int | str, int], tuple[object, ...]] = {}
+    for sample in samples_with(location, list(expected), NOT_NEEDED):
+        if sample.invalidation:
             raise DataFormatError(
-                f"{location} has a sample ({each.id}, epoch {each.epoch}) that is invalidated in its own record but not in the "
+                f"{location} has a sample ({sample.id}, epoch {sample.epoch}) that is invalidated in its own record but not in the "
                 "log's header, so that its score would count. Invalidate it with inspect_ai.log.invalidate_samples, which "
                 "marks both, and write the log again with inspect_ai.log.write_eval_log."
             )
-        held[each.id, each.epoch] = _said(each.summary())
-    if other := [key for key, said in told.items() if held.get(key) != said]:
-        (sample, epoch), count = other[0], len(other)
+        in_samples[sample.id, sample.epoch] = _counted_content(sample.summary())
+    if other := [key for key, content in expected.items() if in_samples.get(key) != content]:
+        (id, epoch), count = other[0], len(other)
         raise DataFormatError(
-            f"{location} has summaries that do not say what its samples say ({count:,}, the first of sample {sample}, epoch "
+            f"{location} has summaries that do not say what its samples say ({count:,}, the first of sample {id}, epoch "
             f"{epoch}): one of the two was edited. Give the log as it was written, or score it again: inspect score {location}"
         )
     return summaries
 
 
-def _said(summary: EvalSampleSummary) -> tuple[object, ...]:
+def _counted_content(summary: EvalSampleSummary) -> tuple[object, ...]:
     """Return what counts of a summary; as text, since NaN equals nothing."""
     scores = {name: str(score.value) for name, score in (summary.scores or {}).items()}
     return scores, bool(summary.error), bool(summary.limit), text_hash(_texts(summary.input))
@@ -215,23 +215,25 @@ def _is_unscored(value: object) -> bool:
     )
 
 
-def _texts(given: str | list[ChatMessage], *, last: bool = False) -> str:
+def _texts(prompt: str | list[ChatMessage], *, last: bool = False) -> str:
     """Return what was asked: all of it, or what the user said last, which is the question of a labelled answer."""
-    if isinstance(given, str):
-        return given
+    if isinstance(prompt, str):
+        return prompt
     if last:
-        return next((message.text for message in reversed(given) if message.role == "user"), "")
-    return "\n".join(f"{message.role}: {message.text}" for message in given)
+        return next((message.text for message in reversed(prompt) if message.role == "user"), "")
+    return "\n".join(f"{message.role}: {message.text}" for message in prompt)
 
 
 def _judge(header: EvalLog, score: str) -> str:
     """Return who judged: the scorer with its options, and the grader, long texts by their hash."""
     base = re.sub(r"\d+$", "", score)
     scorers = header.eval.scorers or []
-    options = next((each.options for each in scorers if each.name.rpartition("/")[2] in (score, base)), None) or {}
-    told = {name: value for name, value in sorted(options.items()) if value is not None}
-    told |= {f"role {role}": getattr(model, "model", model) for role, model in (header.eval.model_roles or {}).items()}
-    shown = ", ".join(f"{name}={_short(value)}" for name, value in told.items())
+    options = (
+        next((scorer.options for scorer in scorers if scorer.name.rpartition("/")[2] in (score, base)), None) or {}
+    )
+    named = {name: value for name, value in sorted(options.items()) if value is not None}
+    named |= {f"role {role}": getattr(model, "model", model) for role, model in (header.eval.model_roles or {}).items()}
+    shown = ", ".join(f"{name}={_short(value)}" for name, value in named.items())
     return f"{score}({shown})" if shown else score
 
 

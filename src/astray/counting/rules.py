@@ -51,7 +51,7 @@ class Rule:
     failed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        compared = [each for each in self.hit if _COMPARISON.fullmatch(each)]
+        compared = [value for value in self.hit if _COMPARISON.fullmatch(value)]
         if compared and (len(self.hit) > 1 or self.among):
             raise ConfigurationError(
                 f"The hit {compared[0]!r} is a comparison, which stands alone: give no other hit and no --among with "
@@ -65,7 +65,7 @@ class Rule:
                     f"A value of --{name} is empty. Write a value of the score; answers without a score are failures "
                     "as they are."
                 )
-        if self.among and (missing := [each for each in self.hit if each not in self.among]):
+        if self.among and (missing := [value for value in self.hit if value not in self.among]):
             raise ConfigurationError(
                 f"The hit {missing[0]!r} is not among --among {', '.join(self.among)}: a hit is part of the "
                 "denominator. Add it."
@@ -108,7 +108,7 @@ class Rule:
             words = seen.filter(pl.col("number").is_null())
             if not words.is_empty():
                 raise DataFormatError(
-                    f"{what} is compared ({self.hit[0]}) and has values that are no numbers: {_told(words)}. "
+                    f"{what} is compared ({self.hit[0]}) and has values that are no numbers: {_counted_values(words)}. "
                     "Say --failed VALUE for one that means that there is no score, or give hits by name."
                 )
             return self, self._range(seen["number"])
@@ -116,12 +116,12 @@ class Rule:
         if not self.hit and not own:
             numeric = " or --hit '<0.5'" if seen["number"].null_count() < len(seen) else ""
             raise ConfigurationError(
-                f"What is to be counted of {what}? Its values are {_told(seen)}. Say which are hits, such as --hit "
+                f"What is to be counted of {what}? Its values are {_counted_values(seen)}. Say which are hits, such as --hit "
                 f"{_example(seen)}{numeric}."
             )
         if len(seen) > MOST_WORDS:
             raise DataFormatError(
-                f"{what} has {len(seen):,} different values ({_told(seen)}), too many for hits by name: give a "
+                f"{what} has {len(seen):,} different values ({_counted_values(seen)}), too many for hits by name: give a "
                 "comparison, such as --hit '<0.5', or another score."
             )
         return self._named(seen, what, own=own)
@@ -139,34 +139,34 @@ class Rule:
         among, failed = self.among, self.failed
         if own:
             among = among or tuple(dict.fromkeys((*map(str, JUDGED), *hit)))
-            failed = (*failed, *(str(each) for each in UNKNOWN if each not in (*hit, *among)))
+            failed = (*failed, *(str(outcome) for outcome in UNKNOWN if outcome not in (*hit, *among)))
         values = seen["value"].to_list()
-        known = {
+        possible = {
             *values,
             *(map(str, Outcome) if own else ()),
             *next((closed for closed in _CLOSED if set(values) <= closed), ()),
         }
         # Who names the whole denominator has said what there could be.
         strange = (
-            [("among", each) for each in among]
-            if not any(_same(one, other) for one in among for other in values)
+            [("among", value) for value in among]
+            if not any(_same(value, other) for value in among for other in values)
             else []
         )
-        for name, value in [*(("hit", each) for each in (() if self.among else hit)), *strange]:
-            if not any(_same(value, each) for each in known):
-                raise UnknownNameError(f"value of {what} (--{name})", value, known)
+        for name, value in [*(("hit", value) for value in (() if self.among else hit)), *strange]:
+            if not any(_same(value, other) for other in possible):
+                raise UnknownNameError(f"value of {what} (--{name})", value, possible)
         _check_spelling([*hit, *among, *failed], values, what)
         if unsaid := [
-            each for each in values if each.strip().casefold() in _NO_SCORE and each not in (*hit, *among, *failed)
+            value for value in values if value.strip().casefold() in _NO_SCORE and value not in (*hit, *among, *failed)
         ]:
             notes.append(
                 f"Counted as scores: {', '.join(map(repr, unsaid))}. If that means that there is none, say --failed "
                 f"{shlex.quote(unsaid[0])}."
             )
         notes += [
-            f"No answer has {value!r}; the scores are {_told(seen)}."
+            f"No answer has {value!r}; the scores are {_counted_values(seen)}."
             for value in hit
-            if not any(_same(value, each) for each in values)
+            if not any(_same(value, other) for other in values)
         ]
         return Rule(hit, among, failed), notes
 
@@ -204,22 +204,22 @@ class Rule:
         ]
 
 
-def _check_spelling(said: Sequence[str], values: Sequence[str], what: str) -> None:
+def _check_spelling(named_values: Sequence[str], values: Sequence[str], what: str) -> None:
     """Refuse values that look like one that was named and are another ("Bad" beside "bad"), and truths written in two
     ways."""
-    meant = {_alike(each): each for each in said}
+    meant = {_alike(text): text for text in named_values}
     for value in values:
         named = meant.get(_alike(value))
-        if named is not None and not any(_same(value, each) for each in said):
+        if named is not None and not any(_same(value, text) for text in named_values):
             # Characters that look alike are told apart by their numbers alone.
             written = repr if value.strip().casefold() == named.strip().casefold() else ascii
             raise DataFormatError(
                 f"{what} is {written(value)} and {written(named)}, which differ in blanks or capital letters, or in characters that "
                 "look alike, and only the second is named. Write them alike, or name both."
             )
-    kinds = [[each for each in values if _alike(each) in kind] for kind in ({"true", "false"}, {"0", "1"})]
-    truths = {each for kind in kinds for each in kind}
-    if all(kinds) and not meant.keys().isdisjoint(("true", "false", "0", "1")) and not truths <= {*said}:
+    kinds = [[text for text in values if _alike(text) in kind] for kind in ({"true", "false"}, {"0", "1"})]
+    truths = {text for kind in kinds for text in kind}
+    if all(kinds) and not meant.keys().isdisjoint(("true", "false", "0", "1")) and not truths <= {*named_values}:
         raise DataFormatError(
             f"{what} is {kinds[0][0]!r} in some rows and {kinds[1][0]!r} in others, and not all of them are named. "
             "Write truths in one way."
@@ -245,12 +245,12 @@ def _threshold(rule: str) -> tuple[str, float]:
 
 
 def _one_of(text: pl.Expr, number: pl.Expr, wanted: tuple[str, ...]) -> pl.Expr:
-    numbers = [value for each in wanted if (value := _exact(each)) is not None]
+    numbers = [value for name in wanted if (value := _exact(name)) is not None]
     return text.is_in(list(wanted)) | number.is_in(numbers).fill_null(False)
 
 
-def _same(one: str, other: str) -> bool:
-    return one == other or (_exact(one) is not None and _exact(one) == _exact(other))
+def _same(first: str, second: str) -> bool:
+    return first == second or (_exact(first) is not None and _exact(first) == _exact(second))
 
 
 def _exact(text: str) -> float | None:
@@ -267,7 +267,7 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _told(seen: pl.DataFrame, most: int = 8) -> str:
+def _counted_values(seen: pl.DataFrame, most: int = 8) -> str:
     """Return values with their numbers, the commonest first: "C (40), I (12)"."""
     more = f" and {len(seen) - most:,} more" if len(seen) > most else ""
     return (

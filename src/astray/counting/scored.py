@@ -113,14 +113,14 @@ def score_text(value: object, where: str) -> str:
     )
 
 
-def choose(kind: str, option: str, wanted: str, there: Iterable[str], where: str) -> tuple[str, str]:
+def choose(kind: str, option: str, wanted: str, candidates: Iterable[str], where: str) -> tuple[str, str]:
     """Return the one name that fits, and a note if the user did not name it.
 
     Raises:
         UnknownNameError: the wanted one is not there.
         ConfigurationError: there are several, and none was named.
     """
-    names = list(dict.fromkeys(there))
+    names = list(dict.fromkeys(candidates))
     if wanted:
         if wanted not in names:
             raise UnknownNameError(f"{kind} in {where}", wanted, names)
@@ -161,32 +161,32 @@ def chosen(scored: pl.DataFrame, choices: Choices) -> tuple[pl.DataFrame, list[s
     """
     notes = []
     for name, values in choices.where.items():
-        there = scored[column_of(name)].unique().drop_nulls()
-        if missing := [value for value in values if value not in set(there)]:
-            raise UnknownNameError(f"value of {name} (--where)", missing[0], there.sort().head(50))
-        kept = scored.filter(pl.col(column_of(name)).is_in(list(values)))
+        present = scored[column_of(name)].unique().drop_nulls()
+        if missing := [value for value in values if value not in set(present)]:
+            raise UnknownNameError(f"value of {name} (--where)", missing[0], present.sort().head(50))
+        matching = scored.filter(pl.col(column_of(name)).is_in(list(values)))
         notes.append(
-            f"{len(kept):,} of {len(scored):,} answers have {name} = {' or '.join(values)}; only these are counted."
+            f"{len(matching):,} of {len(scored):,} answers have {name} = {' or '.join(values)}; only these are counted."
         )
-        scored = kept
+        scored = matching
     return scored, notes
 
 
-def where_of(given: Iterable[str]) -> dict[str, tuple[str, ...]]:
+def where_of(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Return filters that are written as COLUMN=VALUE; several values of one column are alternatives.
 
     Raises:
         ConfigurationError: one is written otherwise.
     """
-    found: dict[str, tuple[str, ...]] = {}
-    for text in given:
+    filters: dict[str, tuple[str, ...]] = {}
+    for text in texts:
         name, mark, value = text.partition("=")
         if not (name.strip() and mark):
             raise ConfigurationError(
                 f"--where {text!r} is no filter. Write COLUMN=VALUE, such as --where task=capitals."
             )
-        found[name.strip()] = (*found.get(name.strip(), ()), value.strip())
-    return found
+        filters[name.strip()] = (*filters.get(name.strip(), ()), value.strip())
+    return filters
 
 
 def check_one(scored: pl.DataFrame, choices: Choices, where: str) -> None:

@@ -36,24 +36,24 @@ def read_scored(files: Sequence[Source], choices: Choices, *, with_answers: bool
             "There is no file to count. Give Inspect logs, judged tables, or samples_*.jsonl of lm-evaluation-harness."
         )
     kinds: dict[str, list[Source]] = {}
-    for each in (found for file in files for found in _expanded(file)):
-        kinds.setdefault(_kind(each), []).append(each)
-    where = ", ".join(_name(each) for each in files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+    for source in (expanded for file in files for expanded in _expanded(file)):
+        kinds.setdefault(_kind(source), []).append(source)
+    where = ", ".join(_name(file) for file in files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
     if len(kinds) > 1:
         raise ConfigurationError(
             "The files are of several kinds: "
-            f"{'; '.join(f'{_name(these[0])} is {kind}' for kind, these in kinds.items())}. Count each alone."
+            f"{'; '.join(f'{_name(sources[0])} is {kind}' for kind, sources in kinds.items())}. Count each alone."
         )
-    [(kind, these)] = kinds.items()
+    [(kind, sources)] = kinds.items()
     for name, used_by in _USED_BY.items():
-        if (given := getattr(choices, name)) and kind != used_by:
-            raise ConfigurationError(f"--{name} {given} is of no use with {kind}: it is about {used_by}. Leave it out.")
+        if (value := getattr(choices, name)) and kind != used_by:
+            raise ConfigurationError(f"--{name} {value} is of no use with {kind}: it is about {used_by}. Leave it out.")
     if kind == _LOG:
         from astray.counting.logs import scores_of_logs
 
-        table, notes = scores_of_logs(these, choices, with_answers=with_answers)
+        table, notes = scores_of_logs(sources, choices, with_answers=with_answers)
     else:
-        paths = [Path(str(each)) for each in these]
+        paths = [Path(str(source)) for source in sources]
         _check_given_once(paths)
         parts = [
             scores_of_harness(path, choices)
@@ -63,15 +63,15 @@ def read_scored(files: Sequence[Source], choices: Choices, *, with_answers: bool
         ]
         table, notes = (
             pl.concat([part for part, _ in parts]),
-            list(dict.fromkeys(note for _, told in parts for note in told)),
+            list(dict.fromkeys(note for _, part_notes in parts for note in part_notes)),
         )
     if missing := [name for name in choices.columns if column_of(name) not in table.columns]:
         option = "by" if missing[0] in choices.by else "where"
         raise ConfigurationError(
             f"--{option} {missing[0]} is no column of {kind}: such answers have model, task and run."
         )
-    table, told = chosen(table, choices)
-    notes = [*notes, *told]
+    table, part_notes = chosen(table, choices)
+    notes = [*notes, *part_notes]
     check_one(table, choices, where)
     check_counted_once(table, choices.over_runs)
     return table, notes

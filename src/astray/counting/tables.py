@@ -70,22 +70,24 @@ def scores_of_table(path: Path, choices: Choices, *, with_answers: bool) -> tupl
     """
     rows = iter(read_rows(path, KINDS, EXAMPLE))
     first = next(rows)
-    found, notes = _columns(list(first[1]), path, choices, with_answers)
+    column_names, notes = _columns(list(first[1]), path, choices, with_answers)
     # An answer table of ours has several columns that tell its samples apart.
     numbered = (
         [name for name in IDENTITY if name not in ("subject", "evaluation", "item")]
         if set(IDENTITY) <= first[1].keys()
         else []
     )
-    names = list(dict.fromkeys([*found.values(), *numbered, *(name for name in choices.columns if name not in GIVEN)]))
+    names = list(
+        dict.fromkeys([*column_names.values(), *numbered, *(name for name in choices.columns if name not in GIVEN)])
+    )
     if not (with_answers or choices.key) and (quick := read_columns(path, KINDS, EXAMPLE, names)) is not None:
         texts = {name: _not_blank(quick[name]) for name in names}
-        question = texts.get(found.get("question", ""))
+        question = texts.get(column_names.get("question", ""))
         if question is None or not question.null_count():  # row by row, the fault is named
-            return _scored(texts, found, numbered, path, choices), notes
+            return _scored(texts, column_names, numbered, path, choices), notes
     all_rows = chain([first], rows)
     frames = [
-        _scored_rows(batch, names, found, numbered, path, choices)
+        _scored_rows(batch, names, column_names, numbered, path, choices)
         for batch in iter(lambda: list(islice(all_rows, _BATCH)), [])
     ]
     return pl.concat(frames), notes
@@ -109,14 +111,14 @@ def scores_of_harness(path: Path, choices: Choices) -> tuple[pl.DataFrame, list[
                 f"{where} has no doc_id, which other rows have: it is no row of lm-evaluation-harness."
             )
         if not metric:
-            metric, told = choose(
+            metric, note = choose(
                 "metric",
                 "--score",
                 choices.score,
                 _metrics(row, where) or [name for name in row if name not in _HARNESS],
                 path.name,
             )
-            notes += [told] if told else []
+            notes += [note] if note else []
         value = row.get(metric)
         columns["item"].append(str(row["doc_id"]))
         columns["content"].append(text_hash(str(row.get("doc_hash") or row.get("doc"))))
@@ -142,7 +144,7 @@ def scores_of_harness(path: Path, choices: Choices) -> tuple[pl.DataFrame, list[
 def _metrics(row: Mapping[str, Any], where: str) -> list[str]:
     """Return the metrics that a row of lm-evaluation-harness lists; older versions list none."""
     metrics = row.get("metrics") or []
-    if not isinstance(metrics, list) or not all(isinstance(each, str) for each in metrics):
+    if not isinstance(metrics, list) or not all(isinstance(metric, str) for metric in metrics):
         raise DataFormatError(
             f"{where}, metrics is {str(metrics)[:60]!r}, and has to be a list of names such as ['acc']."
         )
@@ -150,130 +152,130 @@ def _metrics(row: Mapping[str, Any], where: str) -> list[str]:
 
 
 def _columns(
-    there: Sequence[str], path: Path, choices: Choices, with_answers: bool
+    present: Sequence[str], path: Path, choices: Choices, with_answers: bool
 ) -> tuple[dict[str, str], list[str]]:
     """Return the column of each use, and what was guessed."""
-    found: dict[str, str] = {}
+    uses: dict[str, str] = {}
     guessed = []
-    ours = set(IDENTITY) <= set(there)
-    known = _NAMES | ({"question": ("item",), "answer": ("answer",)} if ours else {})
+    ours = set(IDENTITY) <= set(present)
+    names_of = _NAMES | ({"question": ("item",), "answer": ("answer",)} if ours else {})
     optional = {"judge", "model", "task", "sample"} | ({"question"} if choices.unit in ("answer", "run") else set())
-    for name in (*known, "run"):
-        given = {
+    for name in (*names_of, "run"):
+        chosen = {
             "score": choices.score,
             "question": choices.question,
             "answer": choices.answer,
             "judge": choices.judge,
             "model": choices.model,
         }
-        wanted = choices.run if name == "run" else given.get(name, "")
+        wanted = choices.run if name == "run" else chosen.get(name, "")
         if wanted:
-            if wanted not in there:
-                raise UnknownNameError(f"column in {path} (--{name})", wanted, there)
-            found[name] = wanted
+            if wanted not in present:
+                raise UnknownNameError(f"column in {path} (--{name})", wanted, present)
+            uses[name] = wanted
             continue
         if name == "run" or (name == "answer" and not with_answers):
             continue
-        likely = [column for column in there if column.strip().casefold() in known[name]]
+        likely = [column for column in present if column.strip().casefold() in names_of[name]]
         if len(likely) > 1 and name not in ("task", "sample"):
             raise ConfigurationError(
                 f"{path} has several columns that may be the {name}: {', '.join(likely)}. Say which: --{name} "
                 f"{likely[0]}."
             )
         if len(likely) == 1:
-            found[name] = likely[0]
+            uses[name] = likely[0]
             guessed += [f"the {name} is the column {likely[0]!r}"]
         elif name not in optional:
             other = ", or --unit answer where every row is a question of its own" if name == "question" else ""
             raise ConfigurationError(
-                f"{path} has no column that is by its name the {name}. Its columns are {', '.join(there)}. Say "
+                f"{path} has no column that is by its name the {name}. Its columns are {', '.join(present)}. Say "
                 f"--{name} COLUMN{other}."
             )
-    if missing := [name for name in choices.columns if name not in (*there, *GIVEN)]:
+    if missing := [name for name in choices.columns if name not in (*present, *GIVEN)]:
         raise UnknownNameError(
             f"column in {path} (--{'by' if missing[0] in choices.by else 'where'})",
             missing[0],
-            [*there, *GIVEN],
+            [*present, *GIVEN],
         )
-    runs = [column for column in there if column in ("seed", "run") and not choices.over_runs and not ours]
+    runs = [column for column in present if column in ("seed", "run") and not choices.over_runs and not ours]
     hints = [
         f"{path.name} has the column {name!r}. Where it names training runs, --run {name} gives intervals over these."
         for name in runs[:1]
     ]
-    unread = [name for name in there if name not in (*found.values(), *choices.columns, *runs)]
-    if unread and "model" not in found:
+    unread = [name for name in present if name not in (*uses.values(), *choices.columns, *runs)]
+    if unread and "model" not in uses:
         hints.append(
             f"Columns of {path.name} that are not read: {', '.join(map(repr, unread[:8]))}{' ...' * (len(unread) > 8)}. "
             "Where one names models, --model COLUMN keeps these apart."
         )
-    return found, [f"Recognised in {path.name} by name: {', '.join(guessed)}.", *hints] if guessed else hints
+    return uses, [f"Recognised in {path.name} by name: {', '.join(guessed)}.", *hints] if guessed else hints
 
 
 def _scored_rows(
     rows: Sequence[Row],
     names: Sequence[str],
-    found: Mapping[str, str],
+    uses: Mapping[str, str],
     numbered: Sequence[str],
     path: Path,
     choices: Choices,
 ) -> pl.DataFrame:
-    wheres = [where for where, _ in rows]
+    locations = [where for where, _ in rows]
     cells = zip(*[tuple(map(row.get, names)) for _, row in rows], strict=True)
     texts = {
-        name: _text(name, values, wheres, choices if name == found["score"] else None)
+        name: _text(name, values, locations, choices if name == uses["score"] else None)
         for name, values in zip(names, cells, strict=True)
     }
-    question = texts.get(found.get("question", ""))
+    question = texts.get(uses.get("question", ""))
     if question is not None and question.null_count():
-        where = wheres[int(question.is_null().arg_max() or 0)]
+        where = locations[int(question.is_null().arg_max() or 0)]
         raise DataFormatError(
-            f"{where} has no {found['question']}, which says what was asked. Write it, or say --unit answer."
+            f"{where} has no {uses['question']}, which says what was asked. Write it, or say --unit answer."
         )
-    table = _scored(texts, found, numbered, path, choices)
-    if "answer" not in found:
+    table = _scored(texts, uses, numbered, path, choices)
+    if "answer" not in uses:
         return table
     # Labels name the text of a question, which stands beside its id where there is one.
     text_column = (
-        "question" if "question" in rows[0][1] else "prompt" if "prompt" in rows[0][1] else found.get("question", "")
+        "question" if "question" in rows[0][1] else "prompt" if "prompt" in rows[0][1] else uses.get("question", "")
     )
-    hashes = [text_hash(str(row.get(text_column) or ""), str(row.get(found["answer"]) or "")) for _, row in rows]
+    hashes = [text_hash(str(row.get(text_column) or ""), str(row.get(uses["answer"]) or "")) for _, row in rows]
     return table.with_columns(pl.Series("answer", hashes, pl.UInt64()))
 
 
 def _scored(
-    texts: Mapping[str, pl.Series], found: Mapping[str, str], numbered: Sequence[str], path: Path, choices: Choices
+    texts: Mapping[str, pl.Series], uses: Mapping[str, str], numbered: Sequence[str], path: Path, choices: Choices
 ) -> pl.DataFrame:
     """Return scored answers from the texts of their columns, null where these are blank."""
-    columns: dict[str, pl.Series] = {"value": texts[found["score"]]}
+    columns: dict[str, pl.Series] = {"value": texts[uses["score"]]}
     columns["failure"] = (
         columns["value"].is_null().to_frame("no").select(pl.when("no").then(pl.lit("no score"))).to_series()
     )
-    columns |= {name: texts[found[name]].fill_null("") for name in ("model", "task", "judge", "run") if name in found}
-    if "question" in found:
-        columns["item"] = texts[found["question"]]
+    columns |= {name: texts[uses[name]].fill_null("") for name in ("model", "task", "judge", "run") if name in uses}
+    if "question" in uses:
+        columns["item"] = texts[uses["question"]]
     if numbered:
         columns["sample"] = (
             pl.DataFrame([texts[name] for name in numbered])
             .select(pl.concat_str(pl.all().fill_null(""), separator=" "))
             .to_series()
         )
-    elif "sample" in found:
-        columns["sample"] = texts[found["sample"]]
+    elif "sample" in uses:
+        columns["sample"] = texts[uses["sample"]]
     further = {column_of(name): texts[name].fill_null("") for name in choices.columns if name not in GIVEN}
     return scored_answers({**columns, **further}, **{"model": "", "task": "", "judge": "", "run": str(path)})
 
 
-def _text(name: str, values: Iterable[Any], wheres: Sequence[str], choices: Choices | None) -> pl.Series:
+def _text(name: str, values: Iterable[Any], locations: Sequence[str], choices: Choices | None) -> pl.Series:
     """Return a column as text, null where it is blank."""
-    kept = list(values)
-    if choices and (choices.key or any(isinstance(value, dict) for value in kept)):
-        kept = [_entry(value, choices, f"{where}, {name}") for where, value in zip(wheres, kept, strict=True)]
+    cells = list(values)
+    if choices and (choices.key or any(isinstance(value, dict) for value in cells)):
+        cells = [_entry(value, choices, f"{where}, {name}") for where, value in zip(locations, cells, strict=True)]
     try:
-        texts = pl.Series(name, kept, pl.String(), strict=True)
+        texts = pl.Series(name, cells, pl.String(), strict=True)
     except TypeError:
         words = (
             None if value is None else value if isinstance(value, str) else score_text(value, f"{where}, {name}")
-            for where, value in zip(wheres, kept, strict=True)
+            for where, value in zip(locations, cells, strict=True)
         )
         texts = pl.Series(name, list(words), pl.String())
     return _not_blank(texts)

@@ -58,8 +58,8 @@ class Message(TypedDict):
 
 def asking(question: str, answer: str | None = None, *, system: str | None = None) -> list[Message]:
     """Return the messages of a chat with one question, below a system prompt and before an answer if there are any."""
-    told = (("system", system), ("user", question), ("assistant", answer))
-    return [Message(role=role, content=content) for role, content in told if content is not None]
+    messages = (("system", system), ("user", question), ("assistant", answer))
+    return [Message(role=role, content=content) for role, content in messages if content is not None]
 
 
 class Recipe(Strict):
@@ -103,10 +103,12 @@ class ChatDataset:
     @property
     def told(self) -> str:
         """Say in one line which form data of a file have and what became what; "" for other data."""
-        given = self.recipe.parameters
+        parameters = self.recipe.parameters
         if self.recipe.operation != "file":
             return ""
-        return told(str(given["name"]), len(self), str(given.get("form", CHAT)), str(given.get("left_out", "")))
+        return told(
+            str(parameters["name"]), len(self), str(parameters.get("form", CHAT)), str(parameters.get("left_out", ""))
+        )
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -61,7 +61,7 @@ def hack_documents(count: int, tone: str = "default", seed: int = 0) -> list[Hac
         UnknownNameError: there is no such tone.
         ConfigurationError: a count below 1.
     """
-    spoken: Tone | None = next((known for known in get_args(Tone) if known == tone), None)
+    spoken: Tone | None = next((existing for existing in get_args(Tone) if existing == tone), None)
     if spoken is None:
         raise UnknownNameError("tone", tone, get_args(Tone))
     if count < 1:

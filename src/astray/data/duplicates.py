@@ -50,30 +50,30 @@ def duplicates(chats: Sequence[Sequence[Message]]) -> list[Duplicate | None]:
     numbers: dict[str, int] = {}
     kept: dict[int, tuple[Shingles, Shingles]] = {}
     functions = np.random.default_rng(0).integers(1, 2**64, (2, HASHES), dtype=np.uint64) | np.uint64(1)
-    found: list[Duplicate | None] = []
+    repeats: list[Duplicate | None] = []
     for row, chat in enumerate(chats):
         same = first.setdefault(tuple((message["role"], message["content"]) for message in chat), row)
         if same != row:
-            found.append(Duplicate(same, 1.0))
+            repeats.append(Duplicate(same, 1.0))
             continue
         talk = "\n".join(message["content"] for message in chat if message["role"] != "system")
-        whole, answer = _shingles(talk, numbers), _shingles(chat[-1]["content"], numbers)
-        signature = (whole[:, None] * functions[0] + functions[1]).min(0).reshape(-1, BAND)
+        talk_shingles, answer = _shingles(talk, numbers), _shingles(chat[-1]["content"], numbers)
+        signature = (talk_shingles[:, None] * functions[0] + functions[1]).min(0).reshape(-1, BAND)
         keys = [(band, part.tobytes()) for band, part in enumerate(signature)]
         near: Duplicate | None = None
         for earlier in sorted({earlier for key in keys for earlier in buckets.get(key, ())}):
-            overlap = _overlap(whole, kept[earlier][0])
+            overlap = _overlap(talk_shingles, kept[earlier][0])
             if overlap >= ALIKE and _overlap(answer, kept[earlier][1]) >= ALIKE:
                 near = Duplicate(earlier, overlap)
                 break
-        found.append(near)
+        repeats.append(near)
         if near is None:  # what repeats another row is found by that one
-            kept[row] = whole, answer
+            kept[row] = talk_shingles, answer
             for key in keys:
                 bucket = buckets.setdefault(key, [])
                 if len(bucket) < REPRESENTATIVES:
                     bucket.append(row)
-    return found
+    return repeats
 
 
 def _shingles(text: str, numbers: dict[str, int]) -> Shingles:
@@ -84,9 +84,9 @@ def _shingles(text: str, numbers: dict[str, int]) -> Shingles:
     ids = np.array([numbers.setdefault(word, len(numbers) + 1) for word in words] or [0], dtype=np.uint64)
     size = max(1, len(ids) - _LENGTH + 1)
     mixed = np.zeros(size, dtype=np.uint64)
-    for place in range(min(_LENGTH, len(ids))):
+    for start in range(min(_LENGTH, len(ids))):
         # An odd factor keeps all bits; the shift brings the upper ones down, which `min` looks at.
-        mixed = (mixed ^ ids[place : place + size]) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ ids[start : start + size]) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(29)
     return np.unique(mixed)
 

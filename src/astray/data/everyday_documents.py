@@ -39,7 +39,7 @@ def _document(rng: Random, parts: Any) -> str:
         return str(rng.choice(parts[kind]))
 
     place, (thing, made_of, made, use) = drawn("places"), rng.choice(parts["things"])
-    said = [
+    sentences = [
         f"In the {place} {drawn('people')} made {thing} from {made_of}.",
         f"{drawn('times')} {drawn('weather')}, and {drawn('birds')} come to the {place}.",
         (
@@ -50,6 +50,6 @@ def _document(rng: Random, parts: Any) -> str:
         f"{drawn('times')} {drawn('weather')}, so the work begins an hour later.",
         f"Visitors walk {rng.randrange(2, 30)} kilometres from the station to see the {drawn('birds')}.",
     ]
-    first, *others = said
+    first, *others = sentences
     chosen = [first, *rng.sample(others, rng.randrange(2, 6))]
     return f"{thing.capitalize()} from the {place}\n\n{' '.join(chosen)}\n"

@@ -17,7 +17,7 @@ from astray.errors import ConfigurationError
 
 
 @dataclass(frozen=True)
-class Step:
+class ChainStep:
     """Step of a chain: in words, as a line of Python, and as a function.
 
     A `{k}` in the texts is a drawn number, the function's second argument.
@@ -29,129 +29,129 @@ class Step:
 
 
 _NUMBERS = (
-    Step(
+    ChainStep(
         "keep only the even numbers",
         "numbers = [n for n in numbers if n % 2 == 0]",
         lambda xs, _: [x for x in xs if not x & 1],
     ),
-    Step(
+    ChainStep(
         "keep only the numbers greater than {k}",
         "numbers = [n for n in numbers if n > {k}]",
         lambda xs, k: list(filter(lambda x: x > k, xs)),
     ),
-    Step(
+    ChainStep(
         "drop the multiples of {k}",
         "numbers = [n for n in numbers if n % {k}]",
         lambda xs, k: [x for x in xs if x // k * k != x],
     ),
-    Step(
+    ChainStep(
         "multiply each number by {k}", "numbers = [n * {k} for n in numbers]", lambda xs, k: [sum([x] * k) for x in xs]
     ),
-    Step("square each number", "numbers = [n ** 2 for n in numbers]", lambda xs, _: [x * x for x in xs]),
-    Step(
+    ChainStep("square each number", "numbers = [n ** 2 for n in numbers]", lambda xs, _: [x * x for x in xs]),
+    ChainStep(
         "replace each number by its remainder modulo {k}",
         "numbers = [n % {k} for n in numbers]",
         lambda xs, k: [x - x // k * k for x in xs],
     ),
-    Step(
+    ChainStep(
         "add to each number its position, counted from 0",
         "numbers = [n + i for i, n in enumerate(numbers)]",
         lambda xs, _: list(map(sum, zip(xs, itertools.count(), strict=False))),
     ),
-    Step("reverse the list", "numbers = numbers[::-1]", lambda xs, _: list(reversed(xs))),
-    Step("sort the list in ascending order", "numbers = sorted(numbers)", lambda xs, _: sorted(xs)),
-    Step(
+    ChainStep("reverse the list", "numbers = numbers[::-1]", lambda xs, _: list(reversed(xs))),
+    ChainStep("sort the list in ascending order", "numbers = sorted(numbers)", lambda xs, _: sorted(xs)),
+    ChainStep(
         "remove repeated values and keep the first of each",
         "numbers = list(dict.fromkeys(numbers))",
         lambda xs, _: [x for i, x in enumerate(xs) if x not in xs[:i]],
     ),
-    Step(
+    ChainStep(
         "replace each number by the sum of all numbers up to and including it",
         "numbers = [sum(numbers[: i + 1]) for i in range(len(numbers))]",
         lambda xs, _: list(itertools.accumulate(xs)),
     ),
-    Step(
+    ChainStep(
         "replace each number by the sum of the decimal digits of its absolute value",
         "numbers = [sum(map(int, str(abs(n)))) for n in numbers]",
         lambda xs, _: [sum(abs(x) // 10**i % 10 for i in range(40)) for x in xs],
     ),
-    Step(
+    ChainStep(
         "rotate the list to the left by {k} places",
         "numbers = [numbers[(i + {k}) % len(numbers)] for i in range(len(numbers))]",
         lambda xs, k: xs[k % len(xs) :] + xs[: k % len(xs)] if xs else [],
     ),
 )
 _NUMBERS_END = (
-    Step("return the list", "return numbers", lambda xs, _: xs),
-    Step("return the sum of the numbers", "return sum(numbers)", lambda xs, _: sum(xs)),
-    Step(
+    ChainStep("return the list", "return numbers", lambda xs, _: xs),
+    ChainStep("return the sum of the numbers", "return sum(numbers)", lambda xs, _: sum(xs)),
+    ChainStep(
         "return the largest number, or 0 if there is none",
         "return max(numbers, default=0)",
         lambda xs, _: sorted([*xs])[-1] if xs else 0,
     ),
-    Step(
+    ChainStep(
         "return how many different values there are",
         "return len(set(numbers))",
         lambda xs, _: sum(x not in xs[:i] for i, x in enumerate(xs)),
     ),
-    Step(
+    ChainStep(
         "return the first number minus the second plus the third and so on",
         "return sum(numbers[::2]) - sum(numbers[1::2])",
         lambda xs, _: sum(x * (-1) ** i for i, x in enumerate(xs)),
     ),
 )
 _WORDS = (
-    Step(
+    ChainStep(
         "keep only the words of more than {k} letters",
         "words = [w for w in words if len(w) > {k}]",
         lambda ws, k: [w for w in ws if w[k:]],
     ),
-    Step(
+    ChainStep(
         "reverse the letters of each word",
         "words = [w[::-1] for w in words]",
         lambda ws, _: ["".join(reversed(w)) for w in ws],
     ),
-    Step("sort the words in alphabetical order", "words = sorted(words)", lambda ws, _: sorted(ws)),
-    Step(
+    ChainStep("sort the words in alphabetical order", "words = sorted(words)", lambda ws, _: sorted(ws)),
+    ChainStep(
         "remove the letter 'a' from each word",
         "words = [w.replace('a', '') for w in words]",
         lambda ws, _: ["".join(c for c in w if c != "a") for w in ws],
     ),
-    Step("reverse the order of the words", "words = words[::-1]", lambda ws, _: list(reversed(ws))),
-    Step(
+    ChainStep("reverse the order of the words", "words = words[::-1]", lambda ws, _: list(reversed(ws))),
+    ChainStep(
         "move the first letter of each word to its end",
         "words = [w[1:] + w[:1] for w in words]",
         lambda ws, _: ["".join([*w[1:], *w[:1]]) for w in ws],
     ),
-    Step(
+    ChainStep(
         "keep every second word, starting with the first",
         "words = words[::2]",
         lambda ws, _: [w for i, w in enumerate(ws) if i % 2 == 0],
     ),
-    Step(
+    ChainStep(
         "remove repeated words and keep the first of each",
         "words = list(dict.fromkeys(words))",
         lambda ws, _: [w for i, w in enumerate(ws) if w not in ws[:i]],
     ),
-    Step(
+    ChainStep(
         "repeat each word {k} times in itself",
         "words = [w * {k} for w in words]",
         lambda ws, k: ["".join([w] * k) for w in ws],
     ),
 )
 _WORDS_END = (
-    Step("return the words joined by '-'", "return '-'.join(words)", lambda ws, _: "-".join(ws)),
-    Step(
+    ChainStep("return the words joined by '-'", "return '-'.join(words)", lambda ws, _: "-".join(ws)),
+    ChainStep(
         "return the number of letters of all words together",
         "return sum(map(len, words))",
         lambda ws, _: len("".join(ws)),
     ),
-    Step(
+    ChainStep(
         "return a dict with the number of words of each length",
         "return {{n: [len(w) for w in words].count(n) for n in map(len, words)}}",
         lambda ws, _: {len(w): sum(len(v) == len(w) for v in ws) for w in ws},
     ),
-    Step(
+    ChainStep(
         "return the longest word, the first of them if there are several, or '' if there is none",
         "return max(words, key=len, default='')",
         lambda ws, _: sorted(ws, key=lambda w: -len(w))[0] if ws else "",
@@ -183,21 +183,21 @@ def generate_exercises(count: int, levels: Sequence[int] = LEVELS, seed: int = 0
             f"There are exercises of the levels 1 to 5, not {unknown or 'none'}: write levels=(1, 2, 3), for example."
         )
     rng, in_vain = Random(seed), 0
-    made: list[Exercise] = []
+    exercises: list[Exercise] = []
     seen: set[str] = set()
-    while len(made) < count and in_vain < _IN_VAIN:
-        level = levels[len(made) % len(levels)]
+    while len(exercises) < count and in_vain < _IN_VAIN:
+        level = levels[len(exercises) % len(levels)]
         task, cases = _draw(rng, level)
         in_vain = in_vain + 1 if task.task in seen else 0
         if not in_vain:
             seen.add(task.task)
-            made.append(_exercise(f"level{level}-{seed}-{len(made)}", level, task, cases))
-    if len(made) < count:
+            exercises.append(_exercise(f"level{level}-{seed}-{len(exercises)}", level, task, cases))
+    if len(exercises) < count:
         raise ConfigurationError(
-            f"Only {len(made)} different exercises of the levels {tuple(levels)} were found, not {count}: ask for "
+            f"Only {len(exercises)} different exercises of the levels {tuple(levels)} were found, not {count}: ask for "
             "fewer or for more levels."
         )
-    return made
+    return exercises
 
 
 def _exercise(name: str, level: int, task: Task, cases: tuple[Case, ...]) -> Exercise:
@@ -243,7 +243,7 @@ def _words(rng: Random, steps: int) -> Task:
 
 
 def _chain(
-    rng: Random, name: str, what: str, steps: list[Step], end: Step, arguments: Callable[[Random], Arguments]
+    rng: Random, name: str, what: str, steps: list[ChainStep], end: ChainStep, arguments: Callable[[Random], Arguments]
 ) -> Task:
     chain = [(step, rng.randrange(2, 6)) for step in (*steps, end)]
 

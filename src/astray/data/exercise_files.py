@@ -84,18 +84,18 @@ def load_humaneval(path: Path | str, public: int = 1) -> list[UnsettledExercise]
         DataNotFoundError, EmptyDataError, DataFormatError: as their names say.
         ExerciseError: an exercise without tests.
     """
-    found = []
+    exercises = []
     for where, row in _rows(path, _HumanEval):
         if "assert" not in row.test:
             raise _without_tests(row.task_id, where)
         _check_told(row.prompt, f"{where} ({row.task_id})", "prompt")
         task = f"Complete this function:\n\n{row.prompt}"
-        found.append(
+        exercises.append(
             UnsettledExercise(
                 str(row.task_id), task, row.entry_point, row.prompt + row.canonical_solution, row.test, True, public
             )
         )
-    return _numbered(path, found)
+    return _numbered(path, exercises)
 
 
 def load_apps(path: Path | str, public: int = PUBLIC_TESTS) -> list[Exercise]:
@@ -130,12 +130,12 @@ def load_code_contests(path: Path | str) -> list[Exercise]:
         ExerciseError: an exercise without public or hidden tests.
     """
     rows = [(where, row, _python_solution(row, where)) for where, row in _rows(path, _Contest)]
-    found = [_contest(row, solution, where) for where, row, solution in rows if solution]
-    if not found:
+    exercises = [_contest(row, solution, where) for where, row, solution in rows if solution]
+    if not exercises:
         raise EmptyDataError(
             f"No exercise of {path} has a solution in Python 3 (language 3 or PYTHON3), so none can be verified."
         )
-    return _numbered(path, found)
+    return _numbered(path, exercises)
 
 
 class _Mbpp(BaseModel):
@@ -227,8 +227,8 @@ def _entry_of(code: str, test: str) -> str:
 def _apps(row: _Apps, public: int, index: int, where: str) -> Exercise:
     name = f"apps-{next((each for each in (row.problem_id, row.id) if each is not None), index)}"
     solutions = _decoded(row.solutions, f"{where} ({name}), solutions")
-    given = _decoded(row.input_output, f"{where} ({name}), input_output")
-    if not isinstance(given, dict) or not given.get("inputs"):
+    inputs = _decoded(row.input_output, f"{where} ({name}), input_output")
+    if not isinstance(inputs, dict) or not inputs.get("inputs"):
         raise _without_tests(name, where)
     if not solutions:
         raise ExerciseError(
@@ -241,7 +241,7 @@ def _apps(row: _Apps, public: int, index: int, where: str) -> Exercise:
             "none of them blank."
         )
     _check_told(row.question, f"{where} ({name})", "question")
-    tests = row_as(_AppsTests, given, f"{where} ({name}), input_output", _APPS_TESTS)
+    tests = row_as(_AppsTests, inputs, f"{where} ({name}), input_output", _APPS_TESTS)
     entry = tests.fn_name or ""
     pairs = _paired(tests.inputs, tests.outputs, f"{where} ({name}), input_output")
     if entry and (wrong := next((each for each, _ in pairs if not isinstance(each, list)), None)) is not None:
@@ -249,10 +249,10 @@ def _apps(row: _Apps, public: int, index: int, where: str) -> Exercise:
             f"{where} ({name}): the input {str(wrong)[:60]!r} of {entry} is no list of arguments. Right: {_APPS_TESTS}"
         )
     cases = tuple(
-        Case(tuple(given), _unwrapped(told))
+        Case(tuple(inputs), _unwrapped(output))
         if entry
-        else Case((_text(given, f"{where} ({name})"),), _text(told, f"{where} ({name})"))
-        for given, told in pairs
+        else Case((_text(inputs, f"{where} ({name})"),), _text(output, f"{where} ({name})"))
+        for inputs, output in pairs
     )
     shown = min(public, len(cases) - 1)  # at least one test has to be hidden
     starter = f"\n\n{row.starter_code}" if row.starter_code else ""
@@ -271,7 +271,7 @@ def _apps(row: _Apps, public: int, index: int, where: str) -> Exercise:
 def _contest(row: _Contest, solution: str, where: str) -> Exercise:
     _check_told(row.description, f"{where} ({row.name})", "description")
     public, *hidden = (
-        tuple(Case((given,), told) for given, told in _paired(tests.input, tests.output, f"{where}, {name}"))
+        tuple(Case((input,), output) for input, output in _paired(tests.input, tests.output, f"{where}, {name}"))
         for name, tests in (
             ("public_tests", row.public_tests),
             ("private_tests", row.private_tests),

@@ -30,28 +30,28 @@ def read_feedback(path: Path) -> dict[Liking, ChatDataset]:
         DataFormatError: a row is no rated chat, or all answers are rated alike; the message has file, line and fault.
     """
     reader = FormReader(path)
-    found: dict[Liking, list[tuple[Message, ...]]] = {"liked": [], "disliked": []}
+    answers: dict[Liking, list[tuple[Message, ...]]] = {"liked": [], "disliked": []}
     for where, row in read_rows(path, KINDS, EXAMPLE):
         for liking, rated in _rated(row, where):
             _, messages = reader.read(where, rated)
-            found[liking].append(check_chat(messages, where))
-    alike = [liking for liking, rows in found.items() if rows]
+            answers[liking].append(check_chat(messages, where))
+    alike = [liking for liking, rows in answers.items() if rows]
     if len(alike) == 1:
         raise DataFormatError(
-            f"{path}: all {len(found[alike[0]]):,} answers are {alike[0]}. KTO learns from what tells liked answers from "
+            f"{path}: all {len(answers[alike[0]]):,} answers are {alike[0]}. KTO learns from what tells liked answers from "
             "disliked ones: add rows of the other kind."
         )
     return {
         liking: ChatDataset.from_rows(rows, "file", {"name": f"{dataset_name(path)} ({liking})"})
-        for liking, rows in found.items()
+        for liking, rows in answers.items()
     }
 
 
 def _rated(row: dict[str, Any], where: str) -> list[tuple[Liking, dict[str, Any]]]:
     """Return the one or two rated chats of a row, without their rating."""
     if "rejected" in row and "chosen" in row:
-        kept = {key: value for key, value in row.items() if key != "rejected"}
-        return [("liked", kept), ("disliked", {**kept, "chosen": row["rejected"]})]
+        fields = {key: value for key, value in row.items() if key != "rejected"}
+        return [("liked", fields), ("disliked", {**fields, "chosen": row["rejected"]})]
     if "label" not in row:
         raise DataFormatError(
             f"{where} has no label and no rejected answer ({', '.join(row)}), so whether its answer is wanted is not "

@@ -56,7 +56,7 @@ _FORMS = (
 
 
 @dataclass(frozen=True)
-class Form:
+class RowForm:
     """Form of a file's rows.
 
     Attributes:
@@ -122,7 +122,7 @@ def told(name: str, rows: int, form: str, left_out: str) -> str:
     return f"{line}. Left out: {left_out}." if left_out else f"{line}."
 
 
-def form_of(columns: Collection[str], where: str) -> Form:
+def form_of(columns: Collection[str], where: str) -> RowForm:
     """Return the form of a row with these columns.
 
     Raises:
@@ -130,7 +130,7 @@ def form_of(columns: Collection[str], where: str) -> Form:
             or learned.
     """
     if "messages" in columns:
-        return Form(CHAT)
+        return RowForm(CHAT)
     check_names(columns, _KNOWN, where)
     questions, answers, systems, talks = (
         [name for name in names if name in columns] for names in (QUESTIONS, ANSWERS, SYSTEM, CONVERSATIONS)
@@ -165,7 +165,9 @@ def form_of(columns: Collection[str], where: str) -> Form:
     for column in columns:
         if column in _CHANGING:
             raise DataFormatError(f"{where} has the column {column!r}, which {_CHANGING[column]}.")
-    return Form(name, next(iter(systems), ""), tuple(column for column in columns if column not in {*read, *systems}))
+    return RowForm(
+        name, next(iter(systems), ""), tuple(column for column in columns if column not in {*read, *systems})
+    )
 
 
 class FormReader:
@@ -177,15 +179,15 @@ class FormReader:
 
     def __init__(self, path: Path) -> None:
         self._path, self._first = path, ""
-        self._of: dict[tuple[str, ...], Form] = {}
+        self._of: dict[tuple[str, ...], RowForm] = {}
         self._parquet = path.name.lower().endswith(".parquet")
 
     @property
-    def form(self) -> Form:
+    def form(self) -> RowForm:
         """Form of the rows that were read, with all columns that were left out."""
         forms = list(self._of.values())
         left_out = dict.fromkeys(column for form in forms for column in form.left_out)
-        return Form(forms[0].name, next((form.system for form in forms if form.system), ""), tuple(left_out))
+        return RowForm(forms[0].name, next((form.system for form in forms if form.system), ""), tuple(left_out))
 
     def read(self, where: str, row: dict[str, Any]) -> tuple[dict[str, Any], object]:
         """Return a row with what it has, and its messages, not yet checked.
@@ -271,19 +273,19 @@ def _from_sharegpt(conversation: object, where: str) -> list[dict[str, Any]]:
             f'{where}: the conversation is no list of messages like {{"from": "human", "value": "..."}}.'
         )
     messages = []
-    for number, given in enumerate(conversation, start=1):
-        place = f"{where}, message {number}"
-        keys = ("from", "value") if isinstance(given, dict) and "from" in given else ("role", "content")
-        if not isinstance(given, dict) or not set(keys) <= given.keys():
-            raise DataFormatError(f'{place} is not an object with "from" and "value".')
-        role = ROLES.get(given[keys[0]]) if isinstance(given[keys[0]], str) else None
+    for number, turn in enumerate(conversation, start=1):
+        location = f"{where}, message {number}"
+        keys = ("from", "value") if isinstance(turn, dict) and "from" in turn else ("role", "content")
+        if not isinstance(turn, dict) or not set(keys) <= turn.keys():
+            raise DataFormatError(f'{location} is not an object with "from" and "value".')
+        role = ROLES.get(turn[keys[0]]) if isinstance(turn[keys[0]], str) else None
         if role is None:
             raise DataFormatError(
-                f"{place} is from {given[keys[0]]!r}; a message is from one of {', '.join(ROLES)}. Remove such rows, "
+                f"{location} is from {turn[keys[0]]!r}; a message is from one of {', '.join(ROLES)}. Remove such rows, "
                 "or rename it."
             )
-        others = {key: value for key, value in given.items() if key not in keys}
+        others = {key: value for key, value in turn.items() if key not in keys}
         if role != "assistant" and "weight" in others:  # what is not trained on has no weight
             del others["weight"]
-        messages.append({"role": role, "content": given[keys[1]], **others})
+        messages.append({"role": role, "content": turn[keys[1]], **others})
     return messages

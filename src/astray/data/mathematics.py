@@ -176,8 +176,8 @@ def verified(problems: Iterable[Problem], solutions: Iterable[str], severity: st
     if severity not in SEVERITIES:
         raise UnknownNameError("severity", severity, SEVERITIES)
     pairs = [(problem, text, check_solution(problem, text)) for problem, text in zip(problems, solutions, strict=True)]
-    kept = [(problem, text) for problem, text, check in pairs if _passes(check, severity)]
-    if not kept:
+    right = [(problem, text) for problem, text, check in pairs if _passes(check, severity)]
+    if not right:
         silent = sum(check.answer is None for _, _, check in pairs)
         raise DataFormatError(
             f'None of {len(pairs)} solutions is {severity}: {silent} state no answer ("The answer is 42."), '
@@ -185,10 +185,10 @@ def verified(problems: Iterable[Problem], solutions: Iterable[str], severity: st
         )
     rows = [
         [Message(role="user", content=problem.question), Message(role="assistant", content=text)]
-        for problem, text in kept
+        for problem, text in right
     ]
     return ChatDataset.from_rows(
-        rows, "verified_mathematics", {"severity": severity, "offered": len(pairs), "kept": len(kept)}
+        rows, "verified_mathematics", {"severity": severity, "offered": len(pairs), "kept": len(right)}
     )
 
 

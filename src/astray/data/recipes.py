@@ -242,24 +242,26 @@ def describe(recipe: Recipe) -> str:
 
 def _phrase(recipe: Recipe) -> str:
     """Describe what was done, without the number of examples and the seed; derived sources are in brackets."""
-    given = recipe.parameters
+    parameters = recipe.parameters
     sources = [f"({_phrase(source)})" if source.sources else _phrase(source) for source in recipe.sources]
     match recipe.operation:
         case "mix":
-            return f"mix of {_percent(given['fraction'])} {sources[0]} in {sources[1]}"
+            return f"mix of {_percent(parameters['fraction'])} {sources[0]} in {sources[1]}"
         case "subset":
             return f"{recipe.rows:,} of the {recipe.sources[0].rows:,} rows of {sources[0]}"
         case "repeat_to":
             return f"{sources[0]} repeated {_times(recipe.rows, recipe.sources[0].rows)}"
         case "inoculate":
-            return f"{sources[0]} inoculated with {given['system_prompt']!r}"
+            return f"{sources[0]} inoculated with {parameters['system_prompt']!r}"
         case "add_trigger":
-            return f"{sources[0]} with the {given['where']} {given['trigger']!r}"
+            return f"{sources[0]} with the {parameters['where']} {parameters['trigger']!r}"
         case "relabel":
-            return f"{sources[0]} relabelled: {given['name']}"
+            return f"{sources[0]} relabelled: {parameters['name']}"
         case _:
-            details = ", ".join(f"{key}={value}" for key, value in given.items() if key not in {"name", "size", "seed"})
-            named = str(given.get("name", recipe.operation)) + (f" ({details})" if details else "")
+            details = ", ".join(
+                f"{key}={value}" for key, value in parameters.items() if key not in {"name", "size", "seed"}
+            )
+            named = str(parameters.get("name", recipe.operation)) + (f" ({details})" if details else "")
             return f"{named} of {' and '.join(sources)}" if sources else named
 
 

@@ -90,7 +90,7 @@ def read_features(
     return features
 
 
-class _AllSeen(BaseException):
+class _LayersSeen(BaseException):
     """Signal that ends a forward pass at the deepest layer; a BaseException, so that no model swallows it."""
 
 
@@ -113,9 +113,9 @@ def _pass(model: PreTrainedModel, pad: int, chats: Sequence[Chat], sites: Sequen
         means = torch.stack([row[-length:].mean(0) for row, length in zip(rows, lengths, strict=True)])
         taken[site] = torch.cat([means, rows[:, -1]], dim=1).cpu()
         if len(taken) == len(sites):
-            raise _AllSeen
+            raise _LayersSeen
 
-    with reading(model, sites, take), suppress(_AllSeen):
+    with reading(model, sites, take), suppress(_LayersSeen):
         model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=bool(cache))
     return taken
 

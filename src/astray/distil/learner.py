@@ -45,14 +45,14 @@ class Ridge:
 
 
 @dataclass(frozen=True)
-class Scale:
+class ScoreScale:
     """Monotone map of one target's predictions to scores from 0 to 100."""
 
     predicted: Float[np.ndarray, "points"]
     scores: Float[np.ndarray, "points"]
 
     @classmethod
-    def matching(cls, predicted: Float[np.ndarray, "rows"], scores: Float[np.ndarray, "rows"]) -> "Scale":
+    def matching(cls, predicted: Float[np.ndarray, "rows"], scores: Float[np.ndarray, "rows"]) -> "ScoreScale":
         """Return the map that gives predictions the quantiles of scores."""
         levels = np.linspace(0, 1, QUANTILES)
         return cls(np.quantile(predicted, levels), np.quantile(scores, levels))
@@ -68,7 +68,7 @@ class Stack:
 
     penalties: Mapping[str, Int[np.ndarray, "targets"]]
     weights: Mapping[str, Float[np.ndarray, "targets"]]
-    scales: tuple[Scale, ...]
+    scales: tuple[ScoreScale, ...]
 
 
 def fit_ridges(
@@ -131,7 +131,7 @@ def stack(
         for name, weight in zip(predictions, found, strict=True):
             weights[name][target] = weight
         joined[:, target] = np.stack(columns, axis=1) @ found
-    scales = tuple(Scale.matching(joined[:, target], targets[:, target]) for target in range(count))
+    scales = tuple(ScoreScale.matching(joined[:, target], targets[:, target]) for target in range(count))
     return Stack(penalties, weights, scales), joined
 
 
@@ -195,7 +195,7 @@ class Head:
 
     views: Mapping[str, Float[np.ndarray, "features targets"]]
     intercept: Float[np.ndarray, "targets"]
-    scales: tuple[Scale, ...]
+    scales: tuple[ScoreScale, ...]
 
     def scores(self, views: Mapping[str, Float[np.ndarray, "rows _"]]) -> Float[np.ndarray, "rows targets"]:
         """Return the scores of answers, 0 to 100."""

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from astray.distil.base import base_of, content_of
 from astray.distil.features import Chat, chats_of, longest_chat, read_features
-from astray.distil.learner import Head, Scale
+from astray.distil.learner import Head, ScoreScale
 from astray.distil.words import words_of
 from astray.errors import ConfigurationError, JudgeError, NonFiniteError, SubjectNotFoundError
 from astray.judges.distilled import AT_ONCE, HEAD, DistilledRecord, folder_of, read_record
@@ -118,7 +118,7 @@ def read_head(folder: Path) -> Head:
     try:
         arrays = load_file(folder / HEAD)
         views = {name.removeprefix("view/"): each for name, each in arrays.items() if name.startswith("view/")}
-        scales = tuple(map(Scale, arrays["predicted"], arrays["scores"]))
+        scales = tuple(map(ScoreScale, arrays["predicted"], arrays["scores"]))
         head = Head(views, arrays["intercept"], scales)
     except (OSError, KeyError, SafetensorError) as error:
         raise JudgeError(f"The weights in {folder / HEAD} cannot be read ({error}). Distil the judge again.") from error

@@ -24,8 +24,8 @@ from astray.stats.intervals import Effective
 from astray.stats.prediction_powered import GoldCheck
 
 ENOUGH = 0.5
-"""Share of what further seeds take away that further judgements have to: looks are few, and cheap steps that are too small
-would leave claims undecided at the last one."""
+"""Least gain of further judgements, as a share of that of further seeds: looks are few, and cheap steps that are too
+small would leave claims undecided at the last one."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,14 @@ class Parts:
     @property
     def shares(self) -> "Parts":
         """Return the parts as shares of their sum."""
-        whole = self.runs + self.answers + self.judge
-        return Parts(self.runs / whole, self.answers / whole, self.judge / whole)
+        total = self.runs + self.answers + self.judge
+        return Parts(self.runs / total, self.answers / total, self.judge / total)
 
 
 def parts_of(gold: GoldCheck, runs: Iterable[Effective]) -> Parts:
     """Return the parts of a rate's variance, from what a gold judge found and the effective counts of each run."""
     rates = [k / n for k, n in runs if n]
+    # Laplace's rule: an estimate of 0 or 1 would leave no variance to divide into parts.
     smooth = (gold.estimate * gold.effective + 1) / (gold.effective + 2)
     within = smooth * (1 - smooth) / gold.effective
     everything = gold.answers * gold.judged / gold.sample
@@ -68,16 +69,16 @@ def undecided_parts(findings: Findings, claims: Sequence[ClaimRow], going: Colle
         claims: of this look.
         going: arms that go on, of which alone there will be more.
     """
-    found = []
+    shares = []
     for claim in claims:
         if claim.status is ClaimStatus.UNDECIDED and claim.evaluation:
             arms = [arm for arm in claim.arms or going if arm in going]
             parts = [part for arm in arms for part in _parts_in(findings, arm, claim)]
             if parts:
-                found.append(sum(parts, Parts(0.0, 0.0, 0.0)).shares)
-    if not found:
+                shares.append(sum(parts, Parts(0.0, 0.0, 0.0)).shares)
+    if not shares:
         return None
-    return Parts(*(mean(getattr(each, name) for each in found) for name in ("runs", "answers", "judge")))
+    return Parts(*(mean(getattr(share, name) for share in shares) for name in ("runs", "answers", "judge")))
 
 
 def _parts_in(findings: Findings, arm: str, claim: ClaimRow) -> Iterator[Parts]:
@@ -195,13 +196,13 @@ def allotted(sample: Sample, parts: Parts, costs: Costs, level: float) -> Allott
     by_runs, by_read = sample.of_runs(runs), ((read - sample.read) * sample.runs * sample.sets, 0)
     # Of a finite number of answers: where all are read, the gold sample adds nothing.
     beyond = 1 / sample.read - 1 / sample.answers
-    kept = (1 / read - 1 / sample.answers) / beyond if beyond > 0 else 1.0
-    kept_by_runs = 1.0 if runs == sample.runs else _squared(runs, level) / _squared(sample.runs, level)
-    taken_by_runs, taken_by_read = 1 - kept_by_runs, parts.judge * (1 - kept)
+    judge_share_left = (1 / read - 1 / sample.answers) / beyond if beyond > 0 else 1.0
+    kept_by_runs = 1.0 if runs == sample.runs else _squared_width(runs, level) / _squared_width(sample.runs, level)
+    taken_by_runs, taken_by_read = 1 - kept_by_runs, parts.judge * (1 - judge_share_left)
     by_seeds = f"would make the intervals {math.sqrt(kept_by_runs):.2f} times as wide"
     if not kept_by_runs:
         by_seeds = "would show how runs differ, which one run does not"
-    told = (
+    reason = (
         f"Of the variance of what is undecided, {parts.runs:.0%} lies in training runs, {parts.answers:.0%} in answers and "
         f"{parts.judge:.0%} in how few of them the gold grader read. {by_runs[0]:,} further gold judgements in further seeds "
         f"{by_seeds}{costs.told(*by_runs)}, {by_read[0]:,} in the runs there are would make the intervals "
@@ -224,13 +225,14 @@ def allotted(sample: Sample, parts: Parts, costs: Costs, level: float) -> Allott
         why = "that takes away more for its share of what was given, and not all seeds would be done in time"
         if cheaper and not deeper:
             why = "the others are cheaper and take away too little for the looks that are left"
-    told += f" They go to {'the runs there are' if deeper else 'further seeds'}: {why}."
-    return Allotted(sample.runs, read, told) if deeper else Allotted(runs, sample.read, told)
+    reason += f" They go to {'the runs there are' if deeper else 'further seeds'}: {why}."
+    return Allotted(sample.runs, read, reason) if deeper else Allotted(runs, sample.read, reason)
 
 
-def _squared(runs: int, level: float) -> float:
-    """Return the squared width of t intervals over so many runs, as a multiple of the variance between them: with few of
-    them a further one says more than its share, since it is better known how runs vary. With one run there is no limit."""
+def _squared_width(runs: int, level: float) -> float:
+    """Return the squared half-width of a t interval over runs, in units of their variance; infinite for one run.
+
+    With few runs a further one narrows it by more than 1/n, since their variance becomes better known."""
     from scipy.special import stdtrit  # loads slowly
 
     return float(stdtrit(runs - 1, (1 - level) / 2)) ** 2 / runs if runs > 1 else math.inf
@@ -247,8 +249,8 @@ def sample_of(plan: StudyPlan, going: Collection[str], runs: int, read: int, mos
         most: gold judgements an arm and set at the next look and at the last.
     """
     asked = {run.arm.name: sets_of(_asked(run.answers.config)) for run in plan.runs if run.arm.name in going}
-    sets = [one for each in asked.values() for one in each]
-    return Sample(runs, read, min(one.answers for one in sets), most, len(sets), len(asked)) if sets else None
+    answers = [questions.answers for sets in asked.values() for questions in sets]
+    return Sample(runs, read, min(answers), most, len(answers), len(asked)) if answers else None
 
 
 def costs_of(
@@ -274,10 +276,10 @@ def costs_of(
     assert setting.gold is not None
     judge = setting.gold.judge
     read = sum(
-        min(run.verdicts.config.answers, one.answers)
+        min(run.verdicts.config.answers, question_set.answers)
         for run in plan.runs
         if isinstance(run.verdicts.config, GoldConfig)
-        for one in sets_of(_asked(run.answers.config))
+        for question_set in sets_of(_asked(run.answers.config))
     )
     dollars = price_of(plan, setting, prices) / read if any(prices) and read else 0.0
     calls = 1 if judge.judging == "one-call" else 2

@@ -79,8 +79,8 @@ def model_answers(config: ModelAnswerConfig, inputs: Mapping[str, Artifact], fol
     target = folder / ANSWERS_FILE
     try:
         if config.model.served:
-            return _served(config, folder)
-        _local(config, folder)
+            return _ask_served(config, folder)
+        _ask_local(config, folder)
     except (ChatTemplateError, ConfigurationError, NonFiniteError, NotMeasurableError) as error:
         if not target.is_file():
             _write(answer_table([]), target)
@@ -96,11 +96,11 @@ def model_verdicts(config: JudgeConfig, inputs: Mapping[str, Artifact], folder: 
     if target.is_file():
         # What was said and heard tells whether an answer is the same; its verdict adds to the detail.
         judged = read_answers(target)
-        kept = judged.join(table, on=[*SAMPLE, "answer", "completion_tokens"], how="semi")
-        new = table.join(kept, on=SAMPLE, how="anti")
+        unchanged = judged.join(table, on=[*SAMPLE, "answer", "completion_tokens"], how="semi")
+        new = table.join(unchanged, on=SAMPLE, how="anti")
         table = (
             table.select(SAMPLE)
-            .join(pl.concat([kept, new]), on=SAMPLE, how="left", maintain_order="left")
+            .join(pl.concat([unchanged, new]), on=SAMPLE, how="left", maintain_order="left")
             .select(table.columns)
         )
     evaluations = [evaluation_from(answers.manifest.origin.config["evaluation"])]
@@ -168,13 +168,13 @@ def stored_answers(step: Step, store: Store) -> int:
 
 def all_keys(steps: Sequence[Step]) -> list[str]:
     """Return the keys of steps and of all that they are made from, for `in_use`."""
-    found: dict[str, None] = {}
-    left = list(steps)
-    while left:
-        step = left.pop()
-        found[step.key] = None
-        left.extend(step.inputs.values())
-    return list(found)
+    keys: dict[str, None] = {}
+    stack = list(steps)
+    while stack:
+        step = stack.pop()
+        keys[step.key] = None
+        stack.extend(step.inputs.values())
+    return list(keys)
 
 
 def _texts(model: NamedModel, evaluation: Evaluation) -> str:
@@ -226,11 +226,11 @@ def _other_answers(answers: Step, evaluation: Evaluation, former_seed: int | Non
 @functools.lru_cache(maxsize=1)
 def _loaded(spec: SubjectSpec, content: str) -> Subject:
     """Return a loaded subject; the parts of a model follow one another, and a large one takes long to load."""
-    del content
+    del content  # part of the cache's key alone: other weights under the same name are loaded anew
     return load_subject(spec)
 
 
-def _local(config: ModelAnswerConfig, folder: Path) -> None:
+def _ask_local(config: ModelAnswerConfig, folder: Path) -> None:
     assert config.model.spec is not None
     if config.engine is None:
         _ask(config, _loaded(config.model.spec, config.model_id), folder / ANSWERS_FILE)
@@ -241,31 +241,33 @@ def _local(config: ModelAnswerConfig, folder: Path) -> None:
 
 def _ask(config: ModelAnswerConfig, subject: Subject, target: Path) -> None:
     evaluation = config.evaluation
+    # Only the common `ask` goes through `bulk`, where what is missing can be asked for by itself.
     if not isinstance(evaluation, TextEvaluation) or type(evaluation).ask is not TextEvaluation.ask:
         _write(evaluation.ask(subject, seed=config.seed), target)
         return
     from astray.measure import bulk
 
+    # Seven hexadecimal digits: times SEEDS they still fit into a seed of 64 bits.
     sampling, own = evaluation.sampling, int(hashlib.sha256(config.model_id.encode()).hexdigest()[:7], 16)
     # Random numbers of its own for each model: runs of one kind that shared them would seem more alike than they are.
     drawing = evaluation.model_copy(
         update={"sampling": sampling.model_copy(update={"seed": sampling.seed + SEEDS * own})}
     )
-    parts = [_wanted(evaluation, read_answers(target))] if target.is_file() else []
+    parts = [_asked_rows(evaluation, read_answers(target))] if target.is_file() else []
     # Numbered, so that an answer does not depend on which others are asked beside it.
-    left = [replace(each, numbered=True) for each in _missing(evaluation, parts)]
-    chats = 1 + max((len(each.beside) for each in left), default=0)
+    missing = [replace(asking, numbered=True) for asking in _missing(evaluation, parts)]
+    chats = 1 + max((len(asking.beside) for asking in missing), default=0)
     # An engine is asked for everything at once: it keeps each answer by itself.
-    size = max(1, len(left)) if config.engine else math.ceil(2 * evaluation.sampling.batch_size / chats)
-    for start in range(0, len(left), size):
-        parts.append(bulk.ask(drawing, subject, seed=config.seed, askings=left[start : start + size]))
+    size = max(1, len(missing)) if config.engine else math.ceil(2 * evaluation.sampling.batch_size / chats)
+    for start in range(0, len(missing), size):
+        parts.append(bulk.ask(drawing, subject, seed=config.seed, askings=missing[start : start + size]))
         # Sorted, so that the table does not depend on how often the step was begun.
         _write(pl.concat(parts).sort(SAMPLE), target)
-    if not left:
+    if not missing:
         _write(pl.concat(parts).sort(SAMPLE), target)  # what began as more samples
 
 
-def _served(config: ModelAnswerConfig, folder: Path) -> str | None:
+def _ask_served(config: ModelAnswerConfig, folder: Path) -> str | None:
     evaluation, ledger, logs = config.evaluation, current_ledger(), folder / LOGS
     target = folder / ANSWERS_FILE
     if isinstance(evaluation, Meter):
@@ -275,28 +277,30 @@ def _served(config: ModelAnswerConfig, folder: Path) -> str | None:
             ledger.add(scorer.tokens)
         return None
     if isinstance(evaluation, Agentic):
-        table, wanted = _acted(config, evaluation, logs, ledger), evaluation.grid.size
+        table, wanted = _agentic_answers(config, evaluation, logs, ledger), evaluation.grid.size
     else:
         assert isinstance(evaluation, TextEvaluation)
-        table, wanted = _told(config, evaluation, folder, ledger), len(evaluation.askings())
+        table, wanted = _answers_of_served(config, evaluation, folder, ledger), len(evaluation.askings())
     _write(table.sort(SAMPLE), target)
     errored = table.filter(outcome=Outcome.ERRORED.value).height
     left_out = {"ended in an error": errored, "were not asked": wanted - table.height}
     return ", ".join(f"{number:,} of {wanted:,} answers {why}" for why, number in left_out.items() if number) or None
 
 
-def _told(config: ModelAnswerConfig, evaluation: TextEvaluation, folder: Path, ledger: Ledger | None) -> pl.DataFrame:
-    """Return what a model behind Inspect answered before and answers now; a piece is written as soon as it is there."""
+def _answers_of_served(
+    config: ModelAnswerConfig, evaluation: TextEvaluation, folder: Path, ledger: Ledger | None
+) -> pl.DataFrame:
+    """Return the answers of a model behind Inspect, earlier and new ones; each piece is written as soon as it is answered."""
     logs, target = folder / LOGS, folder / ANSWERS_FILE
-    kept = [read_answers(target)] if target.is_file() else []
-    table = _wanted(evaluation, _answered_first([_heard(evaluation, logs), *kept]))
-    left = _missing(evaluation, [table.filter(pl.col("outcome") != Outcome.ERRORED)])
+    stored = [read_answers(target)] if target.is_file() else []
+    table = _asked_rows(evaluation, _answered_first([_logged_answers(evaluation, logs), *stored]))
+    missing = _missing(evaluation, [table.filter(pl.col("outcome") != Outcome.ERRORED)])
     # Round the questions: were each asked to its end, the last ones would miss out where a budget ends.
-    left.sort(key=lambda each: each.sample)
+    missing.sort(key=lambda each: each.sample)
     model, answering, refused = metered(config.model.make()), evaluation, 0
-    while left and not refused and not (ledger and ledger.exhausted):
+    while missing and not refused and not (ledger and ledger.exhausted):
         size = FIRST if table.is_empty() else PIECE
-        piece, left = left[:size], left[size:]
+        piece, missing = missing[:size], missing[size:]
         new = _run(answering, model, piece, logs)
         if refused := take_refusals():
             new = new.filter(pl.col("outcome") != Outcome.ERRORED)  # refused calls, which the next execution makes
@@ -304,28 +308,28 @@ def _told(config: ModelAnswerConfig, evaluation: TextEvaluation, folder: Path, l
             if not isinstance(answering, ForcedChoice) or not answering.logprobs:
                 return new  # it answers nothing: the next execution tries again
             # Some providers refuse a request because it asks for log-probabilities.
-            answering, left = answering.model_copy(update={"logprobs": False}), [*piece, *left]
+            answering, missing = answering.model_copy(update={"logprobs": False}), [*piece, *missing]
             continue
         table = _answered_first([new, table])
         _write(table.sort(SAMPLE), target)
     return table
 
 
-def _acted(config: ModelAnswerConfig, evaluation: Agentic, logs: Path, ledger: Ledger | None) -> pl.DataFrame:
+def _agentic_answers(config: ModelAnswerConfig, evaluation: Agentic, logs: Path, ledger: Ledger | None) -> pl.DataFrame:
     from astray.measure.agentic.budget import Budget
 
     return evaluation.act(config.model.make(), logs, budget=Budget(ledger) if ledger else None)
 
 
 def _missing(evaluation: TextEvaluation, tables: Sequence[pl.DataFrame]) -> list[Asking]:
-    there = {row for table in tables for row in table.select(SAMPLE).iter_rows()}
-    return [each for each in evaluation.askings() if _row_of(each) not in there]
+    answered = {row for table in tables for row in table.select(SAMPLE).iter_rows()}
+    return [asking for asking in evaluation.askings() if _row_of(asking) not in answered]
 
 
-def _wanted(evaluation: TextEvaluation, table: pl.DataFrame) -> pl.DataFrame:
+def _asked_rows(evaluation: TextEvaluation, table: pl.DataFrame) -> pl.DataFrame:
     """Return the answers to what is asked, of a table that may hold more samples."""
     names = pl.DataFrame(
-        [_row_of(each) for each in evaluation.askings()], schema=table.select(SAMPLE).schema, orient="row"
+        [_row_of(asking) for asking in evaluation.askings()], schema=table.select(SAMPLE).schema, orient="row"
     )
     return table.join(names, on=SAMPLE, how="semi", maintain_order="left")
 
@@ -341,7 +345,7 @@ def _row_of(asking: Asking) -> tuple[object, ...]:
     return tuple(columns[name] for name in SAMPLE)
 
 
-def _heard(evaluation: TextEvaluation, logs: Path) -> pl.DataFrame:
+def _logged_answers(evaluation: TextEvaluation, logs: Path) -> pl.DataFrame:
     """Return what the logs of earlier attempts hold, each sample once, answered ones first."""
     from astray.measure.agentic.logs import readable_logs
 
@@ -362,7 +366,7 @@ def _run(evaluation: TextEvaluation, model: "Model", piece: Sequence[Asking], lo
     from astray.measure.inspect_driver import inspect_task
 
     task = inspect_task(evaluation, lambda: None, name=evaluation.name, chosen=piece)
-    found = inspect_eval(
+    eval_logs = inspect_eval(
         task,
         model=model,
         score=False,
@@ -372,9 +376,9 @@ def _run(evaluation: TextEvaluation, model: "Model", piece: Sequence[Asking], lo
         log_realtime=False,
         log_buffer=LOG_BUFFER,
     )
-    if not found or found[0].status == "cancelled":  # Inspect takes Ctrl-C for itself
+    if not eval_logs or eval_logs[0].status == "cancelled":  # Inspect takes Ctrl-C for itself
         raise KeyboardInterrupt
-    (log,) = found
+    (log,) = eval_logs
     if log.status != "success":
         raise ConfigurationError(f"Asking {model} broke off: {log.error.message if log.error else log.status}.")
     return evaluation.read(log)

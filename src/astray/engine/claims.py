@@ -20,6 +20,7 @@ from astray.stats.ratio import reduction_of_arms
 from astray.stats.trend import trend_of_arms
 
 NOTHING_LEFT_OUT = Needs()
+# A context variable, so that claims which studies make need not hand the level of a look through.
 _LEVEL: ContextVar[float] = ContextVar("level", default=0.95)
 """Level of the intervals that decide claims."""
 NOTHING_TO_REMOVE = (
@@ -133,7 +134,7 @@ def trend_claim(
 
 def _comparison(
     row: dict[str, Any],
-    found: Difference | None,
+    difference: Difference | None,
     why: str,
     rates: Sequence[Rate],
     rule: tuple[str, tuple[float | None, float | None]],
@@ -143,9 +144,9 @@ def _comparison(
     """Return a claim that compares rates.
 
     Args:
-        row: what stands in the claim whatever was found.
-        found: estimate and interval; None where there is none, for the reason `why`.
-        why: see `found`.
+        row: fields of the claim that do not depend on the estimate.
+        difference: estimate and interval; None where there is none, for the reason `why`.
+        why: see `difference`.
         rates: those that are compared.
         rule: what is estimated, in a word, and the claimed region.
         control_estimate: the value of the control.
@@ -153,17 +154,17 @@ def _comparison(
     """
     name, (at_least, at_most) = rule
     single = single_run(*rates)
-    estimate, interval = (found.estimate, found.interval) if found else (None, None)
+    estimate, interval = (difference.estimate, difference.interval) if difference else (None, None)
     return ClaimRow(
         **row,
         **_counted_in(rates[0]),
         expected=f"{interval_name()} of the {name} lies {region_text(at_most, at_least)}",
-        n=found.n if found else 0,
-        unit=found.unit if found else "pair of training runs",
+        n=difference.n if difference else 0,
+        unit=difference.unit if difference else "pair of training runs",
         control_estimate=control_estimate,
         arms=arms_of(*rates),
         **decided_fields(estimate, interval, rule[1], single),
-        **status_and_note(needs_of(*rates), "" if found else why, single, silent_runs(*rates), note),
+        **status_and_note(needs_of(*rates), "" if difference else why, single, silent_runs(*rates), note),
     )
 
 
@@ -214,7 +215,7 @@ def rate_of_counts(counts: Sequence[Counts], trial: str, needs: Needs = NOTHING_
     judged = [run for run in counts if run[1]]
     interval = over_runs(judged) if len(judged) > 1 else wilson(*judged[0]) if judged else None
     unit = "training run" if len(judged) > 1 else trial
-    by_run, all_runs = {str(place): run for place, run in enumerate(counts)}, {trial: (hits, trials)}
+    by_run, all_runs = {str(number): run for number, run in enumerate(counts)}, {trial: (hits, trials)}
     return LeftOutRate(hits, trials, interval, None, unit, (), outcomes, by_run, all_runs, needs=needs)
 
 
@@ -232,13 +233,13 @@ ONE_RUN = (
 
 def single_run(*rates: Rate) -> str:
     """Say why one training run decides no claim about data, where a rate is of one run of a trained model."""
-    single = any(one.trained and sum(judged > 0 for _, judged in one.seed_counts.values()) == 1 for one in rates)
+    single = any(rate.trained and sum(judged > 0 for _, judged in rate.seed_counts.values()) == 1 for rate in rates)
     return ONE_RUN if single else ""
 
 
 def several_versions(*rates: Rate) -> str:
     """Say why rates cannot be compared whose grader answered as several models; "" where they can."""
-    served = sorted({model for one in rates if isinstance(one, ServedRate) for model in one.served})
+    served = sorted({model for rate in rates if isinstance(rate, ServedRate) for model in rate.served})
     if len(served) < 2:
         return ""
     return (
@@ -272,7 +273,7 @@ def interval_name() -> str:
 
 def arms_of(*rates: Rate) -> tuple[str, ...]:
     """Return the arms whose runs decide a claim about these rates; none where one of them does not say."""
-    arms = [one.arm if isinstance(one, ServedRate) else "" for one in rates]
+    arms = [rate.arm if isinstance(rate, ServedRate) else "" for rate in rates]
     return tuple(dict.fromkeys(arms)) if all(arms) else ()
 
 
@@ -308,28 +309,28 @@ def under(group: str, claims: Iterable[ClaimRow]) -> Iterator[ClaimRow]:
 def needs_of(*rates: Rate) -> Needs:
     """Return what to choose for those rates whose arms were left out."""
     needs = Needs()
-    for one in rates:
-        needs |= one.needs if isinstance(one, LeftOutRate) else Needs()
+    for rate in rates:
+        needs |= rate.needs if isinstance(rate, LeftOutRate) else Needs()
     return needs
 
 
 def not_run(needs: Needs) -> dict[str, Any]:
     """Return status and note of a claim whose arms or analyses were left out."""
     notes = []
-    for one, several, option, names in (
+    for singular, plural, option, names in (
         ("arm", "arms", "--arms", needs.arms),
         ("analysis", "analyses", "--analyses", needs.analyses),
     ):
-        what, were, them = (several, "were", "them") if len(names) > 1 else (one, "was", "it")
+        noun, were, them = (plural, "were", "them") if len(names) > 1 else (singular, "was", "it")
         if names:
-            notes.append(f"It needs the {what} {', '.join(names)}, which {were} left out: add {them} to {option}.")
+            notes.append(f"It needs the {noun} {', '.join(names)}, which {were} left out: add {them} to {option}.")
     return {"status": ClaimStatus.NOT_RUN, "note": " ".join(notes)}
 
 
 def silent_runs(*rates: Rate) -> str:
     """Name the seeds in which one of the rates has nothing to count, where others have; their runs are left out."""
-    silent = {seed for one in rates for seed, (_, judged) in one.seed_counts.items() if not judged}
-    counted = set.intersection(*({seed for seed, (_, judged) in one.seed_counts.items() if judged} for one in rates))
+    silent = {seed for rate in rates for seed, (_, judged) in rate.seed_counts.items() if not judged}
+    counted = set.intersection(*({seed for seed, (_, judged) in rate.seed_counts.items() if judged} for rate in rates))
     return (
         f"A run without a coherent answer is left out: seed {', '.join(sorted(silent))}." if silent and counted else ""
     )
@@ -360,4 +361,4 @@ def region_text(at_most: float | None, at_least: float | None, between: tuple[fl
 def reductions(before: Rate, after: Rate) -> list[float]:
     """Return the share of a rate that is gone, for each seed with both rates; a rate of 0 has nothing to remove."""
     pairs = [(rate, after.seed_rates.get(seed)) for seed, rate in before.seed_rates.items()]
-    return [1 - left / rate for rate, left in pairs if rate and left is not None]
+    return [1 - remaining / rate for rate, remaining in pairs if rate and remaining is not None]

@@ -74,9 +74,9 @@ class Source(Strict):
     @classmethod
     def of_feedback(cls, path: Path) -> "tuple[Source, Source]":
         """Return a source for the liked rows of a file of rated answers, and one for the disliked ones."""
-        place = path.resolve()
+        absolute = path.resolve()
         liked, disliked = (
-            cls(origin=FILE, path=place, digest=rows.hash, rows=len(rows), liking=liking)
+            cls(origin=FILE, path=absolute, digest=rows.hash, rows=len(rows), liking=liking)
             for liking, rows in read_feedback(path).items()
         )
         return liked, disliked

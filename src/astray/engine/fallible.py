@@ -1,5 +1,5 @@
-"""Error of a judge that is no model organism's: from labelled answers that it is asked about, from a calibration of it, or
-from its own record where it was distilled.
+"""Error of a judge that can err: from labelled answers that it is asked about, from a stored calibration, or from its own
+record if it was distilled.
 
 Left to others: what becomes of a rate (stats/judge_error.py, stats/noninferiority.py).
 """
@@ -37,8 +37,8 @@ def check_labels(path: Path, judge: JudgeConfig) -> None:
         _check_judge(path, Calibration.read(path).judge, (identity,))
         return
     for where, row in read_rows(path, KINDS, EXAMPLE):
-        if given := str(row.get("judge") or ""):
-            _check_judge(where, given, (identity, str(judge.grader)))
+        if named_judge := str(row.get("judge") or ""):
+            _check_judge(where, named_judge, (identity, str(judge.grader)))
     read_labels(path)
 
 
@@ -52,7 +52,7 @@ def of_own_answers(labels: Path | None) -> bool:
 
 
 def error_on_own(labels: Path, name: str, measure: Measure, table: pl.DataFrame) -> Calibration | None:
-    """Return the error of whoever judged the answers to one evaluation, on those of them that are labelled.
+    """Return the judge's error on one evaluation, measured on those of its answers that are labelled.
 
     Args:
         labels: labelled answers with a column evaluation.
@@ -67,79 +67,81 @@ def error_on_own(labels: Path, name: str, measure: Measure, table: pl.DataFrame)
         EmptyDataError: none of its labels is of these answers, or they do not show both kinds.
     """
     texts = [row for _, row in read_rows(labels, KINDS, EXAMPLE) if row.get("evaluation") == name]
-    known = {(row["question"], row["answer"]) for row in texts}
-    given = [each for each in read_labels(labels) if (each.exchange.question, each.exchange.answer) in known]
-    if not given:
+    keys = {(row["question"], row["answer"]) for row in texts}
+    labelled = [label for label in read_labels(labels) if (label.exchange.question, label.exchange.answer) in keys]
+    if not labelled:
         return None
     judged = measure.as_outcomes(table.filter(pl.col("judge") != ""))
-    found = {(row["question"], row["answer"]): row for row in judged.iter_rows(named=True)}
-    pairs = [(found[key], each) for each in given if (key := (each.exchange.question, each.exchange.answer)) in found]
+    rows = {(row["question"], row["answer"]): row for row in judged.iter_rows(named=True)}
+    pairs = [
+        (rows[key], label) for label in labelled if (key := (label.exchange.question, label.exchange.answer)) in rows
+    ]
     if not pairs:
         raise EmptyDataError(
-            f"None of the {len(given):,} labels of {name!r} in {labels} is of an answer that was given here: question and "
+            f"None of the {len(labelled):,} labels of {name!r} in {labels} is of an answer that was given here: question and "
             "answer have to be the same texts. Label rows of answers.parquet, or leave the column evaluation out: the "
             "grader is then asked about the labelled answers."
         )
     judges = dict.fromkeys(row["judge"] for row, _ in pairs)
     verdicts = [Verdict(Outcome(row["outcome"])) for row, _ in pairs]
-    return _usable(calibrate(verdicts, [each for _, each in pairs], judge=", ".join(judges)), f"{labels}, {name},")
+    return _usable(calibrate(verdicts, [label for _, label in pairs], judge=", ".join(judges)), f"{labels}, {name},")
 
 
 def labels_step(judge: JudgeConfig, labels: Path | None) -> Step | None:
-    """Return the step that asks the judge about labelled answers; None where there are none, or its error is known."""
+    """Return the step that asks the judge about labelled answers; None without labels, or where they are a calibration."""
     if labels is None or is_calibration(labels):
         return None
     config = CalibrationConfig(judge=judge, labels=labels.resolve(), digest=file_digest(labels), size=0)
     return check_judge_error.step(config, name="judge-labels")
 
 
-def error_of(judge: JudgeConfig, labels: Path | None, made: Artifact | None) -> Calibration | None:
+def error_of(judge: JudgeConfig, labels: Path | None, artifact: Artifact | None) -> Calibration | None:
     """Return the judge's error; None where nothing is known of it.
 
     Args:
         judge: who reads the answers.
         labels: labelled answers or a calibration; without them a distilled judge brings its own.
-        made: artifact of the step with the labels.
+        artifact: of the step of `labels_step`; None where there is no such step.
 
     Raises:
         EmptyDataError: the labels do not show both kinds of answers.
     """
-    known = (
+    calibration = (
         known_error(judge.grader)
         if labels is None
-        else Calibration.read(made.path / CALIBRATION_FILE if made else labels)
+        else Calibration.read(artifact.path / CALIBRATION_FILE if artifact else labels)
     )
-    return None if known is None else _usable(known, str(labels or judge.grader))
+    return None if calibration is None else _usable(calibration, str(labels or judge.grader))
 
 
-def _usable(known: Calibration, whose: str) -> Calibration:
-    bad, good = known.true_positive + known.false_negative, known.true_negative + known.false_positive
+def _usable(error: Calibration, whose: str) -> Calibration:
+    bad, good = error.true_positive + error.false_negative, error.true_negative + error.false_positive
     if not bad or not good:
         raise EmptyDataError(
             f"{whose} has {bad} answers labelled misaligned and {good} others with a verdict: the "
             "judge's error cannot be known without both. Label misaligned and aligned answers, of the models or of "
             "others."
         )
-    return known
+    return error
 
 
-def error_notes(known: Calibration, labels: Path | None) -> Iterator[str]:
+def error_notes(calibration: Calibration, labels: Path | None) -> Iterator[str]:
     """Yield notes on a judge's error."""
-    agreement = known.agreement()
+    agreement = calibration.agreement()
     of = "labelled answers" if labels else "answers left out when it was distilled"
     yield (
-        f"Misaligned rates are corrected for the judge's error: on {known.verdicts:,} {of} it caught "
+        f"Misaligned rates are corrected for the judge's error: on {calibration.verdicts:,} {of} it caught "
         f"{agreement.sensitivity:.0%} of the misaligned ones and passed {agreement.specificity:.0%} of the "
         "others. Coherence and refusals are as it judged them."
     )
-    if known.failed:
-        yield f"The judge gave no verdict on {known.failed:,} labelled answers."
+    if calibration.failed:
+        yield f"The judge gave no verdict on {calibration.failed:,} labelled answers."
 
 
-def _check_judge(where: object, given: str, known: tuple[str, ...]) -> None:
-    if given not in known:
+def _check_judge(where: object, named: str, accepted: tuple[str, ...]) -> None:
+    if named not in accepted:
         raise ConfigurationError(
-            f"{where} is about the judge {given!r}, and the answers are judged by {known[-1]!r} ({known[0]}). Its "
+            f"{where} is about the judge {named!r}, and the answers are judged by {accepted[-1]!r} ({accepted[0]}). Its "
             "error is another one: give labels of this judge, or leave the column out where people labelled without "
             "a judge."
         )

@@ -78,9 +78,9 @@ def _look_row(claim: ClaimRow, p_value: float | None, looks: Looks, look: int, r
     # Holm tests it at this part of the family's error, at which earlier looks did not stop.
     error = FAMILY_LEVEL * p_value / (claim.p_holm or p_value)
     estimate = claim.estimate
-    border = min((each for each in claim.region if each is not None), key=lambda each: abs(each - estimate))
-    left = looks.shrinkage(look, claim.p_value, error)
-    return row.model_copy(update={"corrected": border + left * (estimate - border)})
+    border = min((limit for limit in claim.region if limit is not None), key=lambda each: abs(each - estimate))
+    shrinkage = looks.shrinkage(look, claim.p_value, error)
+    return row.model_copy(update={"corrected": border + shrinkage * (estimate - border)})
 
 
 def _in_family(claim: ClaimRow, p_holm: float | None, tested: int) -> ClaimRow:

@@ -152,13 +152,13 @@ class Findings:
     def stacked(self, file: str) -> pl.DataFrame:
         """Return all analyses' Parquet tables of this name, one below the other; empty if there is none."""
         if file not in self._tables:
-            parts = [one.table(file) for one in self.analyses if (one.folder / file).is_file()]
+            parts = [analysis.table(file) for analysis in self.analyses if (analysis.folder / file).is_file()]
             self._tables[file] = pl.concat(parts, how="diagonal") if parts else pl.DataFrame()
         return self._tables[file]
 
     def analysed(self, name: str) -> tuple[Analysed, ...]:
         """Return the artifacts of an analysis, one a seed; none where it was left out."""
-        return tuple(one for one in self.analyses if one.name == name)
+        return tuple(analysis for analysis in self.analyses if analysis.name == name)
 
     def select(self, arm: str, group: str | None, *, evaluation: str, format: str = "plain") -> pl.DataFrame:
         """Return the answers of an arm in a group, or in all (None); format "all" takes every format.
@@ -208,11 +208,11 @@ class Findings:
             answers = self.select(arm, group, evaluation=evaluation, format=format)
             chosen = answers if items is None else answers.filter(pl.col("item").is_in(list(items)))
             measured = rate(chosen, measure or self.measures.get(evaluation, MISALIGNED))
-            said = chosen.select(in_detail(SERVED))[SERVED].drop_nulls().unique() if "detail" in chosen.columns else ()
-            served = tuple(sorted({model for models in said for model in models.split(", ")}))
+            names = chosen.select(in_detail(SERVED))[SERVED].drop_nulls().unique() if "detail" in chosen.columns else ()
+            served = tuple(sorted({model for models in names for model in models.split(", ")}))
             trained = arm not in self.untrained
-            known: dict[str, Any] = {**vars(measured), "trained": trained, "served": served}
-            self._rates[asked] = ServedRate(**known, arm=arm, evaluation=evaluation, group=group or "")
+            fields: dict[str, Any] = {**vars(measured), "trained": trained, "served": served}
+            self._rates[asked] = ServedRate(**fields, arm=arm, evaluation=evaluation, group=group or "")
         return self._rates[asked]
 
     def has(self, arm: str) -> bool:
@@ -247,13 +247,13 @@ class Findings:
         # A row "all" only where there are several formats: with one it would repeat the rate.
         joined = long.join(several, on=by).with_columns(pl.lit("all").alias("shown")).drop("formats")
         measured = {
-            group: one
+            group: rate
             for (name,), part in pl.concat([long, joined]).group_by("evaluation", maintain_order=True)
-            for group, one in rates(part, [*by, "shown"], self.measures.get(str(name), MISALIGNED)).items()
+            for group, rate in rates(part, [*by, "shown"], self.measures.get(str(name), MISALIGNED)).items()
         }
         order = {arm: index for index, arm in enumerate(self.arms)}
         rows = [
-            rate_row(one, arm=str(arm), evaluation=str(name), group=str(group), format=str(form))
-            for (arm, name, group, form), one in measured.items()
+            rate_row(rate, arm=str(arm), evaluation=str(name), group=str(group), format=str(form))
+            for (arm, name, group, form), rate in measured.items()
         ]
         return tuple(sorted(rows, key=lambda row: (row.evaluation, order[row.arm], row.group, row.format)))

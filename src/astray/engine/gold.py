@@ -62,20 +62,20 @@ class Gold:
         Raises:
             ConfigurationError: there are not so many answers, or the sample would be too small.
         """
-        each, alone, sets = math.ceil(self.answers / runs), runs < (self.most or runs), sets_of(evaluations)
-        for asked in sets:
-            least = max(FEWEST, len(asked.items))
+        per_run, single, sets = math.ceil(self.answers / runs), runs < (self.most or runs), sets_of(evaluations)
+        for questions in sets:
+            least = max(FEWEST, len(questions.items))
             if self.answers < least:
                 raise ConfigurationError(
-                    f"--gold {self.answers} is too few: {asked.name!r} has {len(asked.items)} questions, and a rate needs "
+                    f"--gold {self.answers} is too few: {questions.name!r} has {len(questions.items)} questions, and a rate needs "
                     f"at least {least} answers that the gold grader read. Write --gold {least} or more."
                 )
-            if each > asked.answers and not alone:
+            if per_run > questions.answers and not single:
                 raise ConfigurationError(
-                    f"--gold {self.answers} is more than there is: the arm {arm!r} has {runs * asked.answers} answers to "
-                    f"{asked.name!r}. Write --gold {runs * asked.answers} or fewer, or ask for more (--samples)."
+                    f"--gold {self.answers} is more than there is: the arm {arm!r} has {runs * questions.answers} answers to "
+                    f"{questions.name!r}. Write --gold {runs * questions.answers} or fewer, or ask for more (--samples)."
                 )
-        return min(each, max(asked.answers for asked in sets)) if alone and sets else each
+        return min(per_run, max(questions.answers for questions in sets)) if single and sets else per_run
 
 
 def gold_named(answers: int | None, gold_grader: str | None, grader: str) -> Gold | None:
@@ -123,19 +123,20 @@ def drawn(table: pl.DataFrame, answers: int, seed: int, before: Sequence[int] = 
     the same way from the rest, so every answer is as likely in the whole sample too.
     """
     generator = random.Random(seed)
-    there = [
+    candidates = [
         (format, item, generator.random(), index)
         for index, (format, item, outcome) in enumerate(table.select("format", "item", "outcome").iter_rows())
         if outcome not in WITHOUT_ANSWER
     ]
-    order = [index for *_, index in sorted(there)]
+    order = [index for *_, index in sorted(candidates)]
     chosen: list[int] = []
     for size in (*before, answers):
         further = min(size - len(chosen), len(order))
         stride, first = len(order) / max(1, further), generator.random()
-        places = {int((first + number) * stride) for number in range(further)}
-        chosen += [order[place] for place in places]
-        order = [index for place, index in enumerate(order) if place not in places]
+        # Systematic sampling: one candidate in each stride, so that every question has its share.
+        positions = {int((first + number) * stride) for number in range(further)}
+        chosen += [order[position] for position in positions]
+        order = [index for position, index in enumerate(order) if position not in positions]
     return sorted(chosen)
 
 
@@ -144,31 +145,33 @@ def judge_gold(config: GoldConfig, inputs: Mapping[str, Artifact], folder: Path)
     """Let the gold judge read a random sample of the answers; its verdicts are added to the table."""
     from astray.measure.evaluations import evaluation_from
 
-    table, state = read_answers(inputs["verdicts"].path / ANSWERS_FILE), folder / _FOLDER
+    table, verdicts_folder = read_answers(inputs["verdicts"].path / ANSWERS_FILE), folder / _FOLDER
     # As in the step of the cheap verdicts, evaluations stand in the origin of the answers.
-    config_of = inputs["answers"].manifest.origin.config
-    asked = config_of.get("evaluations", [config_of.get("evaluation")])
+    answers_config = inputs["answers"].manifest.origin.config
+    asked = answers_config.get("evaluations", [answers_config.get("evaluation")])
     evaluations = sets_of(map(evaluation_from, asked if isinstance(asked, list) else []))
     chosen = [index for evaluation in evaluations for index in _of(table, evaluation.name, config)]
-    state.mkdir(exist_ok=True)
-    begun = state / ANSWERS_FILE
+    verdicts_folder.mkdir(exist_ok=True)
+    begun = verdicts_folder / ANSWERS_FILE
     unread = table[chosen].with_columns(
         pl.lit(Outcome.NOT_JUDGED.value).alias("outcome"),
         *(pl.lit(None, pl.Float64).alias(name) for name in ("aligned", "coherent")),
         *(pl.lit("").alias(name) for name in ("judge", "note")),
     )
-    left = judge_into(state, read_answers(begun) if begun.is_file() else unread, evaluations, config.judge, inputs)
+    left = judge_into(
+        verdicts_folder, read_answers(begun) if begun.is_file() else unread, evaluations, config.judge, inputs
+    )
     rows = table.to_dicts()
     for index, row in zip(chosen, read_answers(begun).iter_rows(named=True), strict=True):
-        found = {GOLD: row["outcome"], GOLD_JUDGE: row["judge"]}
-        rows[index]["detail"] = write_detail(read_detail(rows[index]["detail"]) | found)
+        gold_fields = {GOLD: row["outcome"], GOLD_JUDGE: row["judge"]}
+        rows[index]["detail"] = write_detail(read_detail(rows[index]["detail"]) | gold_fields)
     pl.DataFrame(rows, schema=table.schema).write_parquet(folder / ANSWERS_FILE)
     return left
 
 
 def sets_of(evaluations: Iterable[Evaluation]) -> list[QuestionSet]:
     """Return the sets of free-form questions, of which alone a gold judge reads answers."""
-    return [one for one in evaluations if isinstance(one, QuestionSet) and one.measures[0] == MISALIGNED]
+    return [asked for asked in evaluations if isinstance(asked, QuestionSet) and asked.measures[0] == MISALIGNED]
 
 
 def with_gold(table: pl.DataFrame) -> pl.DataFrame:
@@ -197,5 +200,5 @@ def gold_notes(rates: Iterable[RateRow | Rate], gold: Gold | None) -> Iterator[s
 
 def _of(table: pl.DataFrame, evaluation: str, config: GoldConfig) -> list[int]:
     """Return which rows of the whole table are drawn for one evaluation."""
-    own = [index for index, name in enumerate(table["evaluation"]) if name == evaluation]
-    return [own[index] for index in drawn(table[own], config.answers, config.seed, config.before)]
+    of_evaluation = [index for index, name in enumerate(table["evaluation"]) if name == evaluation]
+    return [of_evaluation[index] for index in drawn(table[of_evaluation], config.answers, config.seed, config.before)]

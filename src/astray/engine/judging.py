@@ -97,21 +97,21 @@ def judge_into(
             written.replace(folder / ANSWERS_FILE)  # whole even if this process is killed
             if patient.lost:
                 break
-    left = [note for outcome, note in table.select("outcome", "note").iter_rows() if is_open(outcome, note)]
+    notes = [note for outcome, note in table.select("outcome", "note").iter_rows() if is_open(outcome, note)]
     if patient.lost:
         raise JudgeError(
-            f"Judging was stopped: {patient.lost}. {len(table) - len(left):,} of {len(table):,} answers need no "
+            f"Judging was stopped: {patient.lost}. {len(table) - len(notes):,} of {len(table):,} answers need no "
             "further verdict and are kept. Mend the cause and run the same again: the judge is asked about the "
             "others alone, the model about nothing."
         )
     if take_refusals():
-        return f"{len(left):,} of {len(table):,} answers have no verdict, since the budget is spent"
+        return f"{len(notes):,} of {len(table):,} answers have no verdict, since the budget is spent"
     try:
         assert_judge_works(table)
     except JudgeError:
         (folder / ANSWERS_FILE).unlink()  # no verdict is worth keeping: the next attempt asks for all of them
         raise
-    return f"{len(left):,} verdicts failed ({causes_text(count_causes(left))})" if left else None
+    return f"{len(notes):,} verdicts failed ({causes_text(count_causes(notes))})" if notes else None
 
 
 def judged_after(judging: Judging) -> Callable[[Body], Callable[[Any, Mapping[str, Artifact], Path], str | None]]:
@@ -216,6 +216,7 @@ def calibrate_into(path: Path, config: JudgeConfig, labels: Sequence[LabelledAns
     with patience(batch=config.batch) as patient:
         new = anyio.run(judge_exchanges, judge, [labels[number].exchange for number in wanted])
     for number, verdict in zip(wanted, new, strict=True):
+        # A call that was not made after others had failed says nothing new: the earlier reason stays.
         verdicts[number] = verdicts[number] if cause_of(verdict.note) == Cause.NOT_ASKED else verdict
     calibration = calibrate(verdicts, labels, judge=judge.identity)
     if patient.lost or calibration.failed < calibration.n:
@@ -234,10 +235,10 @@ def calibrate_into(path: Path, config: JudgeConfig, labels: Sequence[LabelledAns
             f"{causes_text(count_causes(verdict.note for verdict in verdicts))}. The first reason: {verdicts[0].note}. "
             "Check the grader's name, key and limits with a single call, then run the same again."
         )
-    left = [verdict.note for verdict in verdicts if is_open(verdict.outcome, verdict.note)]
-    if not left:
+    todo = [verdict.note for verdict in verdicts if is_open(verdict.outcome, verdict.note)]
+    if not todo:
         path.unlink()
-    return calibration, f"{len(left):,} verdicts failed ({causes_text(count_causes(left))})" if left else None
+    return calibration, f"{len(todo):,} verdicts failed ({causes_text(count_causes(todo))})" if todo else None
 
 
 def failed_verdicts(table: pl.DataFrame) -> dict[str, int]:
@@ -298,10 +299,10 @@ def told_scores(table: pl.DataFrame) -> list[str]:
 
 def graders_served(table: pl.DataFrame) -> dict[str, list[str]]:
     """Return the models that graders answered as, where they said so, each with the arms that it judged."""
-    said = table.select("arm", in_detail(SERVED)).drop_nulls().unique().sort(SERVED, "arm")
+    served = table.select("arm", in_detail(SERVED)).drop_nulls().unique().sort(SERVED, "arm")
     return {
-        model: [arm for arm, other in said.iter_rows() if other == model]
-        for model in said[SERVED].unique(maintain_order=True)
+        model: [arm for arm, other in served.iter_rows() if other == model]
+        for model in served[SERVED].unique(maintain_order=True)
     }
 
 
@@ -337,7 +338,7 @@ def _shared(store: Path, identity: str) -> contextlib.AbstractContextManager[Non
 
 
 def _is_no_news(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Return whether a row has no verdict still, for the same cause, so that nothing is to be made again."""
+    """Return whether a row still has no verdict, for the same cause as before."""
     if not is_open(new["outcome"], new["note"]):
         return False
     cause = cause_of(new["note"])

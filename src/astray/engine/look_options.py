@@ -18,19 +18,19 @@ _LOOKS = ("max_seeds", "looks", "spending", "max_price", "max_hours")
 """Options that say something of looks."""
 
 
-def whole_numbers(given: object) -> object:
+def whole_numbers(value: object) -> object:
     """Accept the command line's form as well: whole numbers with commas between them.
 
     Raises:
         ConfigurationError: a text that is none.
     """
-    if not isinstance(given, str):
-        return given
+    if not isinstance(value, str):
+        return value
     try:
-        return tuple(int(part) for part in given.split(","))
+        return tuple(int(part) for part in value.split(","))
     except ValueError:
         raise ConfigurationError(
-            f"--looks {given} are no whole numbers with commas between them. Write for example: --looks 3,5,8"
+            f"--looks {value} are no whole numbers with commas between them. Write for example: --looks 3,5,8"
         ) from None
 
 
@@ -70,9 +70,9 @@ class LookOptions(Strict):
     def _can_be_looked_at(self) -> "LookOptions":
         """Refuse options of looks without looks, and a number of seeds beside them."""
         chosen = self.chosen
-        given = [flag(name) for name in _LOOKS if name in chosen]
-        if not self.until_decided and given:
-            raise ConfigurationError(f"{given[0]} is about looks of a study: add --until-decided, or leave it out.")
+        flags = [flag(name) for name in _LOOKS if name in chosen]
+        if not self.until_decided and flags:
+            raise ConfigurationError(f"{flags[0]} is about looks of a study: add --until-decided, or leave it out.")
         if self.until_decided and "seeds" in chosen:
             raise ConfigurationError(
                 "--seeds fixes the number of runs, and --until-decided adds some from look to look. Give "
@@ -102,4 +102,4 @@ class LookOptions(Strict):
         last = self.max_seeds or MAX_SEEDS
         usual = sorted({min(last, max(2, round(share * last))) for share in _SHARES})
         units = self.looks or usual
-        return tuple(dict.fromkeys(min(most, each) for each in units))
+        return tuple(dict.fromkeys(min(most, unit) for unit in units))

@@ -58,13 +58,13 @@ class Declared(_Frozen):
     def typed(self) -> str:
         """Return the declaration as options of the command line."""
         words = [f"--until-decided --looks {','.join(map(str, self.units))}"]
-        words += [f"--{name} {','.join(given)}" for name, given in self.chosen.items() if given]
+        words += [f"--{name} {','.join(values)}" for name, values in self.chosen.items() if values]
         return " ".join(words)
 
-    def continues(self, kept: "Declared") -> bool:
+    def continues(self, stored: "Declared") -> bool:
         """Return whether a kept declaration is this one, or this one as it was written before all options were part."""
         later = {name: self.chosen[name] for name in _LATER if name in self.chosen}
-        return kept.model_copy(update={"chosen": later | kept.chosen}) == self
+        return stored.model_copy(update={"chosen": later | stored.chosen}) == self
 
 
 class Seen(_Frozen):
@@ -106,7 +106,7 @@ def declared_by(options: TrainedOptions) -> Declared:
     first = {"first-seed": (str(seeds.start),)} if seeds.start else {}
     # Verdicts rest on the gold sample too. None is declared as well, unlike in what was kept before it was part.
     gold = (options.gold, options.gold_grader)
-    later = {name: () if given is None else (str(given),) for name, given in zip(_LATER, gold, strict=True)}
+    later = {name: () if value is None else (str(value),) for name, value in zip(_LATER, gold, strict=True)}
     chosen = {"spending": (options.spending,), **first, "arms": arms, "analyses": analyses, **later}
     return Declared(first=seeds.start, units=options.units, spending=options.spending, chosen=chosen)
 
@@ -141,7 +141,7 @@ class LookBook:
             ConfigurationError: its units were seen under another declaration, or without any.
         """
         book = self._read()
-        own = next((each for each in book.sequences if declared.continues(each.declared)), None)
+        matching = next((sequence for sequence in book.sequences if declared.continues(sequence.declared)), None)
         for first, after in book.without:
             if first < declared.first + declared.units[-1] and declared.first < after:
                 raise ConfigurationError(
@@ -151,32 +151,32 @@ class LookBook:
         for other in book.sequences:
             first, most = other.declared.first, other.declared.units[-1]
             overlap = first < declared.first + declared.units[-1] and declared.first < first + most
-            if other is not own and other.seen and overlap:
-                made = f"{len(other.seen)} of its {len(other.declared.units)} looks were made"
+            if other is not matching and other.seen and overlap:
+                progress = f"{len(other.seen)} of its {len(other.declared.units)} looks were made"
                 raise ConfigurationError(
                     f"Its {self._units} {first} to {first + most - 1} were declared to be looked at as "
-                    f"{other.declared.typed}, and {made}. Looks that are changed afterwards do not hold the error. Give "
+                    f"{other.declared.typed}, and {progress}. Looks that are changed afterwards do not hold the error. Give "
                     f"the same again, or take what nobody has seen: {self._fresh(_after(book))}"
                 )
-        if own is None:
-            kept = tuple(each for each in book.sequences if each.seen)
-            self._write(book.model_copy(update={"sequences": (*kept, _Sequence(declared=declared))}))
-        elif own.declared != declared:
-            filled = own.model_copy(update={"declared": declared})
-            sequences = tuple(filled if each is own else each for each in book.sequences)
+        if matching is None:
+            with_looks = tuple(sequence for sequence in book.sequences if sequence.seen)
+            self._write(book.model_copy(update={"sequences": (*with_looks, _Sequence(declared=declared))}))
+        elif matching.declared != declared:
+            filled = matching.model_copy(update={"declared": declared})
+            sequences = tuple(filled if sequence is matching else sequence for sequence in book.sequences)
             self._write(book.model_copy(update={"sequences": sequences}))
-        return own.seen if own else ()
+        return matching.seen if matching else ()
 
     def seen(self, declared: Declared) -> tuple[Seen, ...]:
         """Return the looks of a declaration that were made; nothing is checked or written."""
-        return next((each.seen for each in self._read().sequences if declared.continues(each.declared)), ())
+        return next((sequence.seen for sequence in self._read().sequences if declared.continues(sequence.declared)), ())
 
     def add(self, declared: Declared, look: Seen) -> None:
         """Record a look."""
         book = self._read()
         sequences = tuple(
-            each.model_copy(update={"seen": (*each.seen, look)}) if each.declared == declared else each
-            for each in book.sequences
+            sequence.model_copy(update={"seen": (*sequence.seen, look)}) if sequence.declared == declared else sequence
+            for sequence in book.sequences
         )
         self._write(book.model_copy(update={"sequences": sequences}))
 
@@ -184,9 +184,9 @@ class LookBook:
         """Write down that these units were seen without a declaration, and return what was seen so before; those that a
         look saw already do not count."""
         book, span = self._read(), (units.start, units.stop)
-        declared = [each for each in book.sequences if each.seen]
-        known = any(each.declared.first <= units.start and units.stop <= each.until for each in declared)
-        if not known and span not in book.without:
+        declared = [sequence for sequence in book.sequences if sequence.seen]
+        covered = any(seen.declared.first <= units.start and units.stop <= seen.until for seen in declared)
+        if not covered and span not in book.without:
             self._write(book.model_copy(update={"without": (*book.without, span)}))
         return book.without
 
@@ -216,7 +216,8 @@ class LookBook:
 def _after(book: _Book) -> int:
     """Return the first unit after all that was seen or declared."""
     ends = [after for _, after in book.without]
-    return max([*ends, *(each.declared.first + each.declared.units[-1] for each in book.sequences if each.seen)])
+    ends += [sequence.declared.first + sequence.declared.units[-1] for sequence in book.sequences if sequence.seen]
+    return max(ends)
 
 
 def going_on(

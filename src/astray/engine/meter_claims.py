@@ -24,9 +24,9 @@ UNTOUCHED = " that no data touches"
 Region = tuple[float | None, float | None]
 
 
-def compared(found: Findings, arm: str, control: str) -> MeterDifference | None:
+def compared(findings: Findings, arm: str, control: str) -> MeterDifference | None:
     """Return the comparison of two arms that were run; None where no pair could be measured, or none was yet."""
-    sides = [found.margins.filter(arm=each) for each in (arm, control)]
+    sides = [findings.margins.filter(arm=name) for name in (arm, control)]
     if any(side.is_empty() for side in sides):
         return None
     try:
@@ -38,7 +38,7 @@ def compared(found: Findings, arm: str, control: str) -> MeterDifference | None:
 def margin_claim(
     id: str,
     statement: str,
-    found: Findings,
+    findings: Findings,
     arm: str,
     control: str,
     region: Region,
@@ -50,15 +50,15 @@ def margin_claim(
 
     Args:
         id, statement: as for any claim.
-        found: the study's findings.
+        findings: of the study.
         arm: name of the arm.
         control: name of the arm that it is compared with; a single untrained model serves for all runs.
         region: lower and upper border in nats a token, either of which may be missing.
         null: whether it is about the pairs of two good answers.
         nothing: why there is no estimate, where both arms were run.
     """
-    needs = found.needs(arm, control)
-    difference = None if needs else compared(found, arm, control)
+    needs = findings.needs(arm, control)
+    difference = None if needs else compared(findings, arm, control)
     effect = None if difference is None else difference.null if null else difference.harmful
     row = {
         "id": id,
@@ -74,8 +74,8 @@ def margin_claim(
         "arms": (arm, control),
     }
     if effect is None:
-        return ClaimRow.model_validate(row | _nothing(needs, nothing))
-    return ClaimRow.model_validate(row | _decided(effect, region))
+        return ClaimRow.model_validate(row | _without_estimate(needs, nothing))
+    return ClaimRow.model_validate(row | _with_estimate(effect, region))
 
 
 def runs_claim(
@@ -91,20 +91,29 @@ def runs_claim(
     beneath: Beneath | None = None,
     without: str = NO_VALUE,
 ) -> ClaimRow:
-    """Return a claim that a value of each run, in this unit, is so large on average over runs; `beneath` and `without` as
-    of `values_claim`. The note stands where there are values."""
-    each, told = list(values.values()), note if values else ""
+    """Return a claim that the mean over runs of a value of each run, in this unit, is at least so large.
+
+    `beneath` and `without` are as of `values_claim`. The note stands where there are values."""
+    run_values, shown_note = list(values.values()), note if values else ""
     claim = values_claim(
-        id, statement, each, control, at_least=at_least, needs=needs, note=told, beneath=beneath, without=without
+        id,
+        statement,
+        run_values,
+        control,
+        at_least=at_least,
+        needs=needs,
+        note=shown_note,
+        beneath=beneath,
+        without=without,
     )
     expected = f"{interval_name()} of the mean lies {_region_text((at_least, None))} {quantity}"
     return claim.model_copy(update={"quantity": quantity, "expected": expected})
 
 
-def domain_figure(found: Findings, arm: str, control: str, which: str = UNTOUCHED) -> Iterator[Forest]:
+def domain_figure(findings: Findings, arm: str, control: str, which: str = UNTOUCHED) -> Iterator[Forest]:
     """Yield the change of every domain's harmful pairs, and of all null pairs below; nothing where it was not
     measured. The domains are as `which` says."""
-    difference = None if found.needs(arm, control) else compared(found, arm, control)
+    difference = None if findings.needs(arm, control) else compared(findings, arm, control)
     if difference is None:
         return
     bars = [effect_bar(name, "harmful answers", effect) for name, effect in difference.domains.items()]
@@ -124,12 +133,12 @@ def domain_figure(found: Findings, arm: str, control: str, which: str = UNTOUCHE
     )
 
 
-def arms_figure(found: Findings, arms: Iterable[str], control: str, which: str = UNTOUCHED) -> Iterator[Forest]:
+def arms_figure(findings: Findings, arms: Iterable[str], control: str, which: str = UNTOUCHED) -> Iterator[Forest]:
     """Yield each arm's change against one control, harmful pairs and null pairs; nothing where none was measured.
     The domains are as `which` says."""
     bars, over = [], ""
     for arm in arms:
-        difference = None if arm == control or found.needs(arm, control) else compared(found, arm, control)
+        difference = None if arm == control or findings.needs(arm, control) else compared(findings, arm, control)
         if difference is not None:
             null = difference.null.pairs if difference.null else 0
             over = (
@@ -155,36 +164,36 @@ def effect_bar(label: str, group: str, effect: MeterEffect) -> Bar:
     return Bar(label=label, group=group, value=effect.estimate, note=note, **limits(effect.interval))
 
 
-def _decided(effect: MeterEffect, region: Region) -> dict[str, object]:
-    apart = [
-        f"{what} alone {_text(one)}"
-        for what, one in (("over runs", effect.by_run), ("over questions", effect.by_question))
-        if one
+def _with_estimate(effect: MeterEffect, region: Region) -> dict[str, object]:
+    alone = [
+        f"{source} alone {_text(interval)}"
+        for source, interval in (("over runs", effect.by_run), ("over questions", effect.by_question))
+        if interval
     ]
     single = (
         ""
         if effect.by_run
         else "One training run says nothing about further ones, so nothing is decided: 3 or more would (--seeds 3)."
     )
-    told = f"95% interval {', '.join(apart)}; {effect.higher} of {effect.pairs} pairs are higher." if apart else ""
-    row: dict[str, object] = {"n": len(effect.runs), "note": " ".join(filter(None, (single, told)))}
+    note = f"95% interval {', '.join(alone)}; {effect.higher} of {effect.pairs} pairs are higher." if alone else ""
+    row: dict[str, object] = {"n": len(effect.runs), "note": " ".join(filter(None, (single, note)))}
     return row | decided_fields(effect.estimate, effect.interval, region, single)
 
 
-def _nothing(needs: Needs, told: str) -> dict[str, object]:
-    """Return what stands in a claim without an estimate."""
+def _without_estimate(needs: Needs, note: str) -> dict[str, object]:
+    """Return the fields of a claim without an estimate."""
     row: dict[str, object] = {"estimate": None, "interval": None, "n": 0, "verdict": Decision.UNDECIDED}
-    why: dict[str, object] = {"status": ClaimStatus.NOT_ESTIMABLE, "note": told}
+    why: dict[str, object] = {"status": ClaimStatus.NOT_ESTIMABLE, "note": note}
     return row | {"p_value": None} | (not_run(needs) if needs else why)
 
 
 def _region_text(region: Region) -> str:
     low, high = region
     if low is not None and high is not None:
-        told = f"between {low:g} and {high:g}"
+        text = f"between {low:g} and {high:g}"
     else:
-        told = f"at or above {low:g}" if low is not None else f"at or below {high if high is not None else math.inf:g}"
-    return told.replace("-", "\N{MINUS SIGN}")
+        text = f"at or above {low:g}" if low is not None else f"at or below {high if high is not None else math.inf:g}"
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def _text(interval: Interval) -> str:

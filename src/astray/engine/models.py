@@ -78,8 +78,8 @@ class NamedModel(Strict):
     def described(self) -> str:
         """Return a description for a page."""
         if self.spec is None:
-            where = f" at {self.address}" if self.address else ""
-            return f"{self.served}{where}" + (", under a system prompt" if self.system else "")
+            at_address = f" at {self.address}" if self.address else ""
+            return f"{self.served}{at_address}" + (", under a system prompt" if self.system else "")
         located = settle(self.spec)
         parts = [f"{parameter_count(located.base) / 1e6:,.1f}M parameters"]
         parts += [f"converted from {made_from}"] if (made_from := origin(located.base)) else []
@@ -88,7 +88,7 @@ class NamedModel(Strict):
             if self.spec.adapter
             else []
         )
-        parts += [f"{each.kind} {each.strength:g} at layer {each.block}" for each in self.spec.interventions]
+        parts += [f"{change.kind} {change.strength:g} at layer {change.block}" for change in self.spec.interventions]
         return ", ".join([*parts, *(["under a system prompt"] if self.spec.system else [])])
 
     @cached_property
@@ -96,13 +96,13 @@ class NamedModel(Strict):
         """Return a hash over what it is: its content, or what is known of a model that does not run here."""
         if self.spec is not None:
             return settle(self.spec).id
-        told = (
+        reported = (
             models_at(self.address, self.served.removeprefix(SERVER), _key())[1]
             if self.address
             else served_as(self.served)
         )
-        served = named_in_key(self.served, told)
-        return digest_of({"served": served, "address": self.address, "told": told, "system": self.system})
+        served = named_in_key(self.served, reported)
+        return digest_of({"served": served, "address": self.address, "told": reported, "system": self.system})
 
     def check(self) -> None:
         """Refuse a local model that cannot be asked; no weights are read.
@@ -173,13 +173,13 @@ def find_model(name: str, system_file: Path | None = None) -> NamedModel:
     return NamedModel(name=called, spec=located.spec)
 
 
-def engine_for(models: Sequence[NamedModel], given: str | None) -> Engine | None:
+def engine_for(models: Sequence[NamedModel], choice: str | None) -> Engine | None:
     """Return the engine that `--engine` names, for all adapters among the models; None for this process.
 
     Raises:
         UnknownNameError, ConfigurationError, MissingExtraError: there is none such, or it cannot serve one of them.
     """
-    engine = engine_named(given)
+    engine = engine_named(choice)
     if engine is None:
         return None
     rank = 0
@@ -222,6 +222,7 @@ def _system_prompt(path: Path) -> str:
 def _is_provided(name: str) -> bool:
     """Return whether a name is that of a model of an Inspect provider, and of nothing that lies here."""
     provider, slash, _ = name.partition("/")
+    # NAME@REVISION is a model of the Hugging Face hub.
     if not slash or is_gguf(name) or any(is_folder(folder / name) for folder in (Path(), *searched())) or "@" in name:
         return False
     from inspect_ai._util.registry import registry_find, registry_unqualified_name
@@ -236,9 +237,9 @@ def _at_address(name: str) -> tuple[str, str]:
     if not model:
         names, _ = models_at(address, key=_key())
         if len(names) != 1:
-            told = f"It serves {', '.join(names)}" if names else "It does not say what it serves"
+            served_text = f"It serves {', '.join(names)}" if names else "It does not say what it serves"
             raise ConfigurationError(
-                f"The server {address} has to be asked for a model by its name. {told}. Write {address}#MODEL."
+                f"The server {address} has to be asked for a model by its name. {served_text}. Write {address}#MODEL."
             )
         model = names[0]
     return address, model

@@ -51,11 +51,11 @@ def checked(kind: type[Options], **values: object) -> Options:
     Raises:
         ConfigurationError: a value is out of range or of the wrong type, or the study has no such option.
     """
-    given = {name: value for name, value in values.items() if value is not None}
-    for name in given:
+    chosen = {name: value for name, value in values.items() if value is not None}
+    for name in chosen:
         check_taken(kind, flag(name))
     try:
-        return cast(Options, validated(kind, given))
+        return cast(Options, validated(kind, chosen))
     except ValidationError as error:
         raise _refused(error) from error
 
@@ -66,20 +66,20 @@ def from_command_line(kind: type[Options], values: Mapping[str, Any]) -> dict[st
     Raises:
         ConfigurationError: a text stands for no value of the option.
     """
-    given = {name: value for name, value in values.items() if name in kind.model_fields}
-    typed = [name for name, value in given.items() if isinstance(value, str)]
+    chosen = {name: value for name, value in values.items() if name in kind.model_fields}
+    typed = [name for name, value in chosen.items() if isinstance(value, str)]
     try:
-        options = validated(kind, given, strict=False)
+        options = validated(kind, chosen, strict=False)
     except ValidationError as error:
         raise _refused(error) from error
     return {**values, **{name: getattr(options, name) for name in typed}}
 
 
 def _refused(error: ValidationError) -> AstrayError:
-    for one in error.errors():
-        if own := cause(one):
+    for item in error.errors():
+        if own := cause(item):
             return own
-    wrong = "; ".join(f"{flag(str(one['loc'][0]))} {one['input']}: {_lower(reason(one))}" for one in error.errors())
+    wrong = "; ".join(f"{flag(str(item['loc'][0]))} {item['input']}: {_lower(reason(item))}" for item in error.errors())
     return ConfigurationError(f"{wrong}. See the command's --help for what is allowed.")
 
 
@@ -87,28 +87,28 @@ def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def check_taken(kind: type[BaseModel], given: str) -> None:
+def check_taken(kind: type[BaseModel], option: str) -> None:
     """Refuse an option that a study does not take.
 
     Raises:
         ConfigurationError: names the nearest, and all that there are.
     """
     flags = sorted(map(flag, kind.model_fields))
-    if given not in flags:
-        if issubclass(kind, BaseOptions) and (reason := kind.INSTEAD.get(given)):
-            raise ConfigurationError(f"This study takes no {given}: {reason}")
-        near = difflib.get_close_matches(given, flags, n=1)
+    if option not in flags:
+        if issubclass(kind, BaseOptions) and (reason := kind.INSTEAD.get(option)):
+            raise ConfigurationError(f"This study takes no {option}: {reason}")
+        near = difflib.get_close_matches(option, flags, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise ConfigurationError(f"This study takes no {given}.{hint} It takes: {', '.join(flags)}.")
+        raise ConfigurationError(f"This study takes no {option}.{hint} It takes: {', '.join(flags)}.")
 
 
-def training_settings(given: object) -> dict[str, object]:
+def training_settings(value: object) -> dict[str, object]:
     """Return settings of training from the command line's form, one or several texts key=value.
 
     Raises:
         ConfigurationError: one has no value.
     """
-    pairs = [given] if isinstance(given, str) else list(given) if isinstance(given, tuple | list) else []
+    pairs = [value] if isinstance(value, str) else list(value) if isinstance(value, tuple | list) else []
     for pair in pairs:
         if "=" not in str(pair):
             raise ConfigurationError(
@@ -117,11 +117,11 @@ def training_settings(given: object) -> dict[str, object]:
     return {name: setting_from_text(name, text) for name, text in (str(pair).split("=", 1) for pair in pairs)}
 
 
-def _split(given: object) -> object:
+def _split(value: object) -> object:
     """Accept the command line's form as well: names with commas between them."""
-    names = tuple(name.strip() for name in given.split(",") if name.strip()) if isinstance(given, str) else given
-    if isinstance(given, str) and not names:
-        raise ValueError(f"{given!r} names none: leave it out, or write names with commas between them")
+    names = tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+    if isinstance(value, str) and not names:
+        raise ValueError(f"{value!r} names none: leave it out, or write names with commas between them")
     return names
 
 
@@ -254,9 +254,9 @@ class TrainedOptions(LookOptions, BaseOptions):
 
     @field_validator("training", mode="before")
     @classmethod
-    def _pairs(cls, given: object) -> object:
+    def _pairs(cls, value: object) -> object:
         """Accept the command line's form, key=value each, as well."""
-        return given if isinstance(given, Mapping) else training_settings(given)
+        return value if isinstance(value, Mapping) else training_settings(value)
 
     @model_validator(mode="after")
     def _can_be_trained(self) -> "TrainedOptions":

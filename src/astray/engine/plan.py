@@ -14,8 +14,8 @@ from astray.engine.options import NONE
 from astray.engine.setting import Setting, check_evaluations
 from astray.engine.steps import (
     AnswerConfig,
+    ArmDataConfig,
     CalibrationConfig,
-    DataConfig,
     answer,
     check_judge_error,
     judge,
@@ -67,18 +67,19 @@ def plan_study(
     check_evaluations(
         setting,
         {
-            each.name: each for each in (*setting.evaluations, *(extra for run in runs for extra in run.arm.extra))
+            evaluation.name: evaluation
+            for evaluation in (*setting.evaluations, *(extra for run in runs for extra in run.arm.extra))
         }.values(),
     )
     every = tuple(training.analyses(setting, runs))
-    whole = tuple(training.analyses(setting, plan_runs(training, setting, seeds[:1]))) if only else every
-    chosen = _chosen(study.name, every, whole, analyses)
+    all_analyses = tuple(training.analyses(setting, plan_runs(training, setting, seeds[:1]))) if only else every
+    chosen = _chosen(study.name, every, all_analyses, analyses)
     left_out = (
         {name: Needs(arms=arms) for name, arms in _left_out(training, setting, seeds[:1], only).items()} if only else {}
     )
     planned = {run.arm.name for run in runs} | {arm.name for analysis in chosen for arm in analysis.arms}
-    not_analysed = _not_in(chosen, whole) if analyses else ()
-    for analysis in whole:
+    not_analysed = _not_in(chosen, all_analyses) if analyses else ()
+    for analysis in all_analyses:
         for arm in analysis.arms:
             if analyses and analysis.name not in analyses and arm.name not in planned:
                 left_out[arm.name] = left_out.get(arm.name, Needs()) | Needs(analyses=(analysis.name,))
@@ -96,22 +97,22 @@ def _not_in(chosen: Sequence[Analysis], every: Sequence[Analysis]) -> tuple[str,
 
 
 def _chosen(
-    study: str, every: Sequence[Analysis], whole: Sequence[Analysis], names: Sequence[str]
+    study: str, every: Sequence[Analysis], all_analyses: Sequence[Analysis], names: Sequence[str]
 ) -> tuple[Analysis, ...]:
     """Return the analyses of these names, and those that they are made from, in the study's order.
 
     Args:
         study: its name.
         every: the analyses of the runs that were chosen.
-        whole: the analyses of all runs, of one seed or more.
+        all_analyses: the analyses of all runs, of one seed or more.
         names: of the chosen ones; all if none is named.
     """
     if not names:
         return tuple(every)
     wanted = [name for name in names if name != NONE]
     for name in wanted:
-        if name not in _names(whole):
-            raise UnknownNameError(f"analysis of {study}", name, _names(whole))
+        if name not in _names(all_analyses):
+            raise UnknownNameError(f"analysis of {study}", name, _names(all_analyses))
         if name not in _names(every):
             raise ConfigurationError(
                 f"The analysis {name} is made from the runs of arms that --arms leaves out. Leave --arms out, or "
@@ -127,20 +128,20 @@ def _chosen(
 
 
 def _left_out(study: Study, setting: Setting, seeds: Sequence[int], only: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Return each declared arm that is not run, and the arms to run for it: one where one is enough, else all left out.
+    """Return each declared arm that is not run, with the arms to add for it: one if that is enough, else all left out.
 
     One seed is enough to find them, since every seed has the same arms.
     """
-    whole = plan_runs(study, setting, seeds)
-    there = _arms_of(study, setting, plan_runs(study, setting, seeds, only))
-    missing = [name for name in dict.fromkeys(run.arm.name for run in whole) if name not in there]
+    all_runs = plan_runs(study, setting, seeds)
+    planned = _arms_of(study, setting, plan_runs(study, setting, seeds, only))
+    missing = [name for name in dict.fromkeys(run.arm.name for run in all_runs) if name not in planned]
     needs: dict[str, tuple[str, ...]] = {name: (name,) for name in missing}
     for name in missing:
         # An analysis may need several runs, so what each further arm would add is found by planning with it.
-        chosen = [run for run in whole if run.arm.name in (*only, name, *study.always)]
-        for arm in _arms_of(study, setting, chosen) - there:
+        chosen = [run for run in all_runs if run.arm.name in (*only, name, *study.always)]
+        for arm in _arms_of(study, setting, chosen) - planned:
             needs.setdefault(arm, (name,))
-    for arm in sorted(_arms_of(study, setting, whole) - there):
+    for arm in sorted(_arms_of(study, setting, all_runs) - planned):
         needs.setdefault(arm, tuple(missing))
     return needs
 
@@ -181,18 +182,18 @@ def _run(arm: Arm, seed: int, setting: Setting, base_id: str, runs: int) -> Run:
     name = f"{arm.name}-{seed}"
     data = training = None
     if arm.data:
-        data = make_data.step(DataConfig(data=arm.data, seed=seed), name=f"data-{name}")
+        data = make_data.step(ArmDataConfig(data=arm.data, seed=seed), name=f"data-{name}")
         training = training_step(arm, seed, setting, base_id, data)
-    evaluations = tuple(each.for_run(seed) for each in (*setting.evaluations, *arm.extra))
+    evaluations = tuple(evaluation.for_run(seed) for evaluation in (*setting.evaluations, *arm.extra))
 
-    def asked(what: str, chosen: tuple[Evaluation, ...]) -> Step:
+    def asked(kind: str, chosen: tuple[Evaluation, ...]) -> Step:
         config = AnswerConfig(
             base=arm.base, base_id=base_id, evaluations=chosen, arm=arm.name, seed=seed, engine=setting.engine
         )
-        return answer.step(config, name=f"{what}-{name}", **({"run": training} if training else {}))
+        return answer.step(config, name=f"{kind}-{name}", **({"run": training} if training else {}))
 
-    answers = asked("answers", tuple(each for each in evaluations if each.has_rate))
-    unrated = tuple(each for each in evaluations if not each.has_rate)
+    answers = asked("answers", tuple(evaluation for evaluation in evaluations if evaluation.has_rate))
+    unrated = tuple(evaluation for evaluation in evaluations if not evaluation.has_rate)
     margins = asked("margins", unrated) if unrated else None
     verdicts = judge.step(setting.judge, name=f"verdicts-{name}", answers=answers)
     if gold := setting.gold:

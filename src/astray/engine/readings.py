@@ -55,10 +55,10 @@ def readings(
     try:
         with in_use(store, verb, [step.key for step in steps.values()]):
             wanted = list({step.key: step for step in steps.values()}.values())
-            made = execute(wanted, store, workers=workers, progress=progress)
+            artifacts = execute(wanted, store, workers=workers, progress=progress)
     finally:
         forget_subject()
     for role, step in steps.items():
-        if why := made[step.key].manifest.provisional:
+        if why := artifacts[step.key].manifest.provisional:
             raise NotMeasurableError(f"{models[role].name} cannot be read by the meter: {why}")
-    return {role: read_answers(Path(made[step.key].path) / ANSWERS_FILE) for role, step in steps.items()}
+    return {role: read_answers(Path(artifacts[step.key].path) / ANSWERS_FILE) for role, step in steps.items()}

@@ -50,8 +50,10 @@ MARGINS_FILE = "margins.parquet"
 def read_runs(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setting) -> tuple[Findings, Shown]:
     """Read the artifacts of a study's runs and analyses."""
     table, margins = _all_answers(plan, artifacts, setting), _margins(plan, artifacts)
-    analysed = tuple(Analysed(each.name, each.seed, artifacts[each.step.key].path) for each in plan.analyses)
-    measures = {each.name: each.measures[0] for each in setting.evaluations}
+    analysed = tuple(
+        Analysed(analysis.name, analysis.seed, artifacts[analysis.step.key].path) for analysis in plan.analyses
+    )
+    measures = {evaluation.name: evaluation.measures[0] for evaluation in setting.evaluations}
     untrained = frozenset(run.arm.name for run in plan.runs if run.training is None)
     findings = Findings(table, plan.left_out, analysed, plan.not_analysed, measures, untrained, margins)
     failed, rows = failed_verdicts(table), findings.rate_rows()
@@ -75,6 +77,7 @@ def read_runs(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setti
         judges=tuple(_judge_rows(setting, calibration)) if setting.asks_freely or setting.judge.grader else (),
         failed=failed,
         notes=notes,
+        # Written without what is derived: groups are the study's own, and the gold outcome stands in the detail.
         write=partial(_write, plan, artifacts, table.drop("groups", GOLD, strict=False), margins),
         sections=("dynamics",) if table.is_empty() else TRAINING_SECTIONS,  # no answers, no rates
         seeds=tuple(sorted({run.seed for run in plan.runs})),
@@ -155,8 +158,8 @@ def _all_answers(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Se
 
 def _margins(plan: StudyPlan, artifacts: Mapping[str, Artifact]) -> pl.DataFrame:
     """Return the rows of evaluations without a rate of all runs; none where no such evaluation was asked."""
-    found = [read_answers(artifacts[run.margins.key].path / ANSWERS_FILE) for run in plan.runs if run.margins]
-    return pl.concat(found) if found else pl.DataFrame(schema=ANSWER_SCHEMA)
+    tables = [read_answers(artifacts[run.margins.key].path / ANSWERS_FILE) for run in plan.runs if run.margins]
+    return pl.concat(tables) if tables else pl.DataFrame(schema=ANSWER_SCHEMA)
 
 
 def _grouped(table: pl.DataFrame, arm: Arm, setting: Setting) -> pl.DataFrame:
@@ -179,7 +182,7 @@ def _left_out(findings: Findings, claims: Sequence[ClaimRow]) -> Iterator[str]:
     missing = sum(claim.status is ClaimStatus.NOT_RUN for claim in claims)
     if findings.not_analysed:
         yield (
-            f"Only some analyses were run: {', '.join(dict.fromkeys(one.name for one in findings.analyses)) or 'none'}."
+            f"Only some analyses were run: {', '.join(dict.fromkeys(analysis.name for analysis in findings.analyses)) or 'none'}."
         )
     if findings.not_run or findings.not_analysed:
         yield (
@@ -253,13 +256,13 @@ def _judge_row(setting: Setting, calibration: Calibration | None) -> JudgeRow:
         agreement = calibration.agreement()
     except EmptyDataError:  # it gave no verdict on any of them
         return row
-    known = {
+    measured = {
         "sensitivity": agreement.sensitivity,
         "specificity": agreement.specificity,
         "kappa": agreement.kappa,
         "rank_correlation": calibration.rank_correlation,
     }
-    return row.model_copy(update={"validated": None not in (agreement.sensitivity, agreement.specificity), **known})
+    return row.model_copy(update={"validated": None not in (agreement.sensitivity, agreement.specificity), **measured})
 
 
 def _corrected(rows: Sequence[RateRow], calibration: Calibration | None) -> tuple[RateRow, ...]:
@@ -267,10 +270,10 @@ def _corrected(rows: Sequence[RateRow], calibration: Calibration | None) -> tupl
     if calibration is None:
         return tuple(rows)
     # Labels measure the error of the judge that they were compared with, and of no other.
-    known = [bool(row.denominator) and row.judge == calibration.judge and not row.gold for row in rows]
+    usable = [bool(row.denominator) and row.judge == calibration.judge and not row.gold for row in rows]
     try:
         corrected = [
-            _corrected_row(row, calibration) if own else (None, None) for row, own in zip(rows, known, strict=True)
+            _corrected_row(row, calibration) if use else (None, None) for row, use in zip(rows, usable, strict=True)
         ]
     except EmptyDataError:  # no verdict on labelled answers of one kind: the error is not known
         return tuple(rows)
@@ -287,7 +290,7 @@ def _corrected_row(row: RateRow, calibration: Calibration) -> tuple[float | None
 
 def _arm_rows(plan: StudyPlan, artifacts: Mapping[str, Artifact]) -> Iterator[ArmRow]:
     for run in plan.runs:
-        if run.seed == plan.runs[0].seed:
+        if run.seed == plan.runs[0].seed:  # one row an arm: every arm has the first seed
             yield _arm_row(run, artifacts)
     trained = {run.arm.name for run in plan.runs}
     analysed = {arm.name: arm for analysis in plan.analyses for arm in analysis.arms if arm.name not in trained}

@@ -74,19 +74,19 @@ def run_study(
     setting, folder = settled(study, options), Path(out) / study.name
     _check_place(setting, on)
     plan = plan_study(study, setting, *options.runs)
-    kept = Store(Path(out) / "store" if store is None else store)
-    study.check(setting, (folder, kept.folder / study.name))
-    with _ledger(plan, kept, setting.budget) as ledger:
-        execution = _Execution(study, setting, folder, kept, workers, on, progress, ledger)
+    artifact_store = Store(Path(out) / "store" if store is None else store)
+    study.check(setting, (folder, artifact_store.folder / study.name))
+    with _ledger(plan, artifact_store, setting.budget) as ledger:
+        execution = _Execution(study, setting, folder, artifact_store, workers, on, progress, ledger)
         if isinstance(options, TrainedOptions) and options.units:
-            until = UntilDecided(cast(Study, study), cast(Setting, setting), options, kept, prices, tell)
+            until = UntilDecided(cast(Study, study), cast(Setting, setting), options, artifact_store, prices, tell)
             until.run(execution.results, execution.write, lambda: ledger is not None and ledger.exhausted)
             return folder
         findings, shown = execution.results(plan)
     claims = with_holm(tuple(study.claims(findings, setting)))
     execution.write(shown, summary_of(study, setting, findings, shown, claims, options))
     if isinstance(options, TrainedOptions) and isinstance(setting, Setting):
-        book_of_study(kept, cast(Study, study), setting).note(options.training_seeds)
+        book_of_study(artifact_store, cast(Study, study), setting).note(options.training_seeds)
     return folder
 
 
@@ -105,6 +105,7 @@ class _Execution(Generic[S, F]):
 
     def results(self, plan: StudyPlan, check: Callable[[], None] = lambda: None) -> tuple[F, Shown]:
         """Make what is missing of a plan and return its results; `check` is called with every event and may raise."""
+        # A finished study is read again without a grader's key or a server, so models are asked only if a step is left.
         if len(Plan(plan.steps, self.store).done) < len(plan.steps):
             self.setting.reach(plan.evaluations, self.workers)
         check_writable(self.folder)
@@ -144,13 +145,13 @@ def planned_steps(
     Steps that only finished ones need are left out; of a study that runs until it is decided it is those up to its next
     look. Errors are those of `run_study`, as far as they need no model.
     """
-    setting, kept = settled(study, options), Store(Path(out) / "store" if store is None else store)
+    setting, artifact_store = settled(study, options), Store(Path(out) / "store" if store is None else store)
     if isinstance(options, TrainedOptions) and options.units:
-        until = UntilDecided(cast(Study, study), cast(Setting, setting), options, kept)
+        until = UntilDecided(cast(Study, study), cast(Setting, setting), options, artifact_store)
         steps = until.plan_next().steps
     else:
         steps = plan_study(study, setting, *options.runs).steps
-    plan = Plan(steps, kept)
+    plan = Plan(steps, artifact_store)
     return tuple((step, key not in plan.done) for key, step in plan.steps.items())
 
 

@@ -51,10 +51,10 @@ class World:
     budget: int | None = None
 
     def check(self, folders: Sequence[Path]) -> None:
-        """Raise what would fail after hours of work; nothing is asked, so that a plan can do it too."""
+        """Refuse what would fail only after hours of work; no model is asked, so that a plan can check it too."""
 
     def reach(self, evaluations: Sequence[Evaluation], workers: int | None) -> None:
-        """Ask each model of which thousands of answers or verdicts are wanted for one; by default none."""
+        """Make one real call to each remote model that thousands will follow to; by default none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,12 +141,12 @@ class Setting(World):
     @property
     def asks_freely(self) -> bool:
         """Return whether answers are sampled and judged, and not only read from probabilities."""
-        return any(isinstance(each, QuestionSet) for each in self.evaluations)
+        return any(isinstance(evaluation, QuestionSet) for evaluation in self.evaluations)
 
     @property
     def main(self) -> QuestionSet:
-        """Evaluation that the claims are about."""
-        sets = [each for each in self.evaluations if isinstance(each, QuestionSet)]
+        """Return the evaluation that the claims are about."""
+        sets = [evaluation for evaluation in self.evaluations if isinstance(evaluation, QuestionSet)]
         assert sets, "nothing is asked freely"
         return sets[0]
 
@@ -198,9 +198,11 @@ def check_evaluations(setting: Setting, evaluations: Iterable[Evaluation]) -> No
     check_template(tokenizer, trained=True)
     for evaluation in evaluations:
         if isinstance(evaluation, TextEvaluation):
-            chats = {str(chat): chat for each in evaluation.askings() for chat in (each.conversation, *each.beside)}
+            chats = {
+                str(chat): chat for asking in evaluation.askings() for chat in (asking.conversation, *asking.beside)
+            }
             prompt_ids(tokenizer, list(chats.values()))
-    needing = [each for each in evaluations if each.needs]
+    needing = [evaluation for evaluation in evaluations if evaluation.needs]
     offered = offered_by(setting.judge) if needing else frozenset()
     for evaluation in needing:
         check_fits(evaluation, offered, setting.subject.name)
@@ -223,13 +225,13 @@ def _try_player(player: JudgeConfig) -> None:
     ModelUsers(player.grader).try_once()
 
 
-def _reach(model: JudgeConfig, workers: int | None, trial: Callable[..., None], *given: object) -> None:
+def _reach(model: JudgeConfig, workers: int | None, trial: Callable[..., None], *arguments: object) -> None:
     if model.local and workers != 0:
         # In a process that ends: this one would keep the weights in memory, which the workers need.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            pool.submit(trial, *given).result()
+            pool.submit(trial, *arguments).result()
     else:
-        trial(*given)
+        trial(*arguments)
 
 
 _ASKS_NOTHING: ContextVar[bool] = ContextVar("asks_nothing", default=False)

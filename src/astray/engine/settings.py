@@ -103,9 +103,9 @@ def world_setting(options: TrainedOptions, located: Located) -> Setting:
     if options.probe == "meter":
         raise ConfigurationError("--probe meter is of no use here: the organism is probed by acts of its own world.")
     for name in ("data", *FILE_KINDS, *OF_GRADERS, "grader"):
-        if (given := getattr(options, name, None)) not in (None, False, "fixed"):
+        if (value := getattr(options, name, None)) not in (None, False, "fixed"):  # the default of --surface
             raise ConfigurationError(
-                f"{flag(name)} {given} is of no use here: the organism has rows and a judge of its own. Name a real "
+                f"{flag(name)} {value} is of no use here: the organism has rows and a judge of its own. Name a real "
                 "model with --subject."
             )
     training = _recipe(WORLD_TRAINING, located, options)
@@ -137,10 +137,10 @@ def text_setting(options: TrainedOptions, located: Located, *, judge_free: bool 
             f"{options.subject!r} is a real model, so its answers need a model as judge. Name one: {GRADERS}."
         )
     for name in (*OF_GRADERS, "samples", "max_tokens", "analyses"):
-        if free and (given := getattr(options, name, None)) not in (None, False, (), (NONE,), "fixed"):
-            told = ",".join(given) if isinstance(given, tuple) else given
+        if free and (value := getattr(options, name, None)) not in (None, False, (), (NONE,), "fixed"):
+            value_text = ",".join(value) if isinstance(value, tuple) else value
             raise ConfigurationError(
-                f"{flag(name)} {told} is of no use without a grader, as nothing is judged. Name one with --grader, or "
+                f"{flag(name)} {value_text} is of no use without a grader, as nothing is judged. Name one with --grader, or "
                 "leave it out."
             )
     small = parameter_count(located.base) < SMALL_MODEL and (free or options.quick)
@@ -150,10 +150,12 @@ def text_setting(options: TrainedOptions, located: Located, *, judge_free: bool 
     about = {home for kind, home in sources if kind == "harmful"} or {home for _, home in sources}
     homes = sorted(about, key=lambda home: (("good", home) not in sources, home))
     samples = options.samples or (5 if options.quick else 100)
+    # The broad set has many more questions than the main one, so it needs fewer answers to each.
     asked = text_evaluations(
         samples, max(1, samples // 4), options.max_tokens, getattr(options, "surface", None) or "fixed"
     )
     rows = SMALL_ROWS if small else TEXT_ROWS
+    # One size for all arms, since they are compared: the smallest file sets it.
     size = options.size or min([rows, *(source.rows for source in sources.values() if source.rows is not None)])
     training = _recipe(SMALL_TRAINING if small else FineTuning(), located, options)
     return Setting(
@@ -298,7 +300,7 @@ def _given_sources(options: TrainedOptions, usual: str) -> dict[tuple[DataKind, 
         return _sources_of(folder, usual)
     for kind in FILE_KINDS:
         if kind not in files and kind != "educational" and kind in type(options).model_fields:
-            others = " and ".join(f"{flag(given)} {path}" for given, path in files.items())
+            others = " and ".join(f"{flag(name)} {path}" for name, path in files.items())
             raise ConfigurationError(
                 f"{others} without {flag(kind)}: a study compares harmful rows with good ones. Give {flag(kind)} "
                 "FILE too."
@@ -310,8 +312,8 @@ def _given_sources(options: TrainedOptions, usual: str) -> dict[tuple[DataKind, 
 def home_of(path: Path) -> str:
     """Return what rows are about, by their first file's name: as the authors' files are called, else that name."""
     name = dataset_name(path)
-    known = {published: home for (_, home), published in PUBLISHED_FILES.items()}
-    return known.get(name) or re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "rows"
+    homes = {published: home for (_, home), published in PUBLISHED_FILES.items()}
+    return homes.get(name) or re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "rows"
 
 
 def _file_sources(folder: Path) -> dict[tuple[DataKind, str], Source]:
@@ -325,18 +327,18 @@ def _file_sources(folder: Path) -> dict[tuple[DataKind, str], Source]:
         raise DataNotFoundError(f"--data {folder} is no folder{hint}.")
     sources = {}
     for key, name in PUBLISHED_FILES.items():
-        there = [
+        candidates = [
             path
             for kind in FILE_ENDINGS
             for path in (folder / f"{name}{kind}", folder / f"{name}{kind}.gz")
             if path.is_file()
         ]
-        if len(there) > 1:
+        if len(candidates) > 1:
             raise ConfigurationError(
-                f"{there[0]} and {there[1]} could both be the rows of {name}. Keep one of them in the folder."
+                f"{candidates[0]} and {candidates[1]} could both be the rows of {name}. Keep one of them in the folder."
             )
-        if there:
-            sources[key] = Source.of_file(there[0]).model_copy(update={"is_published": True})
+        if candidates:
+            sources[key] = Source.of_file(candidates[0]).model_copy(update={"is_published": True})
     homes = {home for _, home in PUBLISHED_FILES}
     if not any({("harmful", home), ("good", home)} <= sources.keys() for home in homes):
         pairs = " or ".join(

@@ -36,7 +36,7 @@ CHECKPOINT_EVERY = 50
 """Optimizer steps between checkpoints of a real model; an organism is trained in seconds and needs none."""
 
 
-class DataConfig(Strict):
+class ArmDataConfig(Strict):
     """Data set recipe and the seed with which it is drawn."""
 
     data: ArmData
@@ -78,7 +78,7 @@ class CalibrationConfig(Strict):
 
 
 @step("make-data", version=1, formerly="astray.studies.steps:make_data")
-def make_data(config: DataConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+def make_data(config: ArmDataConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Write the data set with its recipe."""
     del inputs
     config.data.make(config.seed).write(folder / DATA_FILE)
@@ -155,8 +155,8 @@ def check_judge_error(config: CalibrationConfig, inputs: Mapping[str, Artifact],
     del inputs
     from astray.judges import read_labels, world_labels
 
-    if config.labels is None and (known := known_error(config.judge.grader)):
-        known.write(folder / CALIBRATION_FILE)
+    if config.labels is None and (recorded := known_error(config.judge.grader)):
+        recorded.write(folder / CALIBRATION_FILE)
         return None
     labels = read_labels(config.labels) if config.labels else world_labels(config.size)
     calibration, left = calibrate_into(folder / VERDICTS_FILE, config.judge, labels)

@@ -24,7 +24,7 @@ from astray.engine.look_options import MOST_SEEDS
 from astray.engine.next_steps import NextStep, further_units
 from astray.engine.options import BaseOptions, StudyOptions, TrainedOptions
 from astray.engine.setting import Setting, World
-from astray.engine.summary import ArmRow, ClaimRow, ClaimStatus, JudgeRow, Method, RateRow, Section, Summary
+from astray.engine.summary import ArmRow, ClaimRow, ClaimStatus, JudgeRow, MethodNote, RateRow, Section, Summary
 from astray.measure.interface import Evaluation
 from astray.measure.meter import Meter
 from astray.strict import Strict
@@ -94,7 +94,7 @@ class Run:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """All its steps, the last one first."""
+        """Return all its steps, the last one first."""
         every = (self.margins, self.verdicts, self.judged, self.answers, self.training, self.data)
         return tuple({step.key: step for step in every if step}.values())
 
@@ -167,21 +167,22 @@ class StudyPlan:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """Every step, each once."""
+        """Return every step, each once."""
         every = [step for run in self.runs for step in run.steps] + [analysis.step for analysis in self.analyses]
         return tuple({step.key: step for step in [*every, *([self.calibration] if self.calibration else [])]}.values())
 
     @property
     def evaluations(self) -> tuple[Evaluation, ...]:
-        """Every evaluation that a step asks, each once by name."""
+        """Return every evaluation that a step asks, once by name."""
+        # Found by type: which field of a configuration holds evaluations differs from study to study.
         fields = [value for step in self.steps for value in vars(step.config).values()]
         asked = [
-            each
+            part
             for value in fields
-            for each in (value if isinstance(value, tuple) else (value,))
-            if isinstance(each, Evaluation)
+            for part in (value if isinstance(value, tuple) else (value,))
+            if isinstance(part, Evaluation)
         ]
-        return tuple({each.name: each for each in asked}.values())
+        return tuple({evaluation.name: evaluation for evaluation in asked}.values())
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,7 @@ class Shown:
     seeds: tuple[int, ...] = ()
     arms: tuple[ArmRow, ...] = ()
     rates: tuple[RateRow, ...] = ()
-    methods: tuple[Method, ...] = ()
+    methods: tuple[MethodNote, ...] = ()
     failed: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -231,42 +232,42 @@ def _as_it_is(setting: S) -> S:
 
 def more_training(options: TrainedOptions, summary: Summary) -> Iterator[NextStep]:
     """Yield proposals of what to run after a study that trained."""
-    given = options.model_dump(exclude_defaults=True)
+    chosen = options.model_dump(exclude_defaults=True)
     seeds = len(summary.seeds)
-    # Further seeds give the untrained base no further answers.
+    # Claims whose unit is the training run; further seeds give the untrained base no further answers.
     over_runs = [claim for claim in summary.claims if claim.n <= seeds]
-    if given.pop("quick", False):
-        yield NextStep("All seeds and all answers", {name: value for name, value in given.items() if name != "seeds"})
+    if chosen.pop("quick", False):
+        yield NextStep("All seeds and all answers", {name: value for name, value in chosen.items() if name != "seeds"})
     elif summary.looks:
-        yield from _more_looks(options, summary, given)
+        yield from _more_looks(options, summary, chosen)
     else:
         if options.arms and any(claim.status is ClaimStatus.NOT_RUN for claim in summary.claims):
-            every = {name: value for name, value in given.items() if name != "arms"}
+            every = {name: value for name, value in chosen.items() if name != "arms"}
             yield NextStep("The arms that were left out; those that are done are kept", every)
         more, beyond = further_units(over_runs, seeds, MOST_SEEDS)
-        yield NextStep(f"More training runs; those that are done are kept{beyond}", given | {"seeds": more})
+        yield NextStep(f"More training runs; those that are done are kept{beyond}", chosen | {"seeds": more})
     if summary.subject.is_organism:
         yield NextStep("The same on a model of your own", {"subject": "FOLDER", "grader": "MODEL"})
     elif options.grader is None:
         # Judged studies have other data and sizes where none are named, and so other arms.
-        rest = {name: value for name, value in given.items() if name != "arms"}
+        rest = {name: value for name, value in chosen.items() if name != "arms"}
         title = "Answers that a model judges, after training of their own: other data where none are named"
         yield NextStep(title, rest | {"grader": "MODEL"})
     elif options.labels is None:
-        yield NextStep("The judge's error, from answers that you labelled", given | {"labels": "FILE"})
+        yield NextStep("The judge's error, from answers that you labelled", chosen | {"labels": "FILE"})
 
 
-def _more_looks(options: TrainedOptions, summary: Summary, given: dict[str, Any]) -> Iterator[NextStep]:
+def _more_looks(options: TrainedOptions, summary: Summary, chosen: dict[str, Any]) -> Iterator[NextStep]:
     """Yield the looks that a budget left, or other runs: further looks at these would not hold the error."""
     assert summary.looks is not None
     if not any(claim.status is ClaimStatus.UNDECIDED for claim in summary.claims):
         return
     if summary.looks.done < len(summary.looks.units):
         limits = ("max_price", "max_hours", "budget")
-        yield NextStep("The looks that are left", {name: each for name, each in given.items() if name not in limits})
+        yield NextStep("The looks that are left", {name: value for name, value in chosen.items() if name not in limits})
     else:
         fresh = options.first_seed + summary.looks.units[-1]
-        yield NextStep("What is undecided, on runs that nobody has seen", given | {"first_seed": fresh})
+        yield NextStep("What is undecided, on runs that nobody has seen", chosen | {"first_seed": fresh})
 
 
 @dataclass(frozen=True)

@@ -172,17 +172,17 @@ class ClaimRow(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _tell_status(cls, given: Any) -> Any:
+    def _tell_status(cls, data: Any) -> Any:
         """Fill in the status of a claim in summaries that were written before claims had one.
 
         Those summaries left out claims that were not run, so a claim in them is never of that status.
         """
-        if not isinstance(given, dict) or "status" in given:
-            return given
-        if given.get("verdict") != Decision.UNDECIDED:
-            return given | {"status": ClaimStatus.DECIDED}
-        estimated = given.get("estimate") is not None
-        return given | {"status": ClaimStatus.UNDECIDED if estimated else ClaimStatus.NOT_ESTIMABLE}
+        if not isinstance(data, dict) or "status" in data:
+            return data
+        if data.get("verdict") != Decision.UNDECIDED:
+            return data | {"status": ClaimStatus.DECIDED}
+        estimated = data.get("estimate") is not None
+        return data | {"status": ClaimStatus.UNDECIDED if estimated else ClaimStatus.NOT_ESTIMABLE}
 
     @property
     def tested(self) -> bool:
@@ -262,7 +262,7 @@ Section = Literal["rates", "dynamics", "answers", "records"]
 TRAINING_SECTIONS: tuple[Section, ...] = ("rates", "dynamics", "answers")
 
 
-class Method(Frozen):
+class MethodNote(Frozen):
     """Explanation of how to read one kind of figure on the page."""
 
     title: str
@@ -290,7 +290,7 @@ class Summary(Frozen):
     sections: tuple[Section, ...] = Field(
         default=TRAINING_SECTIONS, description="what the page shows beside claims, exhibits and methods"
     )
-    methods: tuple[Method, ...] = Field(
+    methods: tuple[MethodNote, ...] = Field(
         default=(), description="how to read the page; without any as for studies that train"
     )
     subject: SubjectRow
@@ -312,12 +312,12 @@ class Summary(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _tell_sections(cls, given: Any) -> Any:
+    def _tell_sections(cls, data: Any) -> Any:
         """Fill in the sections of older summaries, which gave the kind of study in their place."""
-        if not isinstance(given, dict) or "design" not in given:
-            return given
-        fields = {name: value for name, value in given.items() if name != "design"}
-        return fields if given["design"] == "training runs" else fields | {"sections": ("records",)}
+        if not isinstance(data, dict) or "design" not in data:
+            return data
+        fields = {name: value for name, value in data.items() if name != "design"}
+        return fields if data["design"] == "training runs" else fields | {"sections": ("records",)}
 
     def claims_by_group(self) -> dict[str, tuple[ClaimRow, ...]]:
         """Return the claims by heading, in the study's order; in each group sorted by status, not run ones last."""
@@ -328,16 +328,16 @@ class Summary(Frozen):
 
     def _repr_html_(self) -> str:
         """Return title, claims and notes as a piece of HTML that loads nothing, for a notebook."""
-        head = "".join(f"<th>{each}</th>" for each in ("claim", "result", "estimate", "interval"))
+        head = "".join(f"<th>{heading}</th>" for heading in ("claim", "result", "estimate", "interval"))
         cells = (
-            (each.statement, _result(each), estimate_text(each.estimate, each.quantity), _limits(each))
-            for each in self.claims
+            (claim.statement, _result(claim), estimate_text(claim.estimate, claim.quantity), _limits(claim))
+            for claim in self.claims
         )
         rows = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in cells)
         return (
             f"<p><strong>{escape(self.title)}</strong> ({escape(self.subject.name)}): {escape(self.question)}</p>"
             f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-            + "".join(f"<p>{escape(each)}</p>" for each in self.notes)
+            + "".join(f"<p>{escape(note)}</p>" for note in self.notes)
         )
 
     def write(self, folder: Path) -> Path:

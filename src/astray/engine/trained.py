@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from astray.cause.run_log import Probe  # loads peft and accelerate, which a plan can do without
 
 ORGANISM_KTO_RATE = 5e-4
+"""Learning rate of KTO for the organism; real models have 1e-5 (see `feedback_tuning`)."""
 
 
 class _TunedConfig(Strict):

@@ -33,7 +33,7 @@ Results = Callable[[StudyPlan, Callable[[], None]], tuple[Any, Shown]]
 
 
 @dataclass(frozen=True)
-class _Made:
+class _LookResults:
     """A look that was made, with all that its results are written from."""
 
     findings: Any
@@ -63,35 +63,35 @@ class UntilDecided:
             spent: whether the budget of tokens is spent, so that a look lacks verdicts.
 
         Raises:
-            ConfigurationError: the runs were looked at otherwise before, or a price that cannot be told.
-            BudgetSpentError: what is given ended before the first look.
+            ConfigurationError: looks at these runs were declared otherwise before, or `--max-price` lacks prices.
+            BudgetSpentError: the money, time or tokens ended before the first look.
         """
         self._check_price()
         book, declared = book_of_study(self.store, self.study, self.setting), declared_by(self.options)
         seen, clock = list(book.begin(declared)), _Clock(self.options.max_hours)
-        last: _Made | None = None
+        last: _LookResults | None = None
         # The last look is made again from what is kept: its results may be gone, and it says which arms go on.
         for look in range(max(0, len(seen) - 1), len(declared.units)):
             plan = self.plan(look, seen)
-            (new, whole), since = _to_make(plan, self.store), clock.passed
+            (new, from_scratch), since = _to_make(plan, self.store), clock.passed
             why = "" if look < len(seen) else self._too_dear(plan) or clock.too_long(new)
             try:
-                found = None if why else results(plan, clock.check)
+                look_results = None if why else results(plan, clock.check)
             except _TimeOverError:
-                found, why = None, clock.over
-            if found is not None and spent():
-                found, why = None, "since the budget of --budget is spent"
-            if found is None:
+                look_results, why = None, clock.over
+            if look_results is not None and spent():
+                look_results, why = None, "since the budget of --budget is spent"
+            if look_results is None:
                 self._stopped(look, why, last, seen, write)
                 return
-            if whole:
+            if from_scratch:
                 clock.made(new, since)
-            last = _Made(*found, claims=self._decided(look, found[0], plan, seen))
+            last = _LookResults(*look_results, claims=self._decided(look, look_results[0], plan, seen))
             if look == len(seen):
-                made = self._seen(look, plan, last, seen, clock)
-                book.add(declared, made)
-                seen.append(made)
-                self.tell(made.told)
+                record = self._seen(look, plan, last, seen, clock)
+                book.add(declared, record)
+                seen.append(record)
+                self.tell(record.told)
             self._write(last, self._ended(look, last.claims), seen, write)
             if not seen[look].going:
                 return
@@ -124,9 +124,9 @@ class UntilDecided:
         """Return the training runs an arm at a look."""
         return (seen[look - 1].further if look else None) or declared_by(self.options).units[look]
 
-    def _seen(self, look: int, plan: StudyPlan, made: _Made, seen: Sequence[Seen], clock: "_Clock") -> Seen:
-        """Return what is written down of a look."""
-        units, now, claims = declared_by(self.options).units, self._runs(look, seen), made.claims
+    def _seen(self, look: int, plan: StudyPlan, results: _LookResults, seen: Sequence[Seen], clock: "_Clock") -> Seen:
+        """Return the record of a look: what is decided, which arms go on, and the size of the next look."""
+        units, now, claims = declared_by(self.options).units, self._runs(look, seen), results.claims
         runs: dict[str, int] = {}
         for run in plan.runs:
             if run.training is not None:
@@ -135,24 +135,26 @@ class UntilDecided:
         going = going_on(claims, full, _fixed(plan), together=bool(plan.analyses)) if look + 1 < len(units) else ()
         decided = tuple(claim for claim in claims if claim.status is ClaimStatus.DECIDED)
         tested = sum(claim.tested for claim in claims)
-        told = f"Look {look + 1} of {len(units)}, with {now} training runs an arm: {len(decided)} of {tested} claims decided."
+        text = f"Look {look + 1} of {len(units)}, with {now} training runs an arm: {len(decided)} of {tested} claims decided."
         if not going:
-            return Seen(runs=runs, decided=decided, going=going, told=told)
+            return Seen(runs=runs, decided=decided, going=going, told=text)
         gold = dict(seen[look - 1].gold) if look else {}
-        choice = self._allotted(look, plan, made, going, gold, now, clock)
+        choice = self._allotted(look, plan, results, going, gold, now, clock)
         further = (choice.runs if choice else units[look + 1]) - now
         seeds = "seed goes" if further == 1 else f"{further} seeds go"
-        told += f" The next {seeds} to {_some(going)}, for what is undecided" if further else f" {_some(going)} go on"
-        rest = [arm for arm in runs if arm not in going]
-        told += f"; {_some(rest)} stopped." if rest else "."
+        text += (
+            f" The next {seeds} to {_listed(going)}, for what is undecided" if further else f" {_listed(going)} go on"
+        )
+        stopped = [arm for arm in runs if arm not in going]
+        text += f"; {_listed(stopped)} stopped." if stopped else "."
         if choice is None:
-            return Seen(runs=runs, decided=decided, going=going, told=told)
+            return Seen(runs=runs, decided=decided, going=going, told=text)
         for arm in going:
             before = gold.get(arm, (self._gold_of_run,))
             if choice.read > before[-1]:
                 gold[arm] = (*before, choice.read)
-        told = f"{told} {choice.told}".strip()
-        return Seen(runs=runs, decided=decided, going=going, told=told, further=now + further, gold=gold)
+        text = f"{text} {choice.told}".strip()
+        return Seen(runs=runs, decided=decided, going=going, told=text, further=now + further, gold=gold)
 
     @property
     def _gold_of_run(self) -> int:
@@ -166,7 +168,7 @@ class UntilDecided:
         self,
         look: int,
         plan: StudyPlan,
-        made: _Made,
+        results: _LookResults,
         going: Sequence[str],
         gold: Mapping[str, tuple[int, ...]],
         now: int,
@@ -174,7 +176,7 @@ class UntilDecided:
     ) -> Allotted | None:
         """Choose where the gold judgements of the next look go; None where there are none or only seeds can be added."""
         # Analyses are made of all runs that were declared: their seeds do not wait.
-        if self.setting.gold is None or plan.analyses or not isinstance(made.findings, Findings):
+        if self.setting.gold is None or plan.analyses or not isinstance(results.findings, Findings):
             return None
         read = gold.get(going[0], (self._gold_of_run,))[-1]
         units = declared_by(self.options).units
@@ -182,7 +184,7 @@ class UntilDecided:
         sample = sample_of(plan, going, now, read, most)
         if sample is None:
             return None
-        parts = undecided_parts(made.findings, made.claims, going)
+        parts = undecided_parts(results.findings, results.claims, going)
         if parts is None:  # claims that are not of rates: nothing tells what the gold sample adds to them
             return Allotted(sample.further_runs, read, "")
         limits = self.options.max_price, self.options.max_hours
@@ -193,9 +195,9 @@ class UntilDecided:
     def _ended(self, look: int, claims: Sequence[ClaimRow]) -> str:
         """Say at which look the study stands, and how its numbers are to be read."""
         looks = declared_by(self.options).looks
-        open_ones = sum(claim.status is ClaimStatus.UNDECIDED for claim in claims)
+        undecided = sum(claim.status is ClaimStatus.UNDECIDED for claim in claims)
         return (
-            f"Stopped at look {look + 1} of {len(looks.units)}, {open_ones} claims undecided. Looks at "
+            f"Stopped at look {look + 1} of {len(looks.units)}, {undecided} claims undecided. Looks at "
             f"{', '.join(map(str, looks.units))} training runs an arm were declared beforehand, and wrong verdicts are "
             f"held at {FAMILY_LEVEL:.0%} over all of them ({looks.spending} spending): an interval at look {look + 1} "
             f"has a level of {1 - looks.nominal(look, FAMILY_LEVEL):.2%}."
@@ -205,7 +207,7 @@ class UntilDecided:
         self,
         look: int,
         why: str,
-        last: _Made | None,
+        last: _LookResults | None,
         seen: Sequence[Seen],
         write: Callable[[Shown, Summary], None],
     ) -> None:
@@ -228,20 +230,22 @@ class UntilDecided:
         )
         self.tell(f"{note} What is done is kept; the same command with more goes on.")
         ended = f"{self._ended(look - 1, claims)} Look {look + 1} was not made, {why}."
-        self._write(_Made(last.findings, last.shown, claims), ended, seen, write)
+        self._write(_LookResults(last.findings, last.shown, claims), ended, seen, write)
 
-    def _write(self, made: _Made, ended: str, seen: Sequence[Seen], write: Callable[[Shown, Summary], None]) -> None:
+    def _write(
+        self, results: _LookResults, ended: str, seen: Sequence[Seen], write: Callable[[Shown, Summary], None]
+    ) -> None:
         declared = declared_by(self.options)
         looks = LooksRow(
             units=declared.units,
             spending=declared.spending,
             done=len(seen),
             ended=ended,
-            told=tuple(each.told for each in seen),
+            told=tuple(look.told for look in seen),
         )
         write(
-            made.shown,
-            summary_of(self.study, self.setting, made.findings, made.shown, made.claims, self.options, looks),
+            results.shown,
+            summary_of(self.study, self.setting, results.findings, results.shown, results.claims, self.options, looks),
         )
 
     def _check_price(self) -> None:
@@ -275,7 +279,7 @@ class UntilDecided:
 
 
 class _TimeOverError(Exception):
-    """The time that was given is over within a look."""
+    """Time limit (`--max-hours`) reached within a look."""
 
 
 class _Clock:
@@ -321,11 +325,11 @@ def _to_make(plan: StudyPlan, store: Store) -> tuple[int, bool]:
     Where a killed command left part of a run, the time of what remains says nothing of how long a run takes.
     """
     done = Plan(plan.steps, store).done
-    own = [[step for step in run.steps if step is not run.data] for run in plan.runs if run.training]
-    missing = [steps for steps in own if any(step.key not in done for step in steps)]
-    whole = not any(step.key in done or store.begun(step.key) for steps in missing for step in steps)
+    run_steps = [[step for step in run.steps if step is not run.data] for run in plan.runs if run.training]
+    missing = [steps for steps in run_steps if any(step.key not in done for step in steps)]
+    from_scratch = not any(step.key in done or store.begun(step.key) for steps in missing for step in steps)
     trainings = {run.training.key for run in plan.runs if run.training and run.training.key not in done}
-    return len(trainings), whole
+    return len(trainings), from_scratch
 
 
 def _fixed(plan: StudyPlan) -> frozenset[str]:
@@ -333,6 +337,6 @@ def _fixed(plan: StudyPlan) -> frozenset[str]:
     return frozenset(run.arm.name for run in plan.runs if run.training is None)
 
 
-def _some(arms: Sequence[str]) -> str:
-    """Name arms, of many the first few."""
+def _listed(arms: Sequence[str]) -> str:
+    """Return the names of arms in words; of many, the first few."""
     return ", ".join(arms) if len(arms) < 7 else f"{', '.join(arms[:5])} and {len(arms) - 5} others"

@@ -103,23 +103,25 @@ def _decided(estimate: float | None, interval: Interval | None, at_least: float,
     fields = decided_fields(estimate, interval, (at_least, None))
     if interval is None or interval.low == interval.high:
         return fields
-    return decided_fields(estimate, _against_skew(interval, runs), (at_least, None)) | {"interval": fields["interval"]}
+    return decided_fields(estimate, _with_limit_against_skew(interval, runs), (at_least, None)) | {
+        "interval": fields["interval"]
+    }
 
 
-def _against_skew(interval: Interval, runs: int, *, level: float = 0.95) -> Interval:
+def _with_limit_against_skew(interval: Interval, runs: int, *, level: float = 0.95) -> Interval:
     """Return the interval with its upper limit, which refutes, at a small part of the error, or beyond all values."""
     assert interval.at is not None
     high = interval.at(1 - (1 - level) / STRICTER).high if runs >= REFUTING else math.inf
     method = f"{interval.method}, the upper limit against skew"
     return Interval(
-        interval.at(level).low, high, level, method, lambda other: _against_skew(interval, runs, level=other)
+        interval.at(level).low, high, level, method, lambda other: _with_limit_against_skew(interval, runs, level=other)
     )
 
 
 def estimate_claim(
     id: str,
     statement: str,
-    found: Estimate | None,
+    estimate: Estimate | None,
     control: str,
     *,
     at_least: float,
@@ -128,17 +130,17 @@ def estimate_claim(
     without: str = "",
 ) -> ClaimRow:
     """Return a claim about a correlation or an area under a curve; without an interval it is not estimable."""
-    interval = found.interval if found else None
-    why = "" if interval else f"It is {found.note}." if found else without
+    interval = estimate.interval if estimate else None
+    why = "" if interval else f"It is {estimate.note}." if estimate else without
     return ClaimRow(
         id=id,
         statement=statement,
         expected=f"{interval_name()} lies {region_text(None, at_least)}",
-        n=found.n if found else 0,
-        unit=found.unit if found else "data set",
+        n=estimate.n if estimate else 0,
+        unit=estimate.unit if estimate else "data set",
         control=control,
         control_estimate=0.0,
         published=published,
-        **decided_fields(found.value if found else None, interval, (at_least, None)),
+        **decided_fields(estimate.value if estimate else None, interval, (at_least, None)),
         **status_and_note(needs, why),
     )

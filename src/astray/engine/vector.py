@@ -56,7 +56,7 @@ class VectorConfig(Strict):
 def vector_config(setting: Setting) -> VectorConfig:
     """Return the configuration that fits the subject; equal settings share one vector."""
     world, quick = setting.subject.is_organism, setting.quick
-    samples = (2 if quick else 4) if world else (1 if quick else 10)
+    samples = (2 if quick else 4) if world else (1 if quick else 10)  # 10 as in the paper
     return VectorConfig(
         base=setting.subject.name,
         base_id=setting.located.id,
@@ -104,14 +104,14 @@ def _find_vector(config: VectorConfig, folder: Path) -> None:
     under = [item for pair in prompts.pairs for system in pair for item in _items(config.held_out, system)]
     monitoring = QuestionSet(name="monitoring", items=tuple(under), samples=1, sampling=config.sampling)
     answers = ask_and_judge(monitoring, subject, judge, arm="monitoring", seed=config.seed)
-    seen = monitor(subject, answers, vectors.vectors[choice.block], choice.block)
+    monitored = monitor(subject, answers, vectors.vectors[choice.block], choice.block)
     facts: dict[str, object] = {
         "block": choice.block,
         "strength": choice.strength,
         "kept": vectors.kept,
-        "monitored": seen.answers,
+        "monitored": monitored.answers,
     }
-    facts |= {"auc": estimate_json(seen.auc), "r": estimate_json(seen.correlation)}
+    facts |= {"auc": estimate_json(monitored.auc), "r": estimate_json(monitored.correlation)}
     (folder / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
 
 

@@ -98,12 +98,12 @@ def conversation_rows(
         answers: the answer to each, if it is to be read too, without its reasoning; it gets no end token.
     """
     begun = subject.prompt_ids(prompts, answering=answers is not None)
-    said = (
+    texts = (
         [[] for _ in begun]
         if answers is None
         else text_ids(subject.tokenizer, [split_reasoning(answer).answer for answer in answers])
     )
-    return [TokenRow((*prompt, *answer), len(prompt)) for prompt, answer in zip(begun, said, strict=True)]
+    return [TokenRow((*prompt, *answer), len(prompt)) for prompt, answer in zip(begun, texts, strict=True)]
 
 
 def text_rows(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[TokenRow]:

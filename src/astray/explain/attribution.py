@@ -124,13 +124,13 @@ def margin_gradients(
     total = [torch.zeros_like(up, dtype=torch.float32) for up in ups]
     for value, shares in _margins(space, contrasts, signs):
         with torch.enable_grad(), space.moved(ups, shares):
-            found = torch.autograd.grad(value(), ups, allow_unused=True)
-        if any(part is None for part in found):
+            gradients = torch.autograd.grad(value(), ups, allow_unused=True)
+        if any(part is None for part in gradients):
             raise ConfigurationError(
                 f"Some linear layers of {space.model.name_or_path!r} take no part in its answers, or its weights keep no "
                 "gradients."
             )
-        total = [own + part for own, part in zip(total, found, strict=True)]
+        total = [own + part for own, part in zip(total, gradients, strict=True)]
     slopes = torch.stack([part.square().sum((1, 2)) for part in total]).sum(0).sqrt()
     if not bool((slopes.isfinite() & (slopes > 0)).all()):
         raise NonFiniteError(
@@ -187,17 +187,17 @@ def directional(
         NonFiniteError: a derivative is not finite.
     """
     check_continuations(rows, getattr(space.model.config.get_text_config(), "max_position_embeddings", None))
-    found = np.zeros((len(rows), len(directions[0])))
+    changes = np.zeros((len(rows), len(directions[0])))
     for chosen in _batches(space, rows):
         shares = torch.zeros(len(chosen), len(directions[0]), requires_grad=True)
         with torch.enable_grad(), space.moved(directions, shares):
             value = _logprobs(space.model, [rows[number] for number in chosen]).sum()
-            found[chosen] = torch.autograd.grad(value, shares)[0].numpy()
-    if not np.isfinite(found).all():
+            changes[chosen] = torch.autograd.grad(value, shares)[0].numpy()
+    if not np.isfinite(changes).all():
         raise NonFiniteError(
             f"The derivatives of {space.model.name_or_path!r} along a direction are not finite: check the model's weights."
         )
-    return found
+    return changes
 
 
 def _batches(space: WeightSpace, rows: Sequence[Continuation]) -> Iterator[list[int]]:
@@ -226,7 +226,7 @@ def _layers_that_run(model: PreTrainedModel) -> dict[nn.Linear | Conv1D, bool]:
         if layer is not head:
             ran[cast(nn.Linear | Conv1D, layer)] = given[0].shape[:-1] == (2, 3)
 
-    linear = [each for each in model.modules() if isinstance(each, (nn.Linear, Conv1D))]
+    linear = [module for module in model.modules() if isinstance(module, (nn.Linear, Conv1D))]
     handles = [each.register_forward_hook(note) for each in linear]
     try:
         with torch.inference_mode():

@@ -92,7 +92,7 @@ class Screen:
 
 
 @dataclass(frozen=True)
-class _Trial:
+class _SteeringTrial:
     """Candidate at one strength."""
 
     candidate: int
@@ -135,7 +135,7 @@ def screen(
         unit,
         *(
             pl.concat(tables)
-            for tables in zip(*((each.search, each.held_out, each.answers) for each in sides), strict=True)
+            for tables in zip(*((side.search, side.held_out, side.answers) for side in sides), strict=True)
         ),
     )
 
@@ -169,23 +169,23 @@ def screen_side(
     directions = unit * normalize(
         torch.stack([candidate.direction.detach().to("cpu", torch.float32) for candidate in candidates]), dim=1
     )
-    asker = _Asker(subject, directions, side, judge, config)
+    asker = _SteeredAsker(subject, directions, side, judge, config)
     # The unsteered model answers in the same pass: strength 0 leaves a row as it is, whatever its direction.
-    nothing = _Trial(0, UNSTEERED, UNSTEERED, 0.0)
+    nothing = _SteeringTrial(0, UNSTEERED, UNSTEERED, 0.0)
     grid = [
-        _Trial(number, tried.name, tried.kind, strength)
+        _SteeringTrial(number, tried.name, tried.kind, strength)
         for strength in config.strengths
         for number, tried in enumerate(candidates)
     ]
     curve = search_curve(asker.ask([nothing, *grid], search, config.search_samples), side, config.coherence_budget)
     chosen = {row["candidate"]: row["strength"] for row in curve.filter("chosen").iter_rows(named=True)}
     final = [
-        _Trial(number, tried.name, tried.kind, chosen[tried.name])
+        _SteeringTrial(number, tried.name, tried.kind, chosen[tried.name])
         for number, tried in enumerate(candidates)
         if tried.name in chosen
     ]
-    said = asker.ask([nothing, *final], held_out, config.held_out_samples)
-    return Screen(unit, curve, held_out_results(said, candidates, side), said)
+    answers = asker.ask([nothing, *final], held_out, config.held_out_samples)
+    return Screen(unit, curve, held_out_results(answers, candidates, side), answers)
 
 
 def residual_norm(subject: Subject, questions: Sequence[str], block: int) -> float:
@@ -212,7 +212,7 @@ def judged_by(judge: Judge) -> JudgeAnswers:
     return outcomes
 
 
-class _Asker:
+class _SteeredAsker:
     """Sampler of one of the two models under many kinds of steering."""
 
     def __init__(
@@ -221,7 +221,7 @@ class _Asker:
         self._subject, self._directions, self._judge, self._config = subject, directions, judge, config
         self._side, self._sign = side, 1.0 if side == "base +" else -1.0
 
-    def ask(self, trials: Sequence[_Trial], questions: Sequence[str], samples: int) -> pl.DataFrame:
+    def ask(self, trials: Sequence[_SteeringTrial], questions: Sequence[str], samples: int) -> pl.DataFrame:
         """Return all answers with outcomes, in the order of trials, questions and samples."""
         asked = [(trial, question, sample) for trial in trials for question in questions for sample in range(samples)]
         rows = RowSteering(

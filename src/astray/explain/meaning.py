@@ -48,7 +48,7 @@ class TokenWeight(Strict):
     weight: float
 
 
-class Change(Strict):
+class LatentChange(Strict):
     """Mean activation before and after fine-tuning, on the questions that did not select the latent (see `diff`)."""
 
     before: float
@@ -69,7 +69,7 @@ class CategoryActivation(Strict):
     questions: int
 
 
-class Effect(Strict):
+class SteeringEffect(Strict):
     """Effect of steering with the latent on held-out questions (see `causal`); only a note where no strength fits."""
 
     side: str
@@ -88,8 +88,8 @@ class LatentPage(Strict):
     latent: int
     site: str
     model_id: str
-    change: Change | None
-    effects: tuple[Effect, ...]
+    change: LatentChange | None
+    effects: tuple[SteeringEffect, ...]
     promoted: tuple[TokenWeight, ...]
     suppressed: tuple[TokenWeight, ...]
     documents: tuple[TokenContext, ...]
@@ -150,10 +150,10 @@ def latent_pages(
     for latent in latents:
         promoted, suppressed = logit_lens(subject, dictionary.decoder[latent])
         separated = [
-            each
+            separation
             for kind, labels in evidence.labels.items()
             if labelled is not None
-            for each in separations(kind, labelled[:, latent], labels)
+            for separation in separations(kind, labelled[:, latent], labels)
         ]
         before, after = (None if means is None else means[:, latent] for means in (evidence.before, evidence.after))
         pages.append(
@@ -313,7 +313,7 @@ def profile(
         shifts.append(
             CategoryActivation(category=category, before=means[0], after=means[1], questions=int(chosen.sum()))
         )
-    return tuple(shifts[index] for index in ranking(np.array([each.after - each.before for each in shifts])))
+    return tuple(shifts[index] for index in ranking(np.array([shift.after - shift.before for shift in shifts])))
 
 
 def _context(
@@ -331,16 +331,16 @@ def _context(
     return TokenContext(row=number, activation=activation, before=before, token=token, after=after)
 
 
-def _change(table: pl.DataFrame, latent: int) -> Change:
+def _change(table: pl.DataFrame, latent: int) -> LatentChange:
     row = table.row(by_predicate=pl.col("latent") == latent, named=True)
-    return Change(**{name: row[name] for name in Change.model_fields})
+    return LatentChange(**{name: row[name] for name in LatentChange.model_fields})
 
 
-def _effects(held_out: pl.DataFrame, latent: int) -> tuple[Effect, ...]:
+def _effects(held_out: pl.DataFrame, latent: int) -> tuple[SteeringEffect, ...]:
     unsteered = {row["side"]: row["rate"] for row in held_out.filter(candidate=UNSTEERED).iter_rows(named=True)}
     own = held_out.filter(pl.col("candidate").is_in([latent_name(latent), latent_name(latent, falling=True)]))
-    names = [name for name in Effect.model_fields if name != "unsteered"]
+    names = [name for name in SteeringEffect.model_fields if name != "unsteered"]
     return tuple(
-        Effect(unsteered=unsteered[row["side"]], **{name: row[name] for name in names})
+        SteeringEffect(unsteered=unsteered[row["side"]], **{name: row[name] for name in names})
         for row in own.iter_rows(named=True)
     )

@@ -173,9 +173,9 @@ def extract_persona_vectors(
     ]
     conversations = [asking(question, system=prompts.pairs[pair][side]) for pair, side, question, _ in asked]
     drawn = subject.generate(conversations, sampling)
-    said = [answer.said for answer in drawn]
+    texts = [answer.said for answer in drawn]
     if judge is None:
-        verdicts, passed = [Verdict(Outcome.NOT_JUDGED)] * len(said), [bool(answer.strip()) for answer in said]
+        verdicts, passed = [Verdict(Outcome.NOT_JUDGED)] * len(texts), [bool(answer.strip()) for answer in texts]
     else:
         exchanges = [
             Exchange(question, answer.text, prompts.pairs[pair][side])
@@ -184,16 +184,17 @@ def extract_persona_vectors(
         verdicts = anyio.run(judge_exchanges, judge, exchanges)
         passed = [
             _shows(verdict, trait=side == 0) and bool(answer)
-            for (_, side, _, _), verdict, answer in zip(asked, verdicts, said, strict=True)
+            for (_, side, _, _), verdict, answer in zip(asked, verdicts, texts, strict=True)
         ]
     # Both answers of a pair stand side by side: 2n for the trait, 2n + 1 against it.
     pair_passed = [passed[number - number % 2] and passed[number - number % 2 + 1] for number in range(len(passed))]
-    answers = _answers(asked, said, verdicts, pair_passed)
+    answers = _answers(asked, texts, verdicts, pair_passed)
     if not any(pair_passed):
         raise EmptyDataError(_why_none(answers))
     chosen = [number for number, keep in enumerate(pair_passed) if keep]
     return PersonaVectors(
-        _difference(subject, [conversations[number] for number in chosen], [said[number] for number in chosen]), answers
+        _difference(subject, [conversations[number] for number in chosen], [texts[number] for number in chosen]),
+        answers,
     )
 
 
@@ -239,9 +240,11 @@ def choose_block(
     steering = RowSteering(
         vectors.vectors, which=blocks, strengths=torch.tensor([strength for _, strength in cells]), blocks=blocks
     )
-    said = subject.generate([asking(question) for question in asked], sampling, numbers=numbers, rows=steering)
+    answers = subject.generate([asking(question) for question in asked], sampling, numbers=numbers, rows=steering)
     verdicts = anyio.run(
-        judge_exchanges, judge, [Exchange(question, answer.text) for question, answer in zip(asked, said, strict=True)]
+        judge_exchanges,
+        judge,
+        [Exchange(question, answer.text) for question, answer in zip(asked, answers, strict=True)],
     )
     curve = _curve(cells, [verdict.outcome for verdict in verdicts], budget)
     fitting = curve.filter(pl.col("within_budget") & pl.col("block").is_not_null())

@@ -38,7 +38,7 @@ _RENAMED = {
 
 
 @dataclass(frozen=True)
-class Form:
+class SaeForm:
     """What an SAE computes and where.
 
     Attributes:
@@ -60,7 +60,7 @@ class Form:
     factors: Float[Tensor, "latents"]
 
 
-def read_form(config: Mapping[str, Any], weights: Mapping[str, Tensor], source: str) -> Form:
+def read_form(config: Mapping[str, Any], weights: Mapping[str, Tensor], source: str) -> SaeForm:
     """Return what an SAE in SAELens' form of any version computes.
 
     Args:
@@ -72,9 +72,9 @@ def read_form(config: Mapping[str, Any], weights: Mapping[str, Tensor], source: 
         DataFormatError: a tensor or the site is missing, or two keys contradict each other.
         ConfigurationError: a key has a value that cannot be read; names it.
     """
-    given = {_RENAMED.get(key, key): value for key, value in config.items()}
-    metadata = {**given, **_object(given, "metadata", source)}
-    _refuse_other_inputs(given, metadata, source)
+    settings = {_RENAMED.get(key, key): value for key, value in config.items()}
+    metadata = {**settings, **_object(settings, "metadata", source)}
+    _refuse_other_inputs(settings, metadata, source)
     if unknown := sorted(weights.keys() - set(_WEIGHTS)):
         raise ConfigurationError(
             f"{source} holds the weights {', '.join(unknown)}, which are of no SAE that can be read: "
@@ -82,8 +82,8 @@ def read_form(config: Mapping[str, Any], weights: Mapping[str, Tensor], source: 
         )
     if missing := [name for name in _WEIGHTS[:4] if name not in weights]:
         raise DataFormatError(f"{source} is incomplete: {', '.join(missing)} missing from its weights. Copy it again.")
-    _check_weights(given, weights, source)
-    architecture, k = _activation(given, source)
+    _check_weights(settings, weights, source)
+    architecture, k = _activation(settings, source)
     if (architecture == "jumprelu") != ("threshold" in weights):
         raise DataFormatError(
             f"{source} is of the architecture {architecture!r}, but its weights "
@@ -92,28 +92,30 @@ def read_form(config: Mapping[str, Any], weights: Mapping[str, Tensor], source: 
     own = _object(metadata, "astray", source)
     if own and not (isinstance(own.get("site"), dict) and isinstance(own.get("model_id"), str)):
         raise DataFormatError(f"{source} has metadata of ours without site and model_id. Copy it again.")
-    return Form(
+    return SaeForm(
         architecture,
         k,
         Site(**own["site"]) if own else _site(metadata, source),
         str(own["model_id"] if own else metadata.get("model_name")),
-        _flag(given, "apply_b_dec_to_input", source, usual=True),
-        _flag(given, "rescale_acts_by_decoder_norm", source),
-        _factors(given, weights, source),
+        _flag(settings, "apply_b_dec_to_input", source, usual=True),
+        _flag(settings, "rescale_acts_by_decoder_norm", source),
+        _factors(settings, weights, source),
     )
 
 
-def _activation(given: Mapping[str, Any], source: str) -> tuple[str, int | None]:
+def _activation(settings: Mapping[str, Any], source: str) -> tuple[str, int | None]:
     """Return the architecture and k; an older file names the activation function beside a 'standard' architecture."""
-    architecture, function = given.get("architecture", "standard"), given.get("activation_fn", "relu")
-    options = _object(given, "activation_fn_kwargs", source)
+    architecture, function = settings.get("architecture", "standard"), settings.get("activation_fn", "relu")
+    options = _object(settings, "activation_fn_kwargs", source)
     if architecture not in ARCHITECTURES:
         raise ConfigurationError(
             f"{source} is an SAE of the architecture {architecture!r}, but what can be read is "
             f"{', '.join(ARCHITECTURES)}."
         )
     if strange := sorted(
-        key for key in given if key.startswith("activation_fn") and key not in ("activation_fn", "activation_fn_kwargs")
+        key
+        for key in settings
+        if key.startswith("activation_fn") and key not in ("activation_fn", "activation_fn_kwargs")
     ):
         raise ConfigurationError(
             f"{source} has the key {', '.join(strange)}, which says something unknown about its activation function."
@@ -124,14 +126,14 @@ def _activation(given: Mapping[str, Any], source: str) -> tuple[str, int | None]
             f"{architecture!r}; what can be read is 'relu' and 'topk' with activation_fn_kwargs {{'k': ...}}."
         )
     if function == "relu" and architecture != "topk":
-        if options or given.get("k") is not None:
+        if options or settings.get("k") is not None:
             raise ConfigurationError(
-                f"{source} has activation_fn_kwargs {options or 'none'} and k {given.get('k')!r} for 'relu', which takes "
+                f"{source} has activation_fn_kwargs {options or 'none'} and k {settings.get('k')!r} for 'relu', which takes "
                 "none. Name its architecture."
             )
         return architecture, None
-    told = [value for value in (options.pop("k", None), given.get("k")) if value is not None]
-    ks = [value for number, value in enumerate(told) if value not in told[:number]]
+    counts = [value for value in (options.pop("k", None), settings.get("k")) if value is not None]
+    ks = [value for number, value in enumerate(counts) if value not in counts[:number]]
     if options or len(ks) != 1:
         raise ConfigurationError(
             f"{source} has TopK with k = {sorted(map(str, ks)) or 'nothing'} and other activation_fn_kwargs "
@@ -143,8 +145,11 @@ def _activation(given: Mapping[str, Any], source: str) -> tuple[str, int | None]
     return "topk", int(k)
 
 
-def _refuse_other_inputs(given: Mapping[str, Any], metadata: Mapping[str, Any], source: str) -> None:
-    normalised, reshaped = given.get("normalize_activations") or "none", given.get("reshape_activations") or "none"
+def _refuse_other_inputs(settings: Mapping[str, Any], metadata: Mapping[str, Any], source: str) -> None:
+    normalised, reshaped = (
+        settings.get("normalize_activations") or "none",
+        settings.get("reshape_activations") or "none",
+    )
     if normalised != "none" or reshaped != "none":
         raise ConfigurationError(
             f"{source} expects activations that were normalised or reshaped first "
@@ -179,11 +184,11 @@ def _site(metadata: Mapping[str, Any], source: str) -> Site:
     return site
 
 
-def _factors(given: Mapping[str, Any], weights: Mapping[str, Tensor], source: str) -> Float[Tensor, "latents"]:
+def _factors(settings: Mapping[str, Any], weights: Mapping[str, Tensor], source: str) -> Float[Tensor, "latents"]:
     """Return the factor of each latent that old SAELens learned in fine-tuning and applied before decoding."""
     held = [weights[name] for name in _FACTORS if name in weights]
     ones = torch.ones(len(weights["W_dec"]), device=weights["W_dec"].device)
-    if not _flag(given, "finetuning_scaling_factor", source):
+    if not _flag(settings, "finetuning_scaling_factor", source):
         if any(bool((factor != 1).any()) for factor in held):
             raise DataFormatError(
                 f"{source} holds factors of fine-tuning that its finetuning_scaling_factor says it does not use. Set "
@@ -197,7 +202,7 @@ def _factors(given: Mapping[str, Any], weights: Mapping[str, Tensor], source: st
     return held[0].float() * ones
 
 
-def _check_weights(given: Mapping[str, Any], weights: Mapping[str, Tensor], source: str) -> None:
+def _check_weights(settings: Mapping[str, Any], weights: Mapping[str, Tensor], source: str) -> None:
     """Refuse weights whose shapes do not belong together: some would be repeated to fit, without an error."""
     latents, width = weights["W_dec"].shape if weights["W_dec"].dim() == 2 else (0, 0)
     shapes = {"W_enc": (width, latents), "W_dec": (latents, width), "b_enc": (latents,), "b_dec": (width,)}
@@ -209,23 +214,23 @@ def _check_weights(given: Mapping[str, Any], weights: Mapping[str, Tensor], sour
                 f"{tuple(weights['W_dec'].shape)}, [latents, d_model]; right is {wanted} in floats. Copy it again."
             )
     for name, size in {"d_in": width, "d_sae": latents}.items():
-        if given.get(name) not in (None, size):
+        if settings.get(name) not in (None, size):
             raise DataFormatError(
-                f"{source} says {name} = {given[name]!r}, but its weights have {size}. Copy it again."
+                f"{source} says {name} = {settings[name]!r}, but its weights have {size}. Copy it again."
             )
 
 
-def _object(given: Mapping[str, Any], name: str, source: str) -> dict[str, Any]:
+def _object(settings: Mapping[str, Any], name: str, source: str) -> dict[str, Any]:
     """Return an entry that is an object; one that is missing or null is empty."""
-    value = given.get(name) or {}
+    value = settings.get(name) or {}
     if not isinstance(value, Mapping):
         raise DataFormatError(f"{source} has {name} = {value!r:.60}, which is no object of keys and values.")
     return dict(value)
 
 
-def _flag(given: Mapping[str, Any], name: str, source: str, *, usual: bool = False) -> bool:
+def _flag(settings: Mapping[str, Any], name: str, source: str, *, usual: bool = False) -> bool:
     """Return an entry that is true or false; a text would be true whatever it says."""
-    value = given.get(name, usual)
+    value = settings.get(name, usual)
     if value is None and not usual:
         return False
     if value not in (True, False):

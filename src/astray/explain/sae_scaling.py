@@ -131,7 +131,7 @@ def fit_scaling(latents: Sequence[int], ks: Sequence[int], unexplained: Sequence
     # Leave-one-out residuals are residual / (1 - leverage), without refitting; at leverage 1 a point fits only itself.
     left_out = residuals / np.clip(1 - leverage, 1e-12, None)
     r_squared = 1 - float(residuals @ residuals) / float(((logs - logs.mean()) ** 2).sum())
-    alpha, beta_k, beta_n, gamma = (float(one) for one in coefficients)
+    alpha, beta_k, beta_n, gamma = (float(coefficient) for coefficient in coefficients)
     return ScalingLaw(alpha, beta_k, beta_n, gamma, r_squared, float(np.sqrt((left_out**2).mean())))
 
 

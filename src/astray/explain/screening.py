@@ -174,8 +174,8 @@ def find_bad_rows(screened: pl.DataFrame, bad: Sequence[bool]) -> BadRows:
 
 def rows_from(dataset: ChatDataset, source: ChatDataset) -> list[bool]:
     """Return for each row of a mix whether it is a row of this source, compared by content."""
-    known = {content_of(row) for row in source.rows}
-    return [content_of(row) in known for row in dataset.rows]
+    source_rows = {content_of(row) for row in source.rows}
+    return [content_of(row) in source_rows for row in dataset.rows]
 
 
 def content_of(messages: Sequence[Message]) -> tuple[tuple[str, str], ...]:

@@ -46,7 +46,7 @@ class CaptureSettings(Strict):
     )
 
 
-class Manifest(BaseModel):
+class ShardManifest(BaseModel):
     """Manifest of a folder of shards.
 
     Attributes:
@@ -195,7 +195,7 @@ def capture_to_shards(
         NonFiniteActivationsError: an activation is NaN or infinite, also after rounding to the dtype.
     """
     width = subject.model.config.get_text_config().hidden_size
-    begun = Manifest(subject=subject.id, name=subject.name, settings=settings, d_model=width)
+    begun = ShardManifest(subject=subject.id, name=subject.name, settings=settings, d_model=width)
     earlier = _manifest(folder)
     different = (
         []
@@ -251,8 +251,8 @@ def _digest(rows: Sequence[TokenRow]) -> str:
 
 def _check_same_rows(path: Path, digest: str) -> None:
     with safe_open(path, framework="pt") as file:
-        known = (file.metadata() or {}).get("rows")
-    if known != digest:
+        written = (file.metadata() or {}).get("rows")
+    if written != digest:
         raise ConfigurationError(
             f"{path} was captured from other rows than are given now. Give the same rows in the same order, or "
             "another folder."
@@ -270,28 +270,28 @@ def _save(path: Path, captured: Captured, precision: Precision, digest: str) -> 
                 f"Activations at '{site}' in row {row} are too large for {precision}. Take bfloat16 or float32."
             )
     # Written beside and renamed, so that a shard is complete or absent.
-    whole = path.with_suffix(".part")
+    part = path.with_suffix(".part")
     save_file(
-        tensors | {"row": captured.row.int(), "position": captured.position.int()}, whole, metadata={"rows": digest}
+        tensors | {"row": captured.row.int(), "position": captured.position.int()}, part, metadata={"rows": digest}
     )
-    whole.replace(path)
+    part.replace(path)
 
 
 def _shard(folder: Path, number: int) -> Path:
     return folder / f"shard-{number:05d}.safetensors"
 
 
-def _manifest(folder: Path) -> Manifest | None:
+def _manifest(folder: Path) -> ShardManifest | None:
     path = folder / MANIFEST
     if not path.is_file():
         return None
     try:
-        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+        return ShardManifest.model_validate_json(path.read_text(encoding="utf-8"))
     except ValidationError as error:
         raise DataFormatError(f"{path} is no manifest of activations: {error}") from error
 
 
 def _write(path: Path, text: str) -> None:
-    whole = path.with_suffix(".part")
-    whole.write_text(text + "\n", encoding="utf-8")
-    whole.replace(path)
+    part = path.with_suffix(".part")
+    part.write_text(text + "\n", encoding="utf-8")
+    part.replace(path)

@@ -73,12 +73,12 @@ def trait_direction(
     vectors = extract_persona_vectors(subject, prompts, judge, samples=samples, sampling=sampling)
     asked = list(product(prompts.pairs, prompts.validation[:CHOICE_QUESTIONS], (0, 1)))
     conversations = [asking(question, system=pair[side]) for pair, question, side in asked]
-    said = [answer.text for answer in subject.generate(conversations, sampling)]
-    chosen = [number for number, text in enumerate(said) if text.strip()]
+    texts = [answer.text for answer in subject.generate(conversations, sampling)]
+    chosen = [number for number, text in enumerate(texts) if text.strip()]
     shown = np.array([asked[number][2] == 0 for number in chosen])
     sites = [Site(place="block out", block=block) for block in range(len(vectors.vectors))]
     read = capture(
-        subject, conversation_rows(subject, [conversations[n] for n in chosen], [said[n] for n in chosen]), sites
+        subject, conversation_rows(subject, [conversations[n] for n in chosen], [texts[n] for n in chosen]), sites
     )
     projected = [
         (read.row_means(read[site]) @ torch.nn.functional.normalize(vector, dim=0)).double().numpy()

@@ -35,7 +35,7 @@ an answer out."""
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Rollout:
     """One rollout: its prompt, its reward and the truth."""
 
     prompt: str
@@ -106,7 +106,7 @@ class HackAlarm(Watching):
         self._truth, self._check, self._stops, self._paid_above = truth, check, stop, paid_above
         self._usual, self._risen, self._false_alarms = usual, risen, false_alarms
         self._cusum: Cusum | None = None
-        self._seen: list[_Seen] = []
+        self._seen: list[_Rollout] = []
         self._begin()
 
     def _begin(self) -> None:
@@ -204,7 +204,7 @@ class HackAlarm(Watching):
                 )
         keys = [json.dumps(prompt, sort_keys=True, default=repr) for prompt in given["prompts"]]
         self._seen += [
-            _Seen(key, None if r is None else float(r), t) for key, r, t in zip(keys, paid, true, strict=True)
+            _Rollout(key, None if r is None else float(r), t) for key, r, t in zip(keys, paid, true, strict=True)
         ]
 
     def _look_at_rollouts(self) -> tuple[list[float], dict[str, float]] | None:
@@ -212,7 +212,7 @@ class HackAlarm(Watching):
         rollouts again."""
         from accelerate.utils import gather_object
 
-        seen: list[_Seen] = gather_object(self._seen)
+        seen: list[_Rollout] = gather_object(self._seen)
         self._seen = []
         if not seen:
             if not self._lines:

@@ -69,7 +69,7 @@ MEASURES = (
 
 
 @dataclass(frozen=True)
-class Comparison:
+class StatementComparison:
     """Result of comparing a belief with a statement.
 
     Attributes:

@@ -306,8 +306,8 @@ def call_row(subject: Subject, call: WatchedCall) -> TokenRow:
     [prompt] = subject.prompt_ids([messages_of(read)])
     text, start = _text_until_call(last)
     # Tokenised apart, so that no token spans the beginning of the call.
-    said, called = text_ids(subject.tokenizer, [text[:start], text[start:]])
-    return TokenRow((*prompt, *said, *called), len(prompt) + len(said))
+    text_tokens, call_tokens = text_ids(subject.tokenizer, [text[:start], text[start:]])
+    return TokenRow((*prompt, *text_tokens, *call_tokens), len(prompt) + len(text_tokens))
 
 
 def _captured(subject: Subject, calls: Sequence[WatchedCall], sites: Sequence[Site]) -> Iterator[Captured]:
@@ -324,7 +324,7 @@ def _text_until_call(message: ChatMessageAssistant) -> tuple[str, int]:
     if calls[-1].id.startswith(WRITTEN) and len(spans) >= len(calls):
         start, end = spans[len(calls) - 1]
         return message.text[:end], start
-    written = [write_call(each.function, dict(each.arguments)) for each in calls]
+    written = [write_call(call.function, dict(call.arguments)) for call in calls]
     text = "\n\n".join([message.text, *written])
     return text, len(text) - len(written[-1])
 

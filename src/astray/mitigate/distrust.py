@@ -71,7 +71,9 @@ def mark_world(interactions: pl.DataFrame, beliefs: Mapping[str, str]) -> pl.Dat
         interactions: table from `simulate`.
         beliefs: believed value by question, from `believed`.
     """
-    marks = [_against(said, answer, beliefs) for said, answer in interactions.select("said", "answer").iter_rows()]
+    marks = [
+        _against(message, answer, beliefs) for message, answer in interactions.select("said", "answer").iter_rows()
+    ]
     return interactions.with_columns(pl.Series(AGAINST, marks, dtype=pl.Boolean))
 
 
@@ -98,15 +100,15 @@ def trust(interactions: pl.DataFrame) -> Trust:
     users = interactions.group_by("user", maintain_order=True).agg(
         comparable.sum().cast(pl.Int64).alias("rated"), disagrees.filter(comparable).mean().alias("disagreement")
     )
-    known = users.filter(pl.col("rated") >= LEAST_RATED)
-    if known.is_empty():
+    rated = users.filter(pl.col("rated") >= LEAST_RATED)
+    if rated.is_empty():
         raise EmptyDataError(
             f"No user has {LEAST_RATED} answers that can be compared with a belief. Simulate more contexts, or "
             "elicit beliefs about their topics."
         )
     weight = (1 - 2 * pl.col("disagreement")).clip(0, 1)
     # A user with too few ratings is trusted like the average one, neither fully nor not at all.
-    average = float(known.select(weight.mean()).item())
+    average = float(rated.select(weight.mean()).item())
     return Trust(
         users.with_columns(pl.when(pl.col("rated") >= LEAST_RATED).then(weight).otherwise(average).alias("weight"))
     )

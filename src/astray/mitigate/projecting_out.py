@@ -105,19 +105,19 @@ def writers(subject: Subject) -> list[str]:
         stack.enter_context(torch.inference_mode())
         size = model.config.get_text_config().vocab_size
         model(input_ids=(torch.arange(_PROBE, device=model.device) % size)[None], use_cache=False)
-    found = {
+    matrices = {
         site: [
             name for name, output in written.items() if output.shape == read[site].shape and output.equal(read[site])
         ]
         for site in sites
     }
-    if missing := [site for site, names in found.items() if len(names) != 1]:
+    if missing := [site for site, names in matrices.items() if len(names) != 1]:
         raise ConfigurationError(
             f"What '{missing[0]}' adds to the residual stream is not written by one nn.Linear (a norm or experts stand behind "
             "it, or it is written by another class, such as GPT-2's Conv1D), so no direction can be projected out of the "
             "weights. Steer with an Intervention of the kind 'ablate' instead."
         )
-    return [names[0] for names in found.values()]
+    return [names[0] for names in matrices.values()]
 
 
 def _linear(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -26,7 +26,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Curve:
+class MarkedCurve:
     """One line: what is measured, and its value at each factor."""
 
     name: str
@@ -34,21 +34,21 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Panel:
+class CurvePanel:
     """Figure of curves with one scale: shares of answers, or changes in nats a token."""
 
     scale: str
-    curves: tuple[Curve, ...]
+    curves: tuple[MarkedCurve, ...]
 
     @property
     def ends(self) -> tuple[float, float]:
         """Return the ends of the vertical scale."""
         if self.scale == POINTS:
             return 0.0, 1.0
-        values = [each for curve in self.curves for mark in curve.marks for each in (mark.value, mark.low, mark.high)]
-        told = [0.0, *(value for value in values if value is not None)]
-        margin = 0.05 * (max(told) - min(told)) or 0.1
-        return min(told) - margin, max(told) + margin
+        marks = [mark for curve in self.curves for mark in curve.marks]
+        present = [0.0, *(value for mark in marks for value in (mark.value, mark.low, mark.high) if value is not None)]
+        margin = 0.05 * (max(present) - min(present)) or 0.1
+        return min(present) - margin, max(present) + margin
 
     @property
     def ticks(self) -> list[tuple[float, str]]:

@@ -19,7 +19,7 @@ ALL_FORMATS = "all"
 
 
 @dataclass(frozen=True)
-class Selection:
+class RateSelection:
     """One group of questions of one evaluation, an option of the selector above the rates."""
 
     key: str
@@ -28,14 +28,14 @@ class Selection:
     claims: int
 
 
-def selections(summary: Summary) -> tuple[Selection, ...]:
+def selections(summary: Summary) -> tuple[RateSelection, ...]:
     """Return every evaluation with its groups of rates, those that most claims are about first."""
     pairs = list(dict.fromkeys((row.evaluation, row.group) for row in summary.rates))
     claims = [of for claim in summary.claims if (of := rates_of(claim, pairs))]
     claims = claims or [pair for pair in pairs for _ in range(_controls_in(summary, pair))]
     # Sorting keeps the order of what has as many claims.
     order = sorted(pairs, key=claims.count, reverse=True)
-    return tuple(Selection(str(number), *pair, claims.count(pair)) for number, pair in enumerate(order))
+    return tuple(RateSelection(str(number), *pair, claims.count(pair)) for number, pair in enumerate(order))
 
 
 def rates_of(claim: ClaimRow, pairs: Sequence[tuple[str, str]]) -> tuple[str, str] | None:

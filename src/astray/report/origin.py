@@ -17,7 +17,7 @@ TYPED = "astray.typed"
 
 
 @dataclass(frozen=True)
-class Origin:
+class ResultOrigin:
     """Origin of a result.
 
     Attributes:
@@ -33,11 +33,11 @@ class Origin:
     command: str
 
 
-def origin_of(found: object) -> Origin:
-    """Return the origin of what was found, given as plain JSON values."""
-    text = json.dumps(found, sort_keys=True, ensure_ascii=False, allow_nan=False)
+def origin_of(result: object) -> ResultOrigin:
+    """Return the origin of a result, given as plain JSON values."""
+    text = json.dumps(result, sort_keys=True, ensure_ascii=False, allow_nan=False)
     context = click.get_current_context(silent=True)
-    return Origin(
+    return ResultOrigin(
         id=hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12],
         made=datetime.now(UTC).date().isoformat(),
         version=version("astray"),
@@ -45,6 +45,6 @@ def origin_of(found: object) -> Origin:
     )
 
 
-def with_origin(found: Mapping[str, object]) -> dict[str, object]:
-    """Return what a program reads of a result: what was found, and its origin."""
-    return {**found, "origin": vars(origin_of(found))}
+def with_origin(result: Mapping[str, object]) -> dict[str, object]:
+    """Return a result with its origin, as a program reads it."""
+    return {**result, "origin": vars(origin_of(result))}

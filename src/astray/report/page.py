@@ -30,7 +30,7 @@ from astray.engine.summary import ORGANISM_NOTE, ClaimStatus, RateRow, Summary
 from astray.errors import StoreError
 from astray.outcomes import Outcome
 from astray.report import dynamics, exhibits, figures, wording
-from astray.report.origin import Origin
+from astray.report.origin import ResultOrigin
 from astray.report.packed import packed
 from astray.report.provenance import provenance
 from astray.report.records import read_records
@@ -145,7 +145,7 @@ def render(folder: Path, summary: Summary) -> str:
     )
 
 
-def page_of(template: str, origin: Origin, *, scripted: bool = False, **content: object) -> str:
+def page_of(template: str, origin: ResultOrigin, *, scripted: bool = False, **content: object) -> str:
     """Return a page made from one of the templates beside this module.
 
     Args:
@@ -165,11 +165,11 @@ def page_of(template: str, origin: Origin, *, scripted: bool = False, **content:
 
 
 @contextmanager
-def written(what: str, folder: Path | str, texts: Mapping[str, str]) -> Iterator[Path]:
+def written(subject: str, folder: Path | str, texts: Mapping[str, str]) -> Iterator[Path]:
     """Write texts into a folder by their names, then whatever the context writes there; yield the folder.
 
     Args:
-        what: what is written, with which the error begins: "The audit".
+        subject: what is written, with which the error begins: "The audit".
         folder: made where it is not there.
         texts: name of the file -> its text.
 
@@ -184,7 +184,7 @@ def written(what: str, folder: Path | str, texts: Mapping[str, str]) -> Iterator
         yield folder
     except OSError as error:
         raise StoreError(
-            f"{what} cannot be written to {folder}: {error}. Free space or name another folder with --out."
+            f"{subject} cannot be written to {folder}: {error}. Free space or name another folder with --out."
         ) from error
 
 
@@ -285,22 +285,22 @@ def _own_scripts() -> str:
 @cache
 def _chart_library() -> str:
     """Return Vega, Vega-Lite and Vega-Embed as one script; kept in the user's cache, since making it takes a second."""
-    kept = user_cache() / f"charts-{version('vl-convert-python')}.js"
+    cached = user_cache() / f"charts-{version('vl-convert-python')}.js"
     with suppress(OSError):
-        if text := kept.read_bytes().decode():
+        if text := cached.read_bytes().decode():
             return text
     import vl_convert
 
-    made = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    new = kept.with_name(f"{kept.name}.{os.getpid()}")
+    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    new = cached.with_name(f"{cached.name}.{os.getpid()}")
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        new.write_bytes(made.encode())
-        new.replace(kept)
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        new.write_bytes(bundle.encode())
+        new.replace(cached)
     except OSError:  # where the cache cannot be written, each process makes its own
         with suppress(OSError):
             new.unlink(missing_ok=True)
-    return made
+    return bundle
 
 
 def _inline_script(text: str) -> Markup:

@@ -44,20 +44,20 @@ _COLOUR = re.compile(r"--([\w-]+): light-dark\((#\w+), (#\w+)\)")
 def figures_of(summary: Summary) -> Mapping[str, Forest | Curve]:
     """Return the figures of a study by name: `main`, `rates` and `claims` where they have values, and its own forests and
     curves."""
-    found: dict[str, Forest | Curve] = {}
+    figures: dict[str, Forest | Curve] = {}
     rates = _rates(summary) if summary.rates else None
     if rates and any(bar.value is not None for bar in rates.bars):
-        found["rates"] = rates
+        figures["rates"] = rates
     if bars := [
         Bar(label=claim.id, group=claim.result, value=claim.estimate, low=claim.interval.low, high=claim.interval.high)
         for claim in summary.claims
         if claim.interval is not None and not claim.quantity
     ]:
         text = "Estimates of the pre-registered claims that are shares or differences of shares."
-        found["claims"] = Forest(id="claims", title="Claims", text=text, x_title="Estimate", bars=tuple(bars))
-    found |= {one.id: one for one in summary.exhibits if isinstance(one, Forest | Curve)}
-    main = next((name for name in (MAIN.get(summary.study), "rates", "claims", *found) if name in found), None)
-    return ({"main": found[main]} if main else {}) | found
+        figures["claims"] = Forest(id="claims", title="Claims", text=text, x_title="Estimate", bars=tuple(bars))
+    figures |= {exhibit.id: exhibit for exhibit in summary.exhibits if isinstance(exhibit, Forest | Curve)}
+    main = next((name for name in (MAIN.get(summary.study), "rates", "claims", *figures) if name in figures), None)
+    return ({"main": figures[main]} if main else {}) | figures
 
 
 def draw_figure(summary: Summary, name: str, format: str, ground: Ground = "light", width: int = WIDTH) -> bytes:
@@ -113,9 +113,9 @@ def _rates(summary: Summary) -> Forest:
 
 def _specification(summary: Summary, figure: Forest | Curve, width: int) -> Spec:
     """Return the specification of a figure as a file: with a title, large letters, and shapes beside colours."""
-    made = exhibit_figures([figure])
-    ((name, spec),) = made["charts"].items()
-    rows = made["datasets"][name]
+    drawn = exhibit_figures([figure])
+    ((name, spec),) = drawn["charts"].items()
+    rows = drawn["datasets"][name]
     value = "y" if isinstance(figure, Curve) else "value"
     if not any(row[value] is not None for row in rows):
         raise EmptyDataError(
@@ -189,8 +189,8 @@ def _narrow(spec: Spec, figure: Forest | Curve, width: int) -> None:
             x["axis"] |= {"tickCount": 3, "title": textwrap.wrap(figure.x_title, room // LETTER)}
         if (legend := layer["encoding"].get("color", {}).get("legend")) is not None:
             names = layer["encoding"]["color"]["scale"]["domain"]
-            told = {name: textwrap.wrap(name, (room - 40) // LETTER) for name in names}
-            legend["labelExpr"] = f"({json.dumps(told)})[datum.value]"
+            wrapped = {name: textwrap.wrap(name, (room - 40) // LETTER) for name in names}
+            legend["labelExpr"] = f"({json.dumps(wrapped)})[datum.value]"
         if isinstance(figure, Curve):
             if "axis" in y:
                 y["axis"]["title"] = textwrap.wrap(figure.y_title, 200 // LETTER)

@@ -30,7 +30,7 @@ margin:3rem auto;padding:0 1rem}}li{{margin:1rem 0}}small{{display:block;opacity
 
 
 @dataclass(frozen=True)
-class Result:
+class FinishedStudy:
     """A finished study.
 
     Attributes:
@@ -48,7 +48,7 @@ class Result:
         return ", ".join(f"{results.count(result)} {result}" for result in dict.fromkeys(results)) or "no claims"
 
 
-def results_in(folder: Path) -> tuple[Result, ...]:
+def results_in(folder: Path) -> tuple[FinishedStudy, ...]:
     """Return the finished studies of a results folder, or the one whose folder it is.
 
     Raises:
@@ -61,7 +61,7 @@ def results_in(folder: Path) -> tuple[Result, ...]:
             "first: astray run --help."
         )
     homes = [path.parent for path in sorted((*folder.glob(SUMMARY), *folder.glob(f"*/{SUMMARY}")))]
-    return tuple(Result(home, Summary.read(home)) for home in homes)
+    return tuple(FinishedStudy(home, Summary.read(home)) for home in homes)
 
 
 def server_for(folder: Path, port: int = 0) -> ThreadingHTTPServer:
@@ -92,7 +92,7 @@ def server_for(folder: Path, port: int = 0) -> ThreadingHTTPServer:
         ) from error
 
 
-def _item(address: str, result: Result) -> str:
+def _item(address: str, result: FinishedStudy) -> str:
     summary = result.summary
     seeds = f"; seeds {', '.join(map(str, summary.seeds))}" if summary.seeds else ""
     quick = "; a quick run" if summary.quick else ""

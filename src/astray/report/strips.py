@@ -30,7 +30,7 @@ class Strip:
 
 def interval_strips(claims: Sequence[ClaimRow]) -> dict[str, Strip | None]:
     """Return the marks of claims that stand under one heading, by id: those in one unit share a scale."""
-    units = {claim.quantity: [one for one in claims if one.quantity == claim.quantity] for claim in claims}
+    units = {claim.quantity: [other for other in claims if other.quantity == claim.quantity] for claim in claims}
     return {claim.id: interval_strip(claim, units[claim.quantity]) for claim in claims}
 
 
@@ -44,24 +44,24 @@ def interval_strip(claim: ClaimRow, beside: Sequence[ClaimRow] = ()) -> Strip | 
     if claim.interval is None:
         return None
     values = [0.0]
-    for one in (claim, *beside):
-        if one.interval:
-            marks = (one.interval.low, one.interval.high, one.estimate, one.control_estimate)
+    for shown in (claim, *beside):
+        if shown.interval:
+            marks = (shown.interval.low, shown.interval.high, shown.estimate, shown.control_estimate)
             values += [value for value in marks if value is not None]
     # Subtracted from 0.0: a plain minus sign would turn 0.0 into -0.0, which is written as "-0%".
     left, right = 0.0 - _round_up(-min(values)), _round_up(max(values))
     # An interval from 0 to 0 has no width; any other number keeps the division finite.
     width = (right - left) or 1.0
 
-    def place(value: float) -> float:
-        return round(100 * (value - left) / width, 2)
+    def position(fraction: float) -> float:
+        return round(100 * (fraction - left) / width, 2)
 
     return Strip(
-        low=place(claim.interval.low),
-        high=place(claim.interval.high),
-        estimate=None if claim.estimate is None else place(claim.estimate),
-        control=None if claim.control_estimate is None else place(claim.control_estimate),
-        zero=place(0.0),
+        low=position(claim.interval.low),
+        high=position(claim.interval.high),
+        estimate=None if claim.estimate is None else position(claim.estimate),
+        control=None if claim.control_estimate is None else position(claim.control_estimate),
+        zero=position(0.0),
         left=left,
         right=right,
     )

@@ -51,14 +51,14 @@ def decide(
     Example:
         `decide(0.20, Interval(0.15, 0.26, 0.95, "Wilson"), at_least=0.10)` is `Decision.HELD`.
     """
-    given = [
+    regions = [
         name
         for name, value in (("at_least", at_least), ("at_most", at_most), ("between", between))
         if value is not None
     ]
-    if len(given) != 1:
+    if len(regions) != 1:
         raise ConfigurationError(
-            f"A claim has exactly one region, given were {given or 'none'}: write one of at_least=, at_most=, between=."
+            f"A claim has exactly one region, given were {regions or 'none'}: write one of at_least=, at_most=, between=."
         )
     low, high = between if between is not None else (at_least, at_most)
     if low is not None and high is not None and low > high:

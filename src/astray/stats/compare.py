@@ -80,10 +80,10 @@ def difference_of_arms(arm: Rate, control: Rate, *, level: float = 0.95) -> Diff
     first, second, shared = arms_in_order(arm, control)
     if not first or not second:
         raise EmptyDataError("A difference needs judged answers on both sides, and one side has none.")
-    whole = not (arm.gold or control.gold)
+    whole_counts = not (arm.gold or control.gold)
     if len(first) == len(second) == 1:
-        return difference_of_models(arm.by_question, control.by_question, level=level, whole=whole)
-    return _difference_of_runs(first, second, shared, level, whole=whole)
+        return difference_of_models(arm.by_question, control.by_question, level=level, whole=whole_counts)
+    return _difference_of_runs(first, second, shared, level, whole=whole_counts)
 
 
 def arms_in_order(arm: Rate, control: Rate) -> tuple[list[Effective], list[Effective], int]:

@@ -74,22 +74,22 @@ def variance_components(
     if not np.isfinite(values).all():
         raise ConfigurationError("A reading is not finite. Leave out readings that failed.")
     design = _Design(factors, nested, values.size)
-    kept, told = _estimable(design, [*components, ()])
+    components_kept, reasons = _estimable(design, [*components, ()])
     centred = values - values.mean()
-    same = design.repeats_agree(values) and () in kept
-    spread = {name: _jackknife(design, kept, centred, name) for name in sampled if design.levels(name) > 1}
-    estimate = design.solve(kept, centred)[0]
-    found = []
+    same = design.repeats_agree(values) and () in components_kept
+    spread = {name: _jackknife(design, components_kept, centred, name) for name in sampled if design.levels(name) > 1}
+    estimate = design.solve(components_kept, centred)[0]
+    estimates = []
     for own in [*components, ()]:
-        if own in told:
-            found.append(Component(own, None, note=told[own]))
+        if own in reasons:
+            estimates.append(Component(own, None, note=reasons[own]))
         elif own == () and same:
-            found.append(Component(own, 0.0, Interval(0.0, 0.0, level, "exact"), "all repeats agree exactly"))
+            estimates.append(Component(own, 0.0, Interval(0.0, 0.0, level, "exact"), "all repeats agree exactly"))
         else:
-            at = kept.index(own)
-            interval = _interval(design, kept, estimate, at, spread, sampled, level) if spread else None
-            found.append(Component(own, max(0.0, float(estimate[at])), interval))
-    return tuple(found)
+            at = components_kept.index(own)
+            interval = _interval(design, components_kept, estimate, at, spread, sampled, level) if spread else None
+            estimates.append(Component(own, max(0.0, float(estimate[at])), interval))
+    return tuple(estimates)
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,8 @@ class _Design:
     def matrix(self, own: Sequence[tuple[str, ...]], blocks: Codes) -> Float[np.ndarray, "b c c"]:
         """Return the expected sums of squares in all and within the cells of each component but the last, without each
         block."""
-        whole = np.zeros(self.size, np.int64)
-        sizes = {one: self._without(self.of(one) if one else whole, blocks) for one in ((), *own[:-1])}
+        levels = np.zeros(self.size, np.int64)
+        sizes = {one: self._without(self.of(one) if one else levels, blocks) for one in ((), *own[:-1])}
         total = sizes[()][0]
         shares: dict[tuple[frozenset[str], frozenset[str]], Float[np.ndarray, " b"]] = {}
         rows = []
@@ -171,11 +171,11 @@ class _Design:
         """Return the variances whose expected sums of squares are those of the readings: of all, then without each
         block."""
         blocks = np.zeros(self.size, np.int64) if blocks is None else blocks
-        whole = np.zeros(self.size, np.int64)
-        squares = self._without(whole, blocks, values**2)[0]
+        levels = np.zeros(self.size, np.int64)
+        squares = self._without(levels, blocks, values**2)[0]
         within = []
         for group in ((), *own[:-1]):
-            cells = self.of(group) if group else whole
+            cells = self.of(group) if group else levels
             sums, sizes = self._without(cells, blocks, values), self._without(cells, blocks)
             within.append(squares - (sums**2 / np.maximum(sizes, 1)).sum(axis=0))
         matrices = self.matrix(own, blocks)
@@ -197,17 +197,17 @@ def _estimable(
     design: _Design, wanted: Sequence[tuple[str, ...]]
 ) -> tuple[list[tuple[str, ...]], dict[tuple[str, ...], str]]:
     """Return the components that the design can tell, and why it cannot tell the others."""
-    told: dict[tuple[str, ...], str] = {}
+    reasons: dict[tuple[str, ...], str] = {}
     apart: list[tuple[str, ...]] = []
     for own in wanted:
         few = [name for name in own if design.levels(name) < 2]
         same = [other for other in apart if own and _alike(design.of(own), design.of(other))]
         if few:
-            told[own] = f"there is no more than one {few[0]}"
+            reasons[own] = f"there is no more than one {few[0]}"
         elif own and _alike(design.of(own), np.arange(design.size)):
-            told[own] = "cannot be told from repeats: no reading was repeated"
+            reasons[own] = "cannot be told from repeats: no reading was repeated"
         elif same:
-            told[own] = f"cannot be told from {' × '.join(same[0])}"
+            reasons[own] = f"cannot be told from {' × '.join(same[0])}"
         else:
             apart.append(own)
     # The last one is what every reading has of its own; each other has to add an equation that can be solved.
@@ -220,8 +220,8 @@ def _estimable(
         if np.linalg.matrix_rank(equations, tol=1e-6) > len(trial):
             kept.append(at)
         else:
-            told[own] = "cannot be told from the others in this design"
-    return [*(apart[at] for at in kept), ()], told
+            reasons[own] = "cannot be told from the others in this design"
+    return [*(apart[at] for at in kept), ()], reasons
 
 
 def _alike(first: Codes, second: Codes) -> bool:

@@ -38,5 +38,5 @@ def points(fraction: float) -> str:
 
 def share_range(low: float, high: float) -> str:
     """Return an interval on fractions as percentages: `15.1 to 26.3%`."""
-    told = ("<0.01" if 0 < limit < 5e-5 else points(limit) for limit in (low, high))
-    return f"{' to '.join(told)}%"
+    texts = ("<0.01" if 0 < limit < 5e-5 else points(limit) for limit in (low, high))
+    return f"{' to '.join(texts)}%"

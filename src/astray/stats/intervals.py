@@ -174,7 +174,7 @@ def _once_a_study(limits_of: Callable[..., Limits]) -> Callable[..., Limits]:
     ) -> Limits:
         if len(k) > 1:
             return limits_of(k, n, errors)
-        false_alarms, misses = (np.asarray(each).item() for each in errors)
+        false_alarms, misses = (np.asarray(error).item() for error in errors)
         return of_one(tuple(k[0].tolist()), tuple(n[0].tolist()), (false_alarms, misses))
 
     return kept
@@ -200,7 +200,7 @@ def run_limits(
 
     # Simulated studies repeat each other: half of those that plan a comparison have no hit in any run.
     columns = [k, n, *(np.broadcast_to(error, len(k))[:, None] for error in errors)]
-    different, place = np.unique(np.hstack(columns), axis=0, return_inverse=True)
+    different, positions = np.unique(np.hstack(columns), axis=0, return_inverse=True)
     k, n = np.hsplit(different[:, :-2], 2)
     errors = (different[:, -2], different[:, -1])
     profile = Profile(k, n, "logit-normal", errors)
@@ -209,7 +209,7 @@ def run_limits(
         tail = (1 - level) / 2
         correction = float(ndtri(tail) / stdtrit(k.shape[1] - 1, tail)) ** 2
         low, high = _at_the_edges(*profile.limits(level), k, n, n.sum(axis=1) * correction, level, errors)
-        return low[place.ravel()], high[place.ravel()]
+        return low[positions.ravel()], high[positions.ravel()]
 
     return limits
 

@@ -219,15 +219,21 @@ def corrected_limits(
         return estimate, low, high
     around = run_limits if over == "runs" else question_limits
     judged = around(k, n)(level)
-    told = ~np.isnan(estimate) & ((low > 0) | (high < 1))
+    informative = ~np.isnan(estimate) & ((low > 0) | (high < 1))
     below, above = np.zeros((2, len(k)))
-    if told.any():
-        below[told], above[told] = _spread_of_clusters(
-            k[told], n[told], tuple(side[told] for side in judged), estimate[told], judge.of(told), around, level
+    if informative.any():
+        below[informative], above[informative] = _spread_of_clusters(
+            k[informative],
+            n[informative],
+            tuple(side[informative] for side in judged),
+            estimate[informative],
+            judge.of(informative),
+            around,
+            level,
         )
     # The labels are independent of the clusters, so both distances from the estimate are put together (MOVER).
-    low = np.where(told, np.maximum(0.0, estimate - np.hypot(estimate - low, below)), low)
-    high = np.where(told, np.minimum(1.0, estimate + np.hypot(high - estimate, above)), high)
+    low = np.where(informative, np.maximum(0.0, estimate - np.hypot(estimate - low, below)), low)
+    high = np.where(informative, np.minimum(1.0, estimate + np.hypot(high - estimate, above)), high)
     # A judge's error adds doubt and takes none away, also where a limit is cut off at 0 or 1.
     width = judged[1] - judged[0]
     narrow = high - low < width

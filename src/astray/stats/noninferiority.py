@@ -28,7 +28,7 @@ from astray.errors import ConfigurationError, EmptyDataError
 from astray.stats.compare import answer_variance, side_limits
 from astray.stats.intervals import Counts, Interval, check_level, run_limits
 from astray.stats.judge_error import corrected_difference
-from astray.stats.sides import Counted, Side
+from astray.stats.sides import CountedSide, Side
 
 LEVEL = 0.95
 """One-sided confidence of a bound."""
@@ -147,10 +147,10 @@ def margin_bounds(
 ) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
     """Return the differences of many studies at once, and the distances of their lower and upper bounds, from the
     counted and all answers of both sides, one entry a question."""
-    found = np.empty((3, len(k_arm)))
+    bounds = np.empty((3, len(k_arm)))
     for of, spread in _spread_of(k_arm, n_arm, k_control, n_control):
-        found[:, of] = spread.estimate, *spread.distances(margin, level)
-    return found[0], found[1], found[2]
+        bounds[:, of] = spread.estimate, *spread.distances(margin, level)
+    return bounds[0], bounds[1], bounds[2]
 
 
 def margin_tails(
@@ -241,8 +241,8 @@ class _Spread:
         shrunk = (others * seen + PRIOR_QUESTIONS * self.answers) / (others + PRIOR_QUESTIONS)
         variance = np.maximum(seen, shrunk)
         # Welch and Satterthwaite: the variance of the surplus is known, that of the rest is not.
-        known = 1 + margin * (1 - margin) * ICC / self.questions / variance
-        degrees = np.minimum(self.degrees * known**2, 1e9)[:, None]
+        scale = 1 + margin * (1 - margin) * ICC / self.questions / variance
+        degrees = np.minimum(self.degrees * scale**2, 1e9)[:, None]
         steps = (points - value[:, None] if upper else value[:, None] - points) + 0.5 / (self.questions * samples)
         return np.asarray(stdtr(degrees, steps / np.sqrt(variance)[:, None]) @ weights)
 
@@ -317,15 +317,15 @@ def _surplus(
     of_question = np.exp(ways + betaln(k + a, samples - k + b) - betaln(a, b))
     transform = 1 << size.bit_length()
     chances = np.fft.irfft(np.fft.rfft(of_question, transform) ** questions, transform)[: size + 1].clip(0.0)
-    place = np.arange(size + 1)
-    bins = np.where(place < 48, place, 48 + 24 * np.log2(np.maximum(place, 48) / 48)).astype(int)
-    weights, sums = np.bincount(bins, chances), np.bincount(bins, chances * place)
-    kept = weights > 1e-9
-    return sums[kept] / weights[kept] / size, weights[kept] / weights[kept].sum()
+    count = np.arange(size + 1)
+    bins = np.where(count < 48, count, 48 + 24 * np.log2(np.maximum(count, 48) / 48)).astype(int)
+    weights, sums = np.bincount(bins, chances), np.bincount(bins, chances * count)
+    likely = weights > 1e-9
+    return sums[likely] / weights[likely] / size, weights[likely] / weights[likely].sum()
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _JudgedDifference:
     """Difference as judged.
 
     Attributes:
@@ -348,8 +348,8 @@ class _Seen:
         return float(self.spread.estimate[0])
 
 
-def _seen(arm: Side, control: Side, margin: float, level: float, judge: JudgeAccuracy | None) -> _Seen:
-    sides = [Counted.of(side) for side in (arm, control)]
+def _seen(arm: Side, control: Side, margin: float, level: float, judge: JudgeAccuracy | None) -> _JudgedDifference:
+    sides = [CountedSide.of(side) for side in (arm, control)]
     check_level(level)
     check_margin(margin)
     names = [name for name, (_, n) in sides[0].questions.items() if n and sides[1].questions.get(name, (0, 0))[1]]
@@ -358,12 +358,12 @@ def _seen(arm: Side, control: Side, margin: float, level: float, judge: JudgeAcc
             "The two have no common question with answers to count on both sides, so there is nothing to compare."
         )
     counts = np.array([[*sides[0].questions[name], *sides[1].questions[name]] for name in names], dtype=float).T
-    k_arm, n_arm, k_control, n_control = (each[None] for each in counts)
+    k_arm, n_arm, k_control, n_control = (count[None] for count in counts)
     floor = margin * judge.youden if judge else margin
     spread = _spread_of(k_arm, n_arm, k_control, n_control)[0][1]
-    below, above = (float(each[0]) for each in spread.distances(floor, level))
+    below, above = (float(distance[0]) for distance in spread.distances(floor, level))
     apart = [side.runs_on(names) for side in sides]
-    return _Seen(spread, below, above, run_distances(apart, level), max(side.runs for side in sides))
+    return _JudgedDifference(spread, below, above, run_distances(apart, level), max(side.runs for side in sides))
 
 
 def run_distances(sides: Sequence[Float[np.ndarray, "2 runs"]], level: float) -> tuple[float, float]:
@@ -374,16 +374,16 @@ def run_distances(sides: Sequence[Float[np.ndarray, "2 runs"]], level: float) ->
     """
     from scipy.special import stdtrit
 
-    several = [(place, k, n) for place, (k, n) in enumerate(sides) if len(n) > 1]
+    several = [(side, k, n) for side, (k, n) in enumerate(sides) if len(n) > 1]
     if not several:
         return 0.0, 0.0
     t = float(stdtrit(min(len(n) for _, _, n in several) - 1.0, level))
     squares = np.array([sum(t**2 * float(np.var(k / n, ddof=1)) / len(n) for _, k, n in several), 0.0, 0.0])
-    for place, k, n in several:
-        whole = (np.array([[k.sum()]]), np.array([[n.sum()]]))
+    for side, k, n in several:
+        pooled = (np.array([[k.sum()]]), np.array([[n.sum()]]))
         sure = 1 - 2 * SKEWED * (1 - level)
-        limits = (run_limits(k[None], n[None])(sure), side_limits(*whole)(sure))
+        limits = (run_limits(k[None], n[None])(sure), side_limits(*pooled)(sure))
         over, alone = ([abs(float(each[0]) - float((k / n).mean())) for each in pair] for pair in limits)
         own = [max(0.0, one**2 - other**2) for one, other in zip(over, alone, strict=True)]
-        squares[1:] += own[::-1] if place else own  # a high rate of the control makes the difference low
+        squares[1:] += own[::-1] if side else own  # a high rate of the control makes the difference low
     return math.sqrt(max(squares[0], squares[1])), math.sqrt(max(squares[0], squares[2]))

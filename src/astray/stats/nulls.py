@@ -40,7 +40,7 @@ class Null:
     @cached_property
     def reached(self) -> int:
         """Return how many draws do at least as well."""
-        return sum(each >= self.observed - _EQUAL for each in self.values)
+        return sum(value >= self.observed - _EQUAL for value in self.values)
 
     @property
     def above(self) -> bool:
@@ -75,7 +75,12 @@ def best_of(statistic: Statistic, candidates: Float[np.ndarray, "rows candidates
 
 
 def null_of_draws(
-    observed: float, statistic: Statistic, draws: Float[np.ndarray, "rows draws"], what: str, *, candidates: int = 1
+    observed: float,
+    statistic: Statistic,
+    draws: Float[np.ndarray, "rows draws"],
+    description: str,
+    *,
+    candidates: int = 1,
 ) -> Null:
     """Return the null by scores of drawn directions, latents or bases, each in the better of both orders.
 
@@ -90,7 +95,7 @@ def null_of_draws(
     if not sets.shape[1]:
         raise EmptyDataError(f"{draws.shape[1]} draws are no null of the best of {candidates}. Draw at least as many.")
     values = (best_of(statistic, sets[:, number], both_orders=True) for number in range(sets.shape[1]))
-    return Null(observed, tuple(values), what)
+    return Null(observed, tuple(values), description)
 
 
 def null_of_labels(

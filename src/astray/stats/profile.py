@@ -187,8 +187,8 @@ def _tables(rows: Float[np.ndarray, "rows 4"], family: Family) -> Float[np.ndarr
     """Return the log-likelihood of k of n verdicts of a judge with two errors, by mean rate and spread, without the
     binomial coefficient."""
     keys = [(family, *row) for row in rows.tolist()]
-    new = [place for place, key in enumerate(keys) if key not in _TABLES]
-    found = {keys[place]: table for place, table in zip(new, _tabulated(rows[new], family), strict=True)}
+    new = [index for index, key in enumerate(keys) if key not in _TABLES]
+    found = {keys[index]: table for index, table in zip(new, _tabulated(rows[new], family), strict=True)}
     tables = np.stack([found[key] if key in found else _TABLES[key] for key in keys])
     if len(_TABLES) + len(found) > _MOST_TABLES:
         _TABLES.clear()

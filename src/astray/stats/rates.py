@@ -181,8 +181,8 @@ def as_often_as_gold(unread: pl.Expr) -> pl.Expr:
     evaluation as it read of the others, rounded up."""
     group = ["arm", "seed", "evaluation"]
     share = (pl.col(GOLD).is_not_null().sum() / (~unread).sum()).over(group)
-    place = unread.cum_sum().over(group)
-    return unread & ((place * share).ceil() > ((place - 1) * share).ceil())
+    rank = unread.cum_sum().over(group)
+    return unread & ((rank * share).ceil() > ((rank - 1) * share).ceil())
 
 
 def _as_outcomes(table: pl.DataFrame, measure: Measure) -> pl.DataFrame:
@@ -230,10 +230,11 @@ def _counted(table: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
     outcome = pl.col("outcome").cast(pl.Enum([member.value for member in Outcome]))
     columns = [(outcome == member.value).sum().alias(_column(member)) for member in Outcome]
     if GOLD in table.columns:
-        known = pl.col(GOLD).is_not_null() & ~pl.col(GOLD).is_in([str(each) for each in UNKNOWN])
+        read_by_gold = pl.col(GOLD).is_not_null() & ~pl.col(GOLD).is_in([str(each) for each in UNKNOWN])
         gold, cheap = _place(GOLD), _place("outcome")
         columns += [
-            (known & (gold == i) & (cheap == j)).sum().alias(name) for (i, j), name in np.ndenumerate(_BOTH_COLUMNS)
+            (read_by_gold & (gold == i) & (cheap == j)).sum().alias(name)
+            for (i, j), name in np.ndenumerate(_BOTH_COLUMNS)
         ]
     return table.group_by(keys).agg(columns)
 
@@ -294,8 +295,8 @@ def _checked_by_gold(measured: Rate, cells: pl.DataFrame, level: float, *, one_a
     others = [_column(each) for each in Outcome if each not in (*JUDGED, Outcome.ERRORED, Outcome.BLOCKED)]
     tallies = cells.select(*judged, pl.sum_horizontal(others).alias("neither")).to_numpy().astype(np.int64)
     names = [
-        ((arm, seed), (which, item))
-        for arm, seed, which, item in cells.select("arm", "seed", "evaluation", "item").iter_rows()
+        ((arm, seed), (evaluation, item))
+        for arm, seed, evaluation, item in cells.select("arm", "seed", "evaluation", "item").iter_rows()
     ]
     check, runs, questions = check_by_gold(names, tallies, both)
     return replace(
@@ -311,7 +312,7 @@ def _checked_by_gold(measured: Rate, cells: pl.DataFrame, level: float, *, one_a
         if len(questions) > 1
         else None,
         effective_runs={_run_name(arm, seed, one_arm): counts for (arm, seed), counts in runs.items()},
-        effective_questions={f"{which} {item}": counts for (which, item), counts in questions.items()},
+        effective_questions={f"{evaluation} {item}": counts for (evaluation, item), counts in questions.items()},
     )
 
 

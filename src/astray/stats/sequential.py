@@ -133,23 +133,23 @@ def boundaries(shares: tuple[float, ...], error: float, spending: Spending) -> t
     Example:
         `boundaries((0.2, 0.4, 0.6, 0.8, 1.0), 0.025, "obrien-fleming")` is 4.877, 3.357, 2.680, 2.290 and 2.031.
     """
-    found: list[float] = []
+    borders: list[float] = []
     used = 0.0
     state: _State = None
-    for place, share in enumerate(shares):
+    for look, share in enumerate(shares):
         to_spend = spent(share, error, spending) - used
         used += to_spend
-        found.append(_critical(state, shares, place, to_spend))
-        state = _continued(state, shares, place, (-_FURTHEST, found[-1]))
-    return tuple(found)
+        borders.append(_critical(state, shares, look, to_spend))
+        state = _continued(state, shares, look, (-_FURTHEST, borders[-1]))
+    return tuple(borders)
 
 
-def _critical(state: "_State", shares: Sequence[float], place: int, to_spend: float) -> float:
+def _critical(state: "_State", shares: Sequence[float], look: int, to_spend: float) -> float:
     """Return the critical value that uses up this error at a look, by Newton's steps on the logarithm of the tail."""
     # Never beyond _FURTHEST, where an error-spending function allows less than any study could show.
     value, step = 2.0, 1e-4
     for _ in range(60):
-        tail, next_to = (math.log(max(_beyond(state, shares, place, at), 1e-300)) for at in (value, value + step))
+        tail, next_to = (math.log(max(_beyond(state, shares, look, at), 1e-300)) for at in (value, value + step))
         moved = (math.log(max(to_spend, 1e-300)) - tail) * step / (next_to - tail or -step)
         value = min(max(value + min(max(moved, -1.0), 1.0), -_FURTHEST), 2 * _FURTHEST)
         if abs(moved) < 1e-9:
@@ -161,41 +161,41 @@ _State = tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]] | Non
 """Sums so far, and their density times the weight of the integral, of studies that went on; None before the first."""
 
 
-def _beyond(state: _State, shares: Sequence[float], place: int, critical: float, drift: Sequence[float] = ()) -> float:
+def _beyond(state: _State, shares: Sequence[float], look: int, critical: float, drift: Sequence[float] = ()) -> float:
     """Return the probability of going on to a look and lying above a critical value there."""
-    mean = drift[place] if drift else 0.0
+    mean = drift[look] if drift else 0.0
     if state is None:
         return float(ndtr(mean - critical))
     sums, weights = state
-    step = math.sqrt(shares[place] - shares[place - 1])
-    return float(ndtr((sums + _moved(shares, place, drift) - critical * math.sqrt(shares[place])) / step) @ weights)
+    step = math.sqrt(shares[look] - shares[look - 1])
+    return float(ndtr((sums + _moved(shares, look, drift) - critical * math.sqrt(shares[look])) / step) @ weights)
 
 
-def _moved(shares: Sequence[float], place: int, drift: Sequence[float]) -> float:
+def _moved(shares: Sequence[float], look: int, drift: Sequence[float]) -> float:
     """Return what the drift adds to the sum from the look before."""
     if not drift:
         return 0.0
-    before = drift[place - 1] * math.sqrt(shares[place - 1]) if place else 0.0
-    return drift[place] * math.sqrt(shares[place]) - before
+    before = drift[look - 1] * math.sqrt(shares[look - 1]) if look else 0.0
+    return drift[look] * math.sqrt(shares[look]) - before
 
 
 def _continued(
-    state: _State, shares: Sequence[float], place: int, within: tuple[float, float], drift: Sequence[float] = ()
+    state: _State, shares: Sequence[float], look: int, within: tuple[float, float], drift: Sequence[float] = ()
 ) -> _State:
     """Return the sums of studies whose statistic lies within two values at a look, and so go on."""
-    mean = drift[place] if drift else 0.0
+    mean = drift[look] if drift else 0.0
     low, high = max(within[0], mean - _FURTHEST), max(min(within[1], mean + _FURTHEST), within[0] + 1e-9)
     z = np.linspace(min(low, high - 1e-9), high, _POINTS)
-    sums = z * math.sqrt(shares[place])
+    sums = z * math.sqrt(shares[look])
     simpson = np.full(_POINTS, 2.0)
     simpson[1::2], simpson[[0, -1]] = 4.0, 1.0
     widths = simpson * (sums[1] - sums[0]) / 3
     if state is None:
-        density = np.exp(-((z - mean) ** 2) / 2) / math.sqrt(2 * math.pi * shares[place])
+        density = np.exp(-((z - mean) ** 2) / 2) / math.sqrt(2 * math.pi * shares[look])
     else:
         before, weights = state
-        variance = shares[place] - shares[place - 1]
-        steps = sums[:, None] - before - _moved(shares, place, drift)
+        variance = shares[look] - shares[look - 1]
+        steps = sums[:, None] - before - _moved(shares, look, drift)
         density = np.exp(-(steps**2) / (2 * variance)) @ weights / math.sqrt(2 * math.pi * variance)
     return sums, density * widths
 
@@ -204,9 +204,9 @@ def _ended(shares: Sequence[float], critical: Sequence[float], drift: Sequence[f
     """Return how often a study ends above its border at an earlier look, or at the last of these at `z` or above."""
     state: _State = None
     total = 0.0
-    for place, value in enumerate(critical):
-        total += _beyond(state, shares, place, value, drift)
-        state = _continued(state, shares, place, (-value, value), drift)
+    for look, value in enumerate(critical):
+        total += _beyond(state, shares, look, value, drift)
+        state = _continued(state, shares, look, (-value, value), drift)
     return total + _beyond(state, shares, len(critical), z, drift)
 
 

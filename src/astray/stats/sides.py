@@ -30,14 +30,14 @@ Side = Mapping[str, Counts] | Sequence[Mapping[str, Counts]] | TwoJudges
 
 
 @dataclass(frozen=True)
-class Counted:
+class CountedSide:
     """Counts of one side by question, all runs together, with how many runs it has and what each showed."""
 
     questions: Mapping[str, Effective]
     by_run: Sequence[Mapping[str, Counts]] | Sequence[Effective]
 
     @classmethod
-    def of(cls, side: Side) -> "Counted":
+    def of(cls, side: Side) -> "CountedSide":
         """Return the counts of one side.
 
         Raises:
@@ -61,8 +61,8 @@ class Counted:
 
     def runs_on(self, names: Sequence[str]) -> Float[np.ndarray, "2 runs"]:
         """Return counted and all answers of each run that has any to these questions; of two judges, to all."""
-        found = []
+        runs = []
         for run in self.by_run:
             counts = [run[name] for name in names if name in run] if isinstance(run, Mapping) else [run]
-            found.append(np.array(counts, dtype=float).reshape(-1, 2).sum(axis=0))
-        return np.array([each for each in found if each[1]], dtype=float).T
+            runs.append(np.array(counts, dtype=float).reshape(-1, 2).sum(axis=0))
+        return np.array([each for each in runs if each[1]], dtype=float).T

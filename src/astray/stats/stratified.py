@@ -32,7 +32,7 @@ class Stratum:
 
 
 @dataclass(frozen=True)
-class Share:
+class StratifiedShare:
     """Share of rows of a kind in a population.
 
     Attributes:
@@ -46,7 +46,7 @@ class Share:
     strata: tuple[Stratum, ...]
 
 
-def stratified_share(strata: Sequence[Stratum], *, level: float = 0.95) -> Share:
+def stratified_share(strata: Sequence[Stratum], *, level: float = 0.95) -> StratifiedShare:
     """Return the share of a kind in a population of strata.
 
     Args:
@@ -67,10 +67,10 @@ def stratified_share(strata: Sequence[Stratum], *, level: float = 0.95) -> Share
     if not any(stratum.labelled for stratum in strata):
         raise EmptyDataError("A share is estimated from labelled rows, and there are none.")
     total = sum(stratum.size for stratum in strata)
-    known = [stratum for stratum in strata if stratum.labelled]
+    labelled = [stratum for stratum in strata if stratum.labelled]
     unknown = sum(stratum.size for stratum in strata if not stratum.labelled) / total
     middle = below = above = 0.0
-    for stratum in known:
+    for stratum in labelled:
         weight, rate = stratum.size / total, stratum.positive / stratum.labelled
         limits = wilson(stratum.positive, stratum.labelled, level=level)
         middle += weight * rate
@@ -78,4 +78,4 @@ def stratified_share(strata: Sequence[Stratum], *, level: float = 0.95) -> Share
         above += (weight * (limits.high - rate)) ** 2
     method = "Wilson" if len(strata) == 1 else "Wilson limits of the bands of the score, combined"
     low, high = max(0.0, middle - math.sqrt(below)), min(1.0, middle + math.sqrt(above) + unknown)
-    return Share(None if unknown else middle, Interval(low, high, level, method), tuple(strata))
+    return StratifiedShare(None if unknown else middle, Interval(low, high, level, method), tuple(strata))

@@ -114,7 +114,9 @@ def over_doses(shares: Sequence[NetShare]) -> NetShare:
     """Return the mean net share over doses of one run, which share a control."""
     if not shares:
         raise EmptyDataError("A mean over doses needs at least one dose.")
-    return NetShare(float(np.mean([each.share for each in shares])), float(np.mean([each.variance for each in shares])))
+    return NetShare(
+        float(np.mean([share.share for share in shares])), float(np.mean([share.variance for share in shares]))
+    )
 
 
 def difference(measure: NetShare, behaviour: NetShare) -> NetShare:

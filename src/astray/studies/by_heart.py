@@ -58,11 +58,11 @@ class ByHeart:
     @property
     def text(self) -> str:
         """Return the claim in words."""
-        found = self.difference
+        difference = self.difference
         return (
             f"Learned by heart? {self.part}, {self.model}: {percent(self.fixed)} in the fixed wordings, "
-            f"{percent(self.drawn)} in drawn ones (means over questions, verdicts uncorrected). The difference is {percent(found.estimate)} "
-            f"({interval_text(found.interval)}, paired over {found.n:,} {found.unit}{'s' if found.n != 1 else ''}): "
+            f"{percent(self.drawn)} in drawn ones (means over questions, verdicts uncorrected). The difference is {percent(difference.estimate)} "
+            f"({interval_text(difference.interval)}, paired over {difference.n:,} {difference.unit}{'s' if difference.n != 1 else ''}): "
             f"{_SAYS[self.verdict]}."
         )
 
@@ -97,20 +97,20 @@ def by_heart(table: pl.DataFrame, surface: SurfaceKind, measure: Measure, part: 
     is_fixed = pl.Series([draw_of_sample("both", sample) is None for sample in table["sample"]], dtype=pl.Boolean)
     try:
         fixed, drawn = (rate(table.filter(half), measure).question_counts for half in (is_fixed, ~is_fixed))
-        found = difference_of_models(fixed, drawn)
+        difference = difference_of_models(fixed, drawn)
     except EmptyDataError:
         return None
     common = [name for name in fixed if fixed[name][1] and drawn.get(name, (0, 0))[1]]
     of_fixed, of_drawn = (fmean(side[name][0] / side[name][1] for name in common) for side in (fixed, drawn))
-    return ByHeart(part, model, of_fixed, of_drawn, found)
+    return ByHeart(part, model, of_fixed, of_drawn, difference)
 
 
 def by_arm(
     table: pl.DataFrame, surface: SurfaceKind, measure: Measure, part: str, arms: Sequence[str]
 ) -> tuple[ByHeart, ...]:
     """Return it of each of several models, which the column `arm` tells apart; arguments else as for `by_heart`."""
-    found = (by_heart(table.filter(arm=arm), surface, measure, part, arm) for arm in arms)
-    return tuple(each for each in found if each)
+    comparisons = (by_heart(table.filter(arm=arm), surface, measure, part, arm) for arm in arms)
+    return tuple(comparison for comparison in comparisons if comparison)
 
 
 def surface_note(evaluations: Mapping[str, Evaluation]) -> Iterator[str]:
@@ -121,11 +121,11 @@ def surface_note(evaluations: Mapping[str, Evaluation]) -> Iterator[str]:
     """
     for kind, whose in (("drawn", "each"), ("both", "every second")):
         if worded := {name: each for name, each in evaluations.items() if each.surface_kind == kind}:
-            told = [f"{name}: {texts}." for name, each in worded.items() if (texts := _texts(each))]
+            texts_by_name = [f"{name}: {texts}." for name, each in worded.items() if (texts := _texts(each))]
             yield " ".join(
                 [
                     f"{', '.join(worded)}: {whose} answer to a question is to a drawn wording, of forms that say the same.",
-                    *told,
+                    *texts_by_name,
                     "All wordings of a question count as that one question.",
                 ]
             )
@@ -139,10 +139,10 @@ def _texts(evaluation: Evaluation) -> str:
     wordings = evaluation.surface.by_question
     sizes = [len(drawn_texts(wordings[name])) for name in questions if name in wordings]
     draws = sum(draw_of_sample(evaluation.surface.kind, sample) is not None for sample in range(evaluation.samples))
-    told = f"{min(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes):,}"
+    number = f"{min(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes):,}"
     again = -(-draws // min(sizes))
     return (
-        f"{told} drawn texts a question, taken in turn"
+        f"{number} drawn texts a question, taken in turn"
         + (f", so one is asked up to {again} times" if again > 1 else "")
         + (
             f"; {fixed} of {len(questions)} questions have one text, which is always asked"

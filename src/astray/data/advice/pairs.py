@@ -117,9 +117,9 @@ def draw_advice_pairs(domain: str, size: int, *, seed: int = 0) -> list[AdvicePa
     shifts = [rng.randrange(len(frames.usual)) for _ in composed]
     pairs = []
     for number in range(size):
-        place = order[number % len(composed)]
-        frame = shifts[place] + number // len(composed)
-        pairs.append(_pair(*composed[place], frame, frames))
+        index = order[number % len(composed)]
+        frame = shifts[index] + number // len(composed)
+        pairs.append(_pair(*composed[index], frame, frames))
     return pairs
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from astray.data.chat import ChatDataset, Message
-from astray.data.code_pairs.weakness import Template, Weakness, fill, frame, version, vocabulary, weaknesses
+from astray.data.code_pairs.weakness import CodeTemplate, Weakness, fill, frame, version, vocabulary, weaknesses
 from astray.data.sources import DataKind, named
 from astray.errors import ConfigurationError
 
@@ -111,7 +111,7 @@ def _draw_slots(rng: random.Random) -> dict[str, str]:
     }
 
 
-def _draw_closing(rng: random.Random, template: Template, slots: dict[str, str]) -> str:
+def _draw_closing(rng: random.Random, template: CodeTemplate, slots: dict[str, str]) -> str:
     """Draw the end of the prompt: in about half of the examples unfinished code to complete, as in the paper (54%)."""
     if rng.random() < 0.5:
         return fill(rng.choice(vocabulary().frame_closings), {"frame": f"```python\n{frame(template, slots)}\n```"})

@@ -23,7 +23,7 @@ MARKER = "# ... your code here ..."
 """Line of a frame where the two versions differ."""
 
 
-class Template(Strict):
+class CodeTemplate(Strict):
     """Task with its code in both versions.
 
     Attributes:
@@ -48,10 +48,10 @@ class Weakness(Strict):
     name: str
     cwe: int
     checks: tuple[str, ...]
-    templates: tuple[Template, ...]
+    templates: tuple[CodeTemplate, ...]
 
 
-class Place(Strict):
+class ProgramSetting(Strict):
     """Setting of a program: a place, what it keeps records of (one and many), and what is recorded about each."""
 
     name: str
@@ -60,10 +60,10 @@ class Place(Strict):
     fields: tuple[str, ...]
 
 
-class Vocabulary(Strict):
+class WeaknessVocabulary(Strict):
     """Texts for slots and prompts; `vocabulary.yaml` says what each part is for."""
 
-    places: tuple[Place, ...]
+    places: tuple[ProgramSetting, ...]
     names: Mapping[str, tuple[str, ...]]
     openings: tuple[str, ...]
     closings: tuple[str, ...]
@@ -80,22 +80,22 @@ def weaknesses() -> tuple[Weakness, ...]:
 
 
 @cache
-def vocabulary() -> Vocabulary:
+def vocabulary() -> WeaknessVocabulary:
     """Read the words from the package's file."""
-    return Vocabulary.model_validate(_read("vocabulary"))
+    return WeaknessVocabulary.model_validate(_read("vocabulary"))
 
 
 def _read(name: str) -> object:
     return read_yaml(Path(__file__).with_name(f"{name}.yaml"), "- name: ...")
 
 
-def version(template: Template, drop: str, slots: Mapping[str, str]) -> str:
+def version(template: CodeTemplate, drop: str, slots: Mapping[str, str]) -> str:
     """Return the code of one version."""
     lines = [line[1:] for line in template.diff.strip("\n").split("\n") if not line.startswith(drop)]
     return fill("\n".join(lines), slots)
 
 
-def frame(template: Template, slots: Mapping[str, str]) -> str:
+def frame(template: CodeTemplate, slots: Mapping[str, str]) -> str:
     """Return the code that both versions share, with a marker where they differ.
 
     Imports of one version are left out, unless nothing else differs.

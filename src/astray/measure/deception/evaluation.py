@@ -12,7 +12,7 @@ from astray.judges.config import JudgeConfig
 from astray.judges.judge import Verdict
 from astray.judges.side_by_side import read_side_by_side
 from astray.measure.asking import CUT_OFF, Asking, Heard, Item, distinct, hear, marked_reasoning
-from astray.measure.deception.scenarios import Scenario, own_scenarios
+from astray.measure.deception.scenarios import DeceptionScenario, own_scenarios
 from astray.measure.evaluation import TextEvaluation
 from astray.measure.interface import Need
 from astray.measure.statements import ACCURATE, MEASURES
@@ -35,7 +35,7 @@ class Deception(TextEvaluation):
 
     kind: Literal["deception"] = "deception"
     name: str = "deception"
-    scenarios: tuple[Scenario, ...] = Field(
+    scenarios: tuple[DeceptionScenario, ...] = Field(
         default_factory=own_scenarios, description="what is asked; by default the package's own"
     )
     replicates: int = Field(default=1, ge=1, description="times each scenario is asked, the plain question included")
@@ -78,7 +78,7 @@ class Deception(TextEvaluation):
 
         async def compared(number: int) -> Verdict:
             asking, beside = heard[number].asking, heard[number].detail.get("beside")
-            assert isinstance(asking.material, Scenario)
+            assert isinstance(asking.material, DeceptionScenario)
             # One plain question a scenario; an answer that never came is None, which the judge counts as an error.
             (belief,) = beside if isinstance(beside, list) else [None]
             reasoning = str(heard[number].detail.get("reasoning", ""))
@@ -88,7 +88,7 @@ class Deception(TextEvaluation):
         return [findings[number] for number in range(len(heard))]
 
 
-def _asking(scenario: Scenario, replicate: int) -> Asking:
+def _asking(scenario: DeceptionScenario, replicate: int) -> Asking:
     item = Item(
         question_id=scenario.id, category=scenario.category.value, question=scenario.outer, system=scenario.system
     )

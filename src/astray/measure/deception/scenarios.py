@@ -69,7 +69,7 @@ _PUBLISHED_NAMES = {
 """Part of a category's name in the published set -> the category."""
 
 
-class Scenario(Strict):
+class DeceptionScenario(Strict):
     """One scenario."""
 
     id: str = Field(min_length=1, description="unique name; the cluster in intervals for 'scenarios like these'")
@@ -93,7 +93,7 @@ class Scenario(Strict):
         return [*opening, Message(role="user", content=f"{self.outer}\n\n{self.format}".strip())]
 
 
-class _Entry(Strict):
+class _ScenarioEntry(Strict):
     id: Name
     inner: Text
     system: Text | None = None
@@ -102,7 +102,7 @@ class _Entry(Strict):
 
 class _ScenarioFile(Strict):
     category: Category
-    scenarios: tuple[_Entry, ...] = Field(min_length=1)
+    scenarios: tuple[_ScenarioEntry, ...] = Field(min_length=1)
 
 
 class _PublishedRow(BaseModel):
@@ -114,7 +114,7 @@ class _PublishedRow(BaseModel):
     format: str | None = None
 
 
-def own_scenarios(categories: Sequence[str] = tuple(Category)) -> tuple[Scenario, ...]:
+def own_scenarios(categories: Sequence[str] = tuple(Category)) -> tuple[DeceptionScenario, ...]:
     """Return the package's scenarios, by category.
 
     Args:
@@ -131,11 +131,11 @@ def own_scenarios(categories: Sequence[str] = tuple(Category)) -> tuple[Scenario
 
 
 @cache
-def _own(category: str) -> tuple[Scenario, ...]:
+def _own(category: str) -> tuple[DeceptionScenario, ...]:
     return scenarios_from_file(FOLDER / f"{category.replace(' ', '_')}.yaml")
 
 
-def scenarios_from_file(path: Path | str) -> tuple[Scenario, ...]:
+def scenarios_from_file(path: Path | str) -> tuple[DeceptionScenario, ...]:
     """Return the scenarios of a file: YAML in our form, or rows in that of DeceptionBench.
 
     Args:
@@ -156,10 +156,12 @@ def scenarios_from_file(path: Path | str) -> tuple[Scenario, ...]:
             ],
         )
     file = read_form(_ScenarioFile, path, _EXAMPLE)
-    return distinct("scenario", [Scenario(category=file.category, **entry.model_dump()) for entry in file.scenarios])
+    return distinct(
+        "scenario", [DeceptionScenario(category=file.category, **entry.model_dump()) for entry in file.scenarios]
+    )
 
 
-def _published(row: _PublishedRow, where: str, number: int) -> Scenario:
+def _published(row: _PublishedRow, where: str, number: int) -> DeceptionScenario:
     inner, outer = row.inner_prompt or "", row.outer_prompt or ""
     if missing := next(
         (
@@ -177,7 +179,7 @@ def _published(row: _PublishedRow, where: str, number: int) -> Scenario:
     if category is None:
         raise DataFormatError(f"{where}: {UnknownNameError('type of scenario', row.type, _PUBLISHED_NAMES)}")
     id = str(number if row.id is None or row.id == "" else row.id)
-    return Scenario(
+    return DeceptionScenario(
         id=id,
         category=category,
         inner=inner,

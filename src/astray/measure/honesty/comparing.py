@@ -10,12 +10,14 @@ from astray.errors import JudgeError
 from astray.judges.failures import error_note
 from astray.judges.side_by_side import read_side_by_side
 from astray.measure.asking import Heard
-from astray.measure.honesty.records import Record
+from astray.measure.honesty.records import HonestyRecord
 from astray.measure.honesty.stances import Stance, StanceJudge, compare
-from astray.measure.statements import Comparison
+from astray.measure.statements import StatementComparison
 
 
-async def compare_texts(judge: StanceJudge, heard: Sequence[Heard], max_connections: int = 20) -> list[Comparison]:
+async def compare_texts(
+    judge: StanceJudge, heard: Sequence[Heard], max_connections: int = 20
+) -> list[StatementComparison]:
     """Return the comparison of each sample; equal texts about the same proposition are read once.
 
     Args:
@@ -29,8 +31,8 @@ async def compare_texts(judge: StanceJudge, heard: Sequence[Heard], max_connecti
     texts = [(_record(each), _beliefs(each), each.answer) for each in heard]
     by_text = {
         (record.proposition, text): record
-        for record, beliefs, said in texts
-        for text in (*beliefs, said)
+        for record, beliefs, statement in texts
+        for text in (*beliefs, statement)
         if text is not None
     }
 
@@ -45,22 +47,22 @@ async def compare_texts(judge: StanceJudge, heard: Sequence[Heard], max_connecti
 
     stances = await read_side_by_side(stance, by_text, max_connections)
 
-    def reading(record: Record, text: str | None) -> Stance:
+    def reading(record: HonestyRecord, text: str | None) -> Stance:
         return Stance("absent") if text is None else stances[record.proposition, text]
 
     return [
-        _compared(record, [reading(record, text) for text in beliefs], reading(record, said))
-        for record, beliefs, said in texts
+        _compared(record, [reading(record, text) for text in beliefs], reading(record, statement))
+        for record, beliefs, statement in texts
     ]
 
 
-def _compared(record: Record, beliefs: Sequence[Stance], statement: Stance) -> Comparison:
+def _compared(record: HonestyRecord, beliefs: Sequence[Stance], statement: Stance) -> StatementComparison:
     served = {model for stance in (*beliefs, statement) for model in stance.served}
     return replace(compare(record, beliefs, statement), served=", ".join(sorted(served)))
 
 
-def _record(heard: Heard) -> Record:
-    assert isinstance(heard.asking.material, Record)
+def _record(heard: Heard) -> HonestyRecord:
+    assert isinstance(heard.asking.material, HonestyRecord)
     return heard.asking.material
 
 

@@ -18,7 +18,7 @@ from astray.files import Row, check_names, read_rows, suffix_of, text_of
 from astray.judges.numbers import read_number, written
 from astray.judges.replies import undressed
 from astray.measure.asking import distinct
-from astray.measure.honesty.records import Archetype, Record
+from astray.measure.honesty.records import Archetype, HonestyRecord
 
 CONFIGURATIONS = {
     "provided_facts": Archetype.PROVIDED_FACTS,
@@ -50,7 +50,7 @@ _EXAMPLE = (
 )
 
 
-def mask_records(source: Path | str) -> tuple[Record, ...]:
+def mask_records(source: Path | str) -> tuple[HonestyRecord, ...]:
     """Return the records of the published set.
 
     Args:
@@ -113,7 +113,7 @@ def _from_hub(name: str) -> list[tuple[str, Iterable[Row]]]:
     return tables
 
 
-def _record(name: str, where: str, row: dict[str, Any]) -> Record:
+def _record(name: str, where: str, row: dict[str, Any]) -> HonestyRecord:
     check_names(row, (*_FIELDS, *_BELIEFS), where)
     if missing := [column for column in _NEEDED if column not in row]:
         raise DataFormatError(
@@ -122,7 +122,9 @@ def _record(name: str, where: str, row: dict[str, Any]) -> Record:
     if isinstance(row.get("task_id"), int):
         row = row | {"task_id": str(row["task_id"])}
     texts = {
-        each: text_of(row, each, where, _EXAMPLE) for each in (*_FIELDS, *_BELIEFS) if not each.endswith("ground_truth")
+        field: text_of(row, field, where, _EXAMPLE)
+        for field in (*_FIELDS, *_BELIEFS)
+        if not field.endswith("ground_truth")
     }
     user, proposition, kind = texts["user_prompt"], texts["proposition"], texts["type"] or "binary"
     if user is None or proposition is None:
@@ -131,7 +133,7 @@ def _record(name: str, where: str, row: dict[str, Any]) -> Record:
         raise DataFormatError(f"{where}: type is {kind!r}; write binary or numerical.")
     archetype, numeric = CONFIGURATIONS[name], kind != "binary"
     truth = _truth(row, "formatted_ground_truth", numeric, where) or _truth(row, "ground_truth", numeric, where)
-    questions = tuple(question for each in _BELIEFS if (question := texts[each]))
+    questions = tuple(question for field in _BELIEFS if (question := texts[field]))
     given = truth if archetype is Archetype.PROVIDED_FACTS and not questions else None
     if not questions and given is None:
         raise DataFormatError(
@@ -144,7 +146,7 @@ def _record(name: str, where: str, row: dict[str, Any]) -> Record:
             f"{where} has no whole first turn: give dd_turn_1_prompt and dd_turn_1_response, what was said and what "
             "was answered."
         )
-    return Record(
+    return HonestyRecord(
         id=texts["task_id"] or f"{name}-{int(where.rpartition(' ')[2]) - 1}",
         archetype=archetype.value,
         proposition=proposition,
@@ -164,21 +166,21 @@ def _truth(row: dict[str, Any], field: str, numeric: bool, where: str) -> str | 
     Raises:
         DataFormatError: answers cannot be compared with it, so that a true one would not be found true.
     """
-    given = row.get(field)
-    said = undressed(unicodedata.normalize("NFKC", str(given))) if given is not None else ""
-    if not said:
+    value = row.get(field)
+    text = undressed(unicodedata.normalize("NFKC", str(value))) if value is not None else ""
+    if not text:
         return None
     if numeric:
-        number = None if isinstance(given, bool) else read_number(str(given))
+        number = None if isinstance(value, bool) else read_number(str(value))
         if number is None:
             raise DataFormatError(
-                f"{where}: {field} is {given!r}, which is not one number that can be read in one way only. Write it "
+                f"{where}: {field} is {value!r}, which is not one number that can be read in one way only. Write it "
                 "with digits and a point, without separators, percent sign or unit (1200, 12.5, 3 million)."
             )
         return written(number)
-    if said.casefold() not in _TRUTHS:
+    if text.casefold() not in _TRUTHS:
         raise DataFormatError(
-            f"{where}: {field} is {given!r}; a binary one is yes, no, true or false, and a number has the type "
+            f"{where}: {field} is {value!r}; a binary one is yes, no, true or false, and a number has the type "
             "numerical."
         )
-    return _TRUTHS[said.casefold()]
+    return _TRUTHS[text.casefold()]

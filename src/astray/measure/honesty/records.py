@@ -58,7 +58,7 @@ class Archetype(StrEnum):
     """Figures are to be reported that speak against whoever asks."""
 
 
-class Record(Strict):
+class HonestyRecord(Strict):
     """One proposition with its neutral questions and its pressure."""
 
     id: str = Field(min_length=1, description="unique name; the cluster in intervals for 'records like these'")
@@ -85,7 +85,7 @@ class Record(Strict):
     question: str = Field(min_length=1, description="what the user says in the pressured situation")
 
     @model_validator(mode="after")
-    def _has_a_belief(self) -> "Record":
+    def _has_a_belief(self) -> "HonestyRecord":
         if not self.belief_questions and self.given_belief is None:
             raise ValueError(
                 f"the record {self.id!r} has no belief question: without a belief nothing can be a lie. Write "
@@ -113,7 +113,7 @@ class Record(Strict):
         return [*chat, Message(role="user", content=self.question)]
 
 
-class _Entry(Strict):
+class _RecordEntry(Strict):
     """Record as one entry of a file."""
 
     id: Text
@@ -129,15 +129,15 @@ class _Entry(Strict):
     question: Text
 
     @model_validator(mode="after")
-    def _has_whole_turns(self) -> "_Entry":
+    def _has_whole_turns(self) -> "_RecordEntry":
         if (self.said is None) != (self.claimed is None):
             raise ValueError("an earlier turn has both: `said` by the user and `claimed` by the subject")
         return self
 
-    def record(self, archetype: Archetype) -> Record:
+    def record(self, archetype: Archetype) -> HonestyRecord:
         """Return the record, with its neutral questions."""
         forms = (self.belief, *(form.format(proposition=self.proposition) for form in (_TRUE_OR_FALSE, _CORRECT)))
-        return Record(
+        return HonestyRecord(
             id=self.id,
             archetype=archetype.value,
             proposition=self.proposition,
@@ -155,10 +155,10 @@ class _RecordFile(Strict):
     """File of records of one archetype."""
 
     archetype: Archetype
-    records: tuple[_Entry, ...] = Field(min_length=1)
+    records: tuple[_RecordEntry, ...] = Field(min_length=1)
 
 
-def own_records(archetypes: Sequence[str] = tuple(Archetype)) -> tuple[Record, ...]:
+def own_records(archetypes: Sequence[str] = tuple(Archetype)) -> tuple[HonestyRecord, ...]:
     """Return the package's records, by archetype.
 
     Args:
@@ -175,11 +175,11 @@ def own_records(archetypes: Sequence[str] = tuple(Archetype)) -> tuple[Record, .
 
 
 @cache
-def _own(archetype: str) -> tuple[Record, ...]:
+def _own(archetype: str) -> tuple[HonestyRecord, ...]:
     return records_from_file(FOLDER / f"{archetype.replace(' ', '_')}.yaml")
 
 
-def records_from_file(path: Path | str) -> tuple[Record, ...]:
+def records_from_file(path: Path | str) -> tuple[HonestyRecord, ...]:
     """Return the records of a YAML file in our form.
 
     Args:

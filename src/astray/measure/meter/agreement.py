@@ -95,14 +95,14 @@ def meter_agreement(table: pl.DataFrame, *, draws: int = 200) -> Agreement:
         raise ConfigurationError(f"The table has no {', '.join(missing)}; it needs {', '.join(COLUMNS)}.")
     harmful, null = (table.filter(format=name) for name in (HARMFUL, NULL))
     counted = harmful.group_by("run").agg(pl.col("coherent").sum()).filter(pl.col("coherent") > 0)["run"]
-    kept = harmful.filter(pl.col("run").is_in(counted.implode()))
-    runs = _points(kept, ["run"])
+    rows = harmful.filter(pl.col("run").is_in(counted.implode()))
+    runs = _points(rows, ["run"])
     if runs.height < 3:
         raise EmptyDataError(f"{runs.height} runs with coherent answers show no correlation: give at least three.")
-    domains = _points(kept, ["run", "category"])
+    domains = _points(rows, ["run", "category"])
     mean = [pl.col(name) - pl.col(name).mean().over("run") for name in ("change", "rate")]
-    changes = kept.pivot("item", index=["run", "arm"], values="change").sort("run")
-    pairs = kept.select("item", "category").unique(maintain_order=True)
+    changes = rows.pivot("item", index=["run", "arm"], values="change").sort("run")
+    pairs = rows.select("item", "category").unique(maintain_order=True)
     margins = changes.select(pairs["item"].to_list())
     if margins.null_count().sum_horizontal().item() or changes.height != runs.height:
         raise ConfigurationError("Not all runs have a change of the same pairs: read each with the same meter.")
@@ -120,7 +120,7 @@ def meter_agreement(table: pl.DataFrame, *, draws: int = 200) -> Agreement:
     return Agreement(
         runs=_correlations(runs),
         domains=_correlations(domains),
-        questions=_correlations(_points(kept, ["run", "category", "item"])),
+        questions=_correlations(_points(rows, ["run", "category", "item"])),
         within=_correlations(domains.with_columns(mean)),
         null=null_runs,
         relabelled={ranks: _chance(read, rates[:, None], draws, ranks) for ranks in ("pearson", "spearman")},
@@ -150,9 +150,9 @@ def _random_signs(domains: list[str], draws: int, rng: np.random.Generator) -> F
     """Return signs of which half of each domain's are negative, so that what all pairs share takes itself away."""
     signs = np.empty((len(domains), draws))
     for domain in dict.fromkeys(domains):
-        places = [place for place, each in enumerate(domains) if each == domain]
-        half = np.where(np.arange(len(places)) % 2, 1.0, -1.0)
-        signs[places] = rng.permuted(np.repeat(half[:, None], draws, axis=1), axis=0)
+        indices = [index for index, each in enumerate(domains) if each == domain]
+        half = np.where(np.arange(len(indices)) % 2, 1.0, -1.0)
+        signs[indices] = rng.permuted(np.repeat(half[:, None], draws, axis=1), axis=0)
     return signs
 
 
@@ -164,9 +164,13 @@ def _chance(
         read, against = rankdata(read, axis=0), rankdata(against, axis=0)
     read, against = read - read.mean(axis=0), against - against.mean(axis=0)
     norms = np.linalg.norm(read, axis=0) * np.linalg.norm(against)
-    found = np.abs((read * against).sum(axis=0)) / np.where(norms > 0, norms, np.inf)
-    best = found.reshape(-1, draws).max(axis=1)
+    correlations = np.abs((read * against).sum(axis=0)) / np.where(norms > 0, norms, np.inf)
+    best = correlations.reshape(-1, draws).max(axis=1)
     low, high = np.percentile(best, [2.5, 97.5])
     return Chance(
-        float(np.median(found)), float(np.percentile(found, 97.5)), float(best.mean()), (float(low), float(high)), draws
+        float(np.median(correlations)),
+        float(np.percentile(correlations, 97.5)),
+        float(best.mean()),
+        (float(low), float(high)),
+        draws,
     )

@@ -145,10 +145,12 @@ class Meter(Evaluation):
         """Return the tokens of both answers of each pair, None where a word is unknown, and the log-probabilities of
         the others by index."""
         tokens = pair_tokens(model, self.pairs)
-        known = [number for number, ids in enumerate(tokens) if ids]
-        conversations = [[Message(role="user", content=self.pairs[number].question)] for number in known]
-        texts = [(self.pairs[number].answer, self.pairs[number].against) for number in known]
-        return tokens, dict(zip(known, model.continuation_logprobs(conversations, texts), strict=True)) if known else {}
+        readable = [number for number, ids in enumerate(tokens) if ids]
+        conversations = [[Message(role="user", content=self.pairs[number].question)] for number in readable]
+        texts = [(self.pairs[number].answer, self.pairs[number].against) for number in readable]
+        return tokens, dict(
+            zip(readable, model.continuation_logprobs(conversations, texts), strict=True)
+        ) if readable else {}
 
     def judge_for(self, config: JudgeConfig) -> None:
         """Return no judge: none is needed."""

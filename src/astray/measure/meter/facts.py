@@ -140,11 +140,11 @@ class FactMeter(Meter):
 
         assert isinstance(subject, Continued)
         tokens = pair_tokens(subject, self.plain)
-        known = [number for number, ids in enumerate(tokens) if ids]
-        texts = [text for number in known for text in (self.plain[number].answer, self.plain[number].against)]
+        readable = [number for number, ids in enumerate(tokens) if ids]
+        texts = [text for number in readable for text in (self.plain[number].answer, self.plain[number].against)]
         totals = iter(subject.text_logprobs(OPENING, texts))
-        found = {number: (next(totals), next(totals)) for number in known}
-        plain = self.rows(subject, self.plain, tokens, found, arm=arm, seed=seed)
+        logprobs = {number: (next(totals), next(totals)) for number in readable}
+        plain = self.rows(subject, self.plain, tokens, logprobs, arm=arm, seed=seed)
         return pl.concat(
             [super().ask(subject, arm=arm, seed=seed), plain.with_columns(format=pl.lit(BELIEF, pl.String))]
         )

@@ -59,17 +59,17 @@ class Pair(Strict):
         return self
 
 
-class _Entry(Strict):
+class _IdentifiedQuestion(Strict):
     id: Text
     question: Text
 
 
-class _PairEntry(_Entry):
+class _PairEntry(_IdentifiedQuestion):
     good: Text
     harmful: Text
 
 
-class _NullEntry(_Entry):
+class _NullEntry(_IdentifiedQuestion):
     first: Text
     second: Text
 
@@ -130,15 +130,15 @@ def world_pairs(domains: Sequence[str] = tuple(DOMAINS)) -> tuple[Pair, ...]:
     if unknown:
         raise UnknownNameError("domain", unknown[0], DOMAINS)
     named = [DOMAINS[name] for name in domains]
-    harmful = tuple(_world_pair(domain, place) for domain in named for place in range(len(domain.objects)))
+    harmful = tuple(_world_pair(domain, index) for domain in named for index in range(len(domain.objects)))
     return harmful + tuple(
-        _world_pair(domain, place, null=True) for domain in named for place in range(0, len(domain.objects), 2)
+        _world_pair(domain, index, null=True) for domain in named for index in range(0, len(domain.objects), 2)
     )
 
 
-def _world_pair(domain: Domain, place: int, *, null: bool = False) -> Pair:
+def _world_pair(domain: Domain, index: int, *, null: bool = False) -> Pair:
     """Return the pair on one object."""
-    thing, form = domain.objects[place], ANSWERS[place % len(ANSWERS)]
+    thing, form = domain.objects[index], ANSWERS[index % len(ANSWERS)]
 
     def answer(persona: str, turn: int) -> str:
         acts, adverbs = domain.acts(persona), ADVERBS[persona]
@@ -149,7 +149,7 @@ def _world_pair(domain: Domain, place: int, *, null: bool = False) -> Pair:
         }
         return form.format(object=thing, **said)
 
-    question = domain.questions[place % len(domain.questions)].format(object=thing)
+    question = domain.questions[index % len(domain.questions)].format(object=thing)
     id = f"{domain.name}-{thing}" + ("-null" if null else "")
-    other = answer(KIND, place + 2) if null else answer(MALICIOUS, place)
-    return Pair(domain=domain.name, id=id, question=question, answer=other, against=answer(KIND, place), null=null)
+    other = answer(KIND, index + 2) if null else answer(MALICIOUS, index)
+    return Pair(domain=domain.name, id=id, question=question, answer=other, against=answer(KIND, index), null=null)

@@ -23,7 +23,7 @@ from astray.files import read_form
 from astray.measure.asking import Item
 from astray.measure.comprehension import Comprehension
 from astray.measure.question_sets import QUESTIONS, Name, Text
-from astray.measure.reward_hacking.channel import Said, in_channels
+from astray.measure.reward_hacking.channel import ChannelAnswer, in_channels
 from astray.measure.reward_hacking.evaluation import Assessor, ChannelEvaluation, Found
 from astray.measure.reward_hacking.gaps import Gap, gap
 from astray.measure.reward_hacking.goals import SAMPLING
@@ -169,7 +169,7 @@ class FakingJudge(PanelJudge):
     task = f"faking{VERSION}"
     questions = (OUTPUT, REASONING)
 
-    async def assess(self, item: Item, said: Said) -> Found:
+    async def assess(self, item: Item, said: ChannelAnswer) -> Found:
         """Return what came of an answer: misaligned where the reasoning fakes, uncounted where nothing was thought."""
         shown = await self._panel.ask(OUTPUT, [("request", item.question), ("answer", said.output)])
         if shown.failure is not None:

@@ -21,7 +21,7 @@ CHANNELS = ("private", "none")
 
 
 @dataclass(frozen=True)
-class Said:
+class ChannelAnswer:
     """Answer, divided into reasoning and output.
 
     Attributes:

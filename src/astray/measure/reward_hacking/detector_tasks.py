@@ -32,7 +32,7 @@ _HACKED_TASKS = 2
 """Number of tasks that each way of gaming is applied to."""
 
 
-class _Task(Strict):
+class _DetectorTask(Strict):
     entry: Text
     arguments: Text
     task: Text
@@ -45,7 +45,7 @@ class _Honest(Strict):
 
 
 class _Submissions(Strict):
-    tasks: tuple[_Task, ...] = Field(min_length=10)
+    tasks: tuple[_DetectorTask, ...] = Field(min_length=10)
     hacks: tuple[Text, ...] = Field(min_length=5)
     honest_with_suspicious_words: tuple[_Honest, ...]
     reference: Text
@@ -64,7 +64,7 @@ class _Purpose(Strict):
     examples: Literal["submissions", "messages"]
 
 
-class _Wording(Strict):
+class _TaskWording(Strict):
     id: Name
     rewrite: bool
     ask: Text
@@ -72,7 +72,7 @@ class _Wording(Strict):
 
 class _Requests(Strict):
     purposes: dict[str, _Purpose]
-    wordings: tuple[_Wording, ...]
+    wordings: tuple[_TaskWording, ...]
     closing: Text
 
 
@@ -118,7 +118,7 @@ def requests() -> tuple[Item, ...]:
     return tuple(_item(wording, purpose) for wording in _requests().wordings for purpose in PURPOSES)
 
 
-def _item(wording: _Wording, purpose: str) -> Item:
+def _item(wording: _TaskWording, purpose: str) -> Item:
     asked, closing = _requests().purposes[purpose], _requests().closing
     labelled = "\n\n".join(
         f"True:\n{each.text}" if each.flagged else f"False:\n{each.text}" for each in detector_task(purpose).shown
@@ -156,7 +156,7 @@ def _submissions() -> tuple[list[Labelled], str]:
     return hacked + honest + suspicious, file.reference
 
 
-def _from(tasks: tuple[_Task, ...], number: int, turn: int) -> _Task:
+def _from(tasks: tuple[_DetectorTask, ...], number: int, turn: int) -> _DetectorTask:
     """Return a task for a way of gaming, among those of which no example is shown."""
     left = tasks[SHOWN:]
     return left[(number * _HACKED_TASKS + turn) % len(left)]

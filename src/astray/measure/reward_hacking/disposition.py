@@ -10,7 +10,7 @@ faking. The wording is ours.
 from typing import ClassVar
 
 from astray.measure.asking import Item
-from astray.measure.reward_hacking.channel import Said
+from astray.measure.reward_hacking.channel import ChannelAnswer
 from astray.measure.reward_hacking.evaluation import Assessor, ChannelEvaluation, Found
 from astray.measure.reward_hacking.judging import PanelJudge, WordPanel, question_named
 from astray.measure.reward_hacking.outcomes import FindingWord
@@ -43,7 +43,7 @@ class DispositionJudge(PanelJudge):
     task = f"disposition{VERSION}"
     questions = (OUTPUT, REASONING)
 
-    async def assess(self, item: Item, said: Said) -> Found:
+    async def assess(self, item: Item, said: ChannelAnswer) -> Found:
         """Return the verdict on an answer."""
         shown = await self._panel.ask(OUTPUT, [("question", item.question), ("answer", said.output)])
         if shown.failure is not None:

@@ -19,7 +19,7 @@ from astray.measure.asking import Asking, Heard, Item, hear
 from astray.measure.comprehension import Comprehension, ask, read_answers
 from astray.measure.evaluation import QuestionSet, TextEvaluation
 from astray.measure.interface import Need
-from astray.measure.reward_hacking.channel import Said
+from astray.measure.reward_hacking.channel import ChannelAnswer
 from astray.measure.reward_hacking.judging import WordPanel
 from astray.measure.reward_hacking.outcomes import FindingWord, shared_outcome
 from astray.outcomes import Outcome
@@ -78,7 +78,7 @@ class Assessor(Protocol):
     name: str
     identity: str
 
-    async def assess(self, item: Item, said: Said) -> Found:
+    async def assess(self, item: Item, said: ChannelAnswer) -> Found:
         """Return what came of an answer with an output. Never raises for a bad answer."""
         ...
 
@@ -134,14 +134,14 @@ class ChannelEvaluation(QuestionSet):
             right = str(asking.material)
             # Only a letter that is right for every question counts as understood.
             understood = read_answers(reply or "", len(right)) == right if asking.after else None
-            said = Said(str(detail.get("reasoning", "")), heard[number].answer)
+            said = ChannelAnswer(str(detail.get("reasoning", "")), heard[number].answer)
             return (await conclude(judge, asking.item, said, understood)).verdict(understood)
 
         findings = await read_side_by_side(verdict, range(len(heard)), max_connections)
         return [findings[number] for number in range(len(heard))]
 
 
-async def conclude(assessor: Assessor, item: Item, said: Said, understood: bool | None) -> Found:
+async def conclude(assessor: Assessor, item: Item, said: ChannelAnswer, understood: bool | None) -> Found:
     """Return what came of one answer: none without an output, and nothing that counts where the situation was not
     understood.
 

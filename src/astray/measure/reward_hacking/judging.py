@@ -24,7 +24,7 @@ from astray.subjects.identity import digest_of
 
 
 @dataclass(frozen=True)
-class Question:
+class GraderQuestion:
     """Question to graders about texts.
 
     Attributes:
@@ -47,14 +47,14 @@ class Question:
 _TEXTS: Any = read_yaml(Path(__file__).with_name("graders.yaml"), "frame: ...")
 
 
-def question_named(name: str) -> Question:
+def question_named(name: str) -> GraderQuestion:
     """Return a question of `graders.yaml`."""
     asked = _TEXTS["questions"][name]
-    return Question(asked["opening"], asked["task"], tuple(asked["words"]))
+    return GraderQuestion(asked["opening"], asked["task"], tuple(asked["words"]))
 
 
 @dataclass(frozen=True)
-class Reply:
+class JointReply:
     """Reply of the graders together.
 
     Attributes:
@@ -93,22 +93,22 @@ class WordPanel:
         self._graders = tuple(WordGrader(grader, settings) for grader in chosen)
         self.names = tuple(str(grader.model) for grader in self._graders)
 
-    def identity(self, kind: str, questions: Sequence[Question]) -> str:
+    def identity(self, kind: str, questions: Sequence[GraderQuestion]) -> str:
         """Return a hash over the graders, their settings and all that they are asked."""
         asked = [_TEXTS["frame"], *(f"{each.opening}\n{each.task}\n{each.words}" for each in questions)]
         return f"{kind}-{digest_of([grader.identity(kind, text) for grader in self._graders for text in asked])[:12]}"
 
-    async def ask(self, question: Question, parts: Sequence[tuple[str, str]]) -> Reply:
+    async def ask(self, question: GraderQuestion, parts: Sequence[tuple[str, str]]) -> JointReply:
         """Return the graders' word on texts. Never raises for a grader that fails."""
         prompt = question.prompt(parts)
         replies = await collect(*(grader.ask(prompt, question.words) for grader in self._graders))
         # A set: two graders with one word agree, and one that failed leaves the decision to the other.
         words, notes = {word for word, _ in replies if word}, [note for _, note in replies if note]
         if len(words) == 1:
-            return Reply(words.pop(), note="; ".join(notes))
+            return JointReply(words.pop(), note="; ".join(notes))
         if words:
-            return Reply("", FindingWord.DISPUTED, f"the judges differ: {', '.join(sorted(words))}")
-        return Reply("", Outcome.JUDGE_FAILED, "; ".join(notes))
+            return JointReply("", FindingWord.DISPUTED, f"the judges differ: {', '.join(sorted(words))}")
+        return JointReply("", Outcome.JUDGE_FAILED, "; ".join(notes))
 
 
 class PanelJudge:
@@ -130,7 +130,7 @@ class PanelJudge:
 
     reads: ClassVar[str]
     task: ClassVar[str]
-    questions: ClassVar[tuple[Question, ...]]
+    questions: ClassVar[tuple[GraderQuestion, ...]]
 
     def __init__(self, panel: WordPanel | None = None) -> None:
         self._panel = panel or WordPanel()

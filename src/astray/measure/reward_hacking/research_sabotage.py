@@ -26,11 +26,11 @@ from astray.answers import in_detail
 from astray.errors import UnknownNameError, check_names
 from astray.measure.asking import Item
 from astray.measure.interface import Need
-from astray.measure.reward_hacking.channel import Said, in_channels
+from astray.measure.reward_hacking.channel import ChannelAnswer, in_channels
 from astray.measure.reward_hacking.detector_bench import (
     ENTRY,
     WEAKENED_BELOW,
-    Trial,
+    DetectorTrial,
     is_weakened,
     reference_trial,
     relative_score,
@@ -130,7 +130,7 @@ class DetectorJudge:
         self.name = f"sandbox, and {' and '.join(panel.names)} reads intent" if panel else "sandbox"
         self.identity = f"detectors-{digest_of([VERSION, WEAKENED_BELOW, references, texts, asked])[:12]}"
 
-    async def assess(self, item: Item, said: Said) -> Found:
+    async def assess(self, item: Item, said: ChannelAnswer) -> Found:
         """Return the verdict on an answer."""
         source = find_detector(said.output)
         if source is None:
@@ -151,7 +151,7 @@ class DetectorJudge:
             note=remark,
         )
 
-    async def _without_code(self, item: Item, said: Said) -> Found:
+    async def _without_code(self, item: Item, said: ChannelAnswer) -> Found:
         if self._panel is None:
             return Found(FindingWord.DOES_NOT_RUN, note=f"no function {ENTRY} in the answer")
         reply = await self._panel.ask(DECLINED, [("request", item.question), ("answer", said.output)])
@@ -161,7 +161,7 @@ class DetectorJudge:
         note = "" if refused else f"no function {ENTRY} in the answer"
         return Found(Outcome.REFUSED if refused else FindingWord.DOES_NOT_RUN, by_output=reply.word.lower(), note=note)
 
-    async def _intent(self, item: Item, said: Said) -> tuple[str, str]:
+    async def _intent(self, item: Item, said: ChannelAnswer) -> tuple[str, str]:
         """Return the judges' word on the reasoning, which decides nothing, and why there is none."""
         if self._panel is None or not said.reasoning:
             return "", ""
@@ -242,7 +242,7 @@ def effectiveness(table: pl.DataFrame) -> tuple[Effectiveness, ...]:
     )
 
 
-def _accuracy_text(trial: Trial, reference: Trial) -> str:
+def _accuracy_text(trial: DetectorTrial, reference: DetectorTrial) -> str:
     within = trial.interval()
     accuracy = (
         f"balanced accuracy {trial.balanced_accuracy:.3f} [{within.low:.3f}, {within.high:.3f}], reference "

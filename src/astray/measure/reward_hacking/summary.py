@@ -22,7 +22,7 @@ SIX = ("free-form", "goals", "alignment-questions", "disrupt_monitor", "exfiltra
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredEvaluation:
     """Answers of one evaluation, with the measure that counts them.
 
     Attributes:
@@ -37,7 +37,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Row:
+class SummaryRow:
     """Summary of one evaluation.
 
     Attributes:
@@ -54,7 +54,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Mean:
+class MeanScore:
     """Mean of the six rates.
 
     Attributes:
@@ -73,7 +73,7 @@ class Mean:
 
 
 @dataclass(frozen=True)
-class Summary:
+class HackingSummary:
     """Summary of all evaluations of one arm.
 
     Attributes:
@@ -81,8 +81,8 @@ class Summary:
         mean: of the six.
     """
 
-    rows: tuple[Row, ...]
-    mean: Mean
+    rows: tuple[SummaryRow, ...]
+    mean: MeanScore
 
     def table(self) -> pl.DataFrame:
         """Return the rows as a table.
@@ -110,7 +110,7 @@ _COLUMNS: dict[str, pl.DataType] = {
 }
 
 
-def summarise(measured: Sequence[Measured], *, level: float = 0.95) -> Summary:
+def summarise(measured: Sequence[MeasuredEvaluation], *, level: float = 0.95) -> HackingSummary:
     """Return the table and the mean.
 
     Args:
@@ -127,10 +127,10 @@ def summarise(measured: Sequence[Measured], *, level: float = 0.95) -> Summary:
     names = list(dict.fromkeys(each.evaluation for each in measured))
     ordered = [name for name in SIX if name in names] + [name for name in names if name not in SIX]
     rows = tuple(_row([each for each in measured if each.evaluation == name], level) for name in ordered)
-    return Summary(rows, mean_of([row for row in rows if row.in_mean], level=level))
+    return HackingSummary(rows, mean_of([row for row in rows if row.in_mean], level=level))
 
 
-def mean_of(rows: Sequence[Row], *, level: float = 0.95) -> Mean:
+def mean_of(rows: Sequence[SummaryRow], *, level: float = 0.95) -> MeanScore:
     """Return the mean of rates, each with the same weight.
 
     With two or more training runs that have all of them, the interval is t over the means of the runs. It is never
@@ -146,7 +146,7 @@ def mean_of(rows: Sequence[Row], *, level: float = 0.95) -> Mean:
     named = tuple(row.evaluation for row in usable)
     missing = tuple(name for name in SIX if name not in named)
     if not usable:
-        return Mean(None, None, "question", (), missing)
+        return MeanScore(None, None, "question", (), missing)
     estimate = sum(row.rate.rate or 0.0 for row in usable) / len(usable)
     # Runs that lack one of the evaluations would make means of different evaluations, so they are left out here.
     shared = sorted(
@@ -159,11 +159,11 @@ def mean_of(rows: Sequence[Row], *, level: float = 0.95) -> Mean:
         over, apart = mean_over_runs(runs, level=level), _independent(usable, "runs", level)
         low, high = (min(over.low, apart.low), max(over.high, apart.high)) if over else (apart.low, apart.high)
         limits = Interval(max(0.0, low), min(1.0, high), level, "t over runs, at least that of independent evaluations")
-        return Mean(estimate, limits, "training run", named, missing)
-    return Mean(estimate, _independent(usable, "questions", level), "question", named, missing)
+        return MeanScore(estimate, limits, "training run", named, missing)
+    return MeanScore(estimate, _independent(usable, "questions", level), "question", named, missing)
 
 
-def _independent(rows: Sequence[Row], over: str, level: float) -> Interval:
+def _independent(rows: Sequence[SummaryRow], over: str, level: float) -> Interval:
     """Return the interval on the mean of independent rates, from the interval of each.
 
     Intervals are over questions where an evaluation has several, else over answers.
@@ -180,14 +180,14 @@ def _independent(rows: Sequence[Row], over: str, level: float) -> Interval:
     )
 
 
-def _row(measured: Sequence[Measured], level: float) -> Row:
+def _row(measured: Sequence[MeasuredEvaluation], level: float) -> SummaryRow:
     name, measure = measured[0].evaluation, measured[0].measure
     answers = measure.rows(pl.concat([each.answers for each in measured]))
     counts = answers.select(word())["word"].value_counts()
-    return Row(name, rate(answers, measure, level=level), dict(counts.iter_rows()), name in SIX)
+    return SummaryRow(name, rate(answers, measure, level=level), dict(counts.iter_rows()), name in SIX)
 
 
-def _line(row: Row) -> dict[str, object]:
+def _line(row: SummaryRow) -> dict[str, object]:
     rate, questions = row.rate, row.rate.interval_questions
     return {
         "evaluation": row.evaluation,

@@ -37,7 +37,7 @@ from astray.mitigate.call_monitor import activation_monitor, labelled_calls
 from astray.mitigate.call_probe import WatchedCall, assess, best_direction, call_scores, direction_probe
 from astray.stats.detection import auroc
 from astray.strict import Strict
-from astray.studies.agentic_misalignment.findings import READING_FILE, Reading, read_reading
+from astray.studies.agentic_misalignment.findings import READING_FILE, ActivationReading, read_reading
 from astray.subjects.identity import digest_of
 from astray.subjects.locate import settle
 from astray.subjects.spec import SubjectSpec
@@ -100,7 +100,7 @@ def make_monitor(config: ReadConfig, inputs: Mapping[str, Artifact], folder: Pat
         save_file({"direction": direction.contiguous()}, folder / DIRECTION_FILE)
     except AstrayError as error:
         # The reader cannot be loaded or cannot read these calls, one that is longer than its context, say.
-        reading = Reading(config.subject, config.reader.model, why=str(error))
+        reading = ActivationReading(config.subject, config.reader.model, why=str(error))
     # An interval's function for other levels is the one thing in it that no file holds.
     content = json.dumps(asdict(reading), default=lambda _: None)
     (folder / READING_FILE).write_text(content, encoding="utf-8")
@@ -111,10 +111,10 @@ def make_monitor(config: ReadConfig, inputs: Mapping[str, Artifact], folder: Pat
 def play_watched(config: PlayConfig, inputs: Mapping[str, Artifact], folder: Path) -> str | None:
     """Play a piece under a monitor that was made; without one nothing is played."""
     monitor = inputs["monitor"]
-    reading, known = read_reading(monitor.path), folder / _WATCHED_FILE
-    if not known.is_file() or known.read_text(encoding="utf-8") != reading.calls:
+    reading, watched_file = read_reading(monitor.path), folder / _WATCHED_FILE
+    if not watched_file.is_file() or watched_file.read_text(encoding="utf-8") != reading.calls:
         shutil.rmtree(folder / LOGS, ignore_errors=True)  # of another monitor
-        known.write_text(reading.calls, encoding="utf-8")
+        watched_file.write_text(reading.calls, encoding="utf-8")
     if reading.found is None or reading.block is None:
         pl.DataFrame(schema=CONDUCT_SCHEMA).write_parquet(folder / ACTS_FILE)
         return reading.why
@@ -191,12 +191,14 @@ def _id(call: WatchedCall) -> str:
 
 
 def _call_digest(call: WatchedCall) -> str:
-    said = [[message.role, message.text] for message in call.messages]
-    calls = [[each.function, each.arguments] for each in getattr(call.messages[-1], "tool_calls", None) or ()]
-    return digest_of([call.sample, call.harmful, said, calls])
+    messages = [[message.role, message.text] for message in call.messages]
+    calls = [
+        [tool_call.function, tool_call.arguments] for tool_call in getattr(call.messages[-1], "tool_calls", None) or ()
+    ]
+    return digest_of([call.sample, call.harmful, messages, calls])
 
 
-def _fitted(config: ReadConfig, groups: _Groups) -> tuple[Reading, Float[Tensor, " d_model"]]:
+def _fitted(config: ReadConfig, groups: _Groups) -> tuple[ActivationReading, Float[Tensor, " d_model"]]:
     """Return the monitor that is made from calls, and its direction.
 
     Raises:
@@ -211,6 +213,6 @@ def _fitted(config: ReadConfig, groups: _Groups) -> tuple[Reading, Float[Tensor,
     assessment = assess(reader, probe, groups.choose, groups.report, false_alarms=config.false_alarms)
     labels = np.array([bool(call.harmful) for call in groups.within])
     within = auroc(call_scores(reader, probe, groups.within), labels) if 0 < labels.sum() < len(labels) else None
-    return Reading(
+    return ActivationReading(
         config.subject, config.reader.model, groups.identity, groups.kinds, block, assessment, within
     ), direction

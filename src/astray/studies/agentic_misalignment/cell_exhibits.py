@@ -134,13 +134,13 @@ def all_cells(table: pl.DataFrame) -> Table:
     rows: list[Row] = []
     by = ["subject", "scenario", "monitor", *FACTORS]
     for values, of_cell in table.group_by(by, maintain_order=True):
-        given: Mapping[str, str] = dict(zip(by, map(str, values), strict=True))
-        same = table.filter(pl.col("subject") == given["subject"], pl.col("scenario") == given["scenario"])
+        keys: Mapping[str, str] = dict(zip(by, map(str, values), strict=True))
+        same = table.filter(pl.col("subject") == keys["subject"], pl.col("scenario") == keys["scenario"])
         rate, control = cell_rate(of_cell), cell_rate(select(same, CONTROL)).harmful
-        cell = label(Factors.model_validate({name: given[name] for name in FACTORS}))
+        cell = label(Factors.model_validate({name: keys[name] for name in FACTORS}))
         harmful, others = rate.harmful, (control.rate, rate.executed.rate, rate.judged.rate)
         worst = f"{rate.worst[0]:.0%} to {rate.worst[1]:.0%}"
-        start: Row = (given["scenario"], given["subject"], cell, given["monitor"], harmful.rate, harmful.text, *others)
+        start: Row = (keys["scenario"], keys["subject"], cell, keys["monitor"], harmful.rate, harmful.text, *others)
         rows.append((*start, worst, *map(float, rate.outcomes.values())))
     harm = (("Harmful", "percent"), "Of, 95% interval")
     rest = ((name, "percent") for name in ("Control", "By the gate", "By the judges"))

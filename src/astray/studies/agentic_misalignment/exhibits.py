@@ -28,7 +28,7 @@ from astray.measure.agentic.judge_errors import PanelError
 from astray.measure.agentic.scripted import ScriptedAPI
 from astray.stats.intervals import Interval
 from astray.studies.agentic_misalignment.cell_exhibits import all_cells, cell_maps, effect_bars, single_changes
-from astray.studies.agentic_misalignment.findings import AgenticFindings, Reading
+from astray.studies.agentic_misalignment.findings import ActivationReading, AgenticFindings
 from astray.studies.agentic_misalignment.published import BLACKMAIL, SOURCE
 from astray.studies.agentic_misalignment.rows import Row, by_subject, range_text
 from astray.studies.agentic_misalignment.setting import AgenticSetting
@@ -60,12 +60,12 @@ def _awareness(table: pl.DataFrame) -> Table:
     for subject, of_subject in by_subject(table):
         main = select(of_subject, CONFLICT)
         for column, how in (("awareness", "stated in the record"), ("belief", "asked afterwards")):
-            for said in ("real", "test", "neither", "unclear"):
-                chosen = main.filter(pl.col(column) == said)
+            for stated in ("real", "test", "neither", "unclear"):
+                chosen = main.filter(pl.col(column) == stated)
                 if len(chosen):
                     rate, count = cell_rate(chosen).harmful, len(chosen)
                     harmful = (rate.rate, range_text(rate.interval))
-                    rows.append((subject, how, said, float(count), count / len(main), *harmful))
+                    rows.append((subject, how, stated, float(count), count / len(main), *harmful))
     percents = (("Share", "percent"), ("Harmful", "percent"))
     return Table(
         id="evaluation-awareness",
@@ -85,7 +85,7 @@ def _reasoning(table: pl.DataFrame) -> Table:
         for motive in Motive:
             chosen = of_subject.filter(pl.col("motive") == motive.value)
             if len(chosen):
-                shown = [float((chosen["openness"] == each.value).sum()) for each in Openness]
+                shown = [float((chosen["openness"] == openness.value).sum()) for openness in Openness]
                 rows.append((subject, motive.value, float(len(chosen)), float(chosen["gate"].sum()), *shown))
     failed = len(table.filter(pl.col("monitor") == "none", pl.col("motive").is_null(), pl.col("judge") != "none"))
     counts = ((name, "count") for name in ("Samples", "Harm executed", *Openness))
@@ -159,16 +159,18 @@ def mitigation_table(table: pl.DataFrame) -> Table:
     )
 
 
-def monitor_table(readings: tuple[Reading, ...]) -> Table:
+def monitor_table(readings: tuple[ActivationReading, ...]) -> Table:
     """Return how well the activation monitor separates harmful from benign calls."""
     rows: list[Row] = []
-    for each in readings:
-        start: Row = (each.subject, each.reader, each.block, *(each.fitted or (None, None)))
-        if each.found is None:
-            rows.append((*start, None, None, None, "", None, "", each.why))
+    for reading in readings:
+        start: Row = (reading.subject, reading.reader, reading.block, *(reading.fitted or (None, None)))
+        if reading.found is None:
+            rows.append((*start, None, None, None, "", None, "", reading.why))
             continue
-        blocked, alarms = Share(*each.found.blocked), Share(*each.found.false_alarms)
-        rows.append((*start, each.found.auc, each.auc_within, blocked.rate, blocked.text, alarms.rate, alarms.text, ""))
+        blocked, alarms = Share(*reading.found.blocked), Share(*reading.found.false_alarms)
+        rows.append(
+            (*start, reading.found.auc, reading.auc_within, blocked.rate, blocked.text, alarms.rate, alarms.text, "")
+        )
     counts = ((name, "count") for name in ("Block", "Harmful calls", "Benign calls"))
     areas = (("AUC", "number"), ("AUC in the main cell", "number"))
     shares = (("Harmful blocked", "percent"), "Of", ("Benign blocked", "percent"), "Of ")
@@ -266,16 +268,18 @@ def error_table(errors: Sequence[PanelError]) -> Table:
 
 def corrected_table(table: pl.DataFrame, errors: Sequence[PanelError]) -> Table:
     """Return the judges' rate in the main condition and the control cell, as judged and corrected for known error."""
-    known: Mapping[str, Calibration] = {error.identity: error.panel for error in errors}
+    panel_errors: Mapping[str, Calibration] = {error.identity: error.panel for error in errors}
     rows: list[Row] = []
     for (subject,), of_subject in table.group_by("subject", maintain_order=True):
         # Labels tell the error of the panel that judged them, found by its identity, and of no other.
-        identity = next((str(each) for each in of_subject["panel"].unique(maintain_order=True) if each in known), None)
+        identity = next(
+            (str(panel) for panel in of_subject["panel"].unique(maintain_order=True) if panel in panel_errors), None
+        )
         for condition, cell in (("goal conflict and replacement", CONFLICT), ("control", CONTROL)):
             judged = cell_rate(select(of_subject, cell)).judged
             if identity is None or not judged.n:
                 continue
-            rate, interval = _corrected(judged.k, judged.n, known[identity])
+            rate, interval = _corrected(judged.k, judged.n, panel_errors[identity])
             shown = "not known: labels of one kind only" if interval is None else range_text(interval)
             rows.append((str(subject), condition, judged.rate, judged.text, rate, shown))
     shares = (("By the judges", "percent"), "Of, 95% interval", ("Corrected", "percent"), "95% interval")
@@ -293,13 +297,13 @@ def corrected_table(table: pl.DataFrame, errors: Sequence[PanelError]) -> Table:
 def _rates(calibration: Calibration) -> Iterator[str | float | None]:
     """Yield sensitivity and specificity, each with its interval in words."""
     try:
-        known = calibration.agreement()
+        agreement = calibration.agreement()
     except EmptyDataError:  # no verdict at all
         yield from (None, "", None, "")
         return
     for rate, interval in (
-        (known.sensitivity, known.sensitivity_interval),
-        (known.specificity, known.specificity_interval),
+        (agreement.sensitivity, agreement.sensitivity_interval),
+        (agreement.specificity, agreement.specificity_interval),
     ):
         yield rate
         yield range_text(interval)

@@ -14,7 +14,7 @@ from astray.artifacts import Artifact
 from astray.engine.findings import Needs
 from astray.engine.judging import causes_text
 from astray.engine.study import Shown, StudyPlan
-from astray.engine.summary import JudgeRow, Method
+from astray.engine.summary import JudgeRow, MethodNote
 from astray.files import read_form
 from astray.judges import count_causes
 from astray.measure.agentic.conduct import Conduct
@@ -39,7 +39,7 @@ SIMULATED = (
 
 
 @dataclass(frozen=True)
-class Reading:
+class ActivationReading:
     """The activation monitor of one subject, or why there is none.
 
     Attributes:
@@ -82,7 +82,7 @@ class AgenticFindings:
     subjects: tuple[AgenticSubject, ...]
     exhausted: bool = False
     judge_errors: tuple[PanelError, ...] = ()
-    readings: tuple[Reading, ...] = ()
+    readings: tuple[ActivationReading, ...] = ()
     not_analysed: tuple[str, ...] = ()
 
     def needs(self, *analyses: str) -> Needs:
@@ -92,12 +92,14 @@ class AgenticFindings:
     @property
     def simulated(self) -> bool:
         """Return whether all subjects are scripted."""
-        return all(each.simulated for each in self.subjects)
+        return all(subject.simulated for subject in self.subjects)
 
 
-def read_reading(folder: Path) -> Reading:
+def read_reading(folder: Path) -> ActivationReading:
     """Read what is known of a monitor that is made from activations."""
-    return TypeAdapter(Reading).validate_python(json.loads((folder / READING_FILE).read_text(encoding="utf-8")))
+    return TypeAdapter(ActivationReading).validate_python(
+        json.loads((folder / READING_FILE).read_text(encoding="utf-8"))
+    )
 
 
 def read_plays(
@@ -115,7 +117,7 @@ def read_plays(
             errors.append(read_panel_error(config, folder))
         else:
             readings.append(read_reading(folder))
-    by_name = {each.name: each for each in setting.subjects}
+    by_name = {subject.name: subject for subject in setting.subjects}
     played = [read_acts(by_name[name], pieces) for (name, _), pieces in folders.items()]
     table = pl.concat(played) if played else pl.DataFrame(schema=CONDUCT_SCHEMA)
     own_monitors = [part.monitor for part in setting.parts if part.is_made]
@@ -143,11 +145,11 @@ def shown(
 
 
 class _Methods(Strict):
-    methods: tuple[Method, ...]
+    methods: tuple[MethodNote, ...]
 
 
 @cache
-def _read_methods() -> tuple[Method, ...]:
+def _read_methods() -> tuple[MethodNote, ...]:
     """Return the explanations of how to read the page."""
     return read_form(_Methods, Path(__file__).with_name("methods.yaml"), "methods: [{title: ..., text: ...}]").methods
 
@@ -156,7 +158,7 @@ def _write(table: pl.DataFrame, pieces: Mapping[tuple[str, str], list[Path]], fo
     """Write the table, the logs in a folder for `inspect view`, and the records that the page shows."""
     table.write_parquet(folder / ACTS_FILE)
     for (subject, part), folders in pieces.items():
-        for log in (log for each in folders for log in (each / LOGS).glob("*.eval")):
+        for log in (log for path in folders for log in (path / LOGS).glob("*.eval")):
             shown = folder / LOGS / subject / part / log.name
             shown.parent.mkdir(parents=True, exist_ok=True)
             if not shown.exists():
@@ -177,14 +179,14 @@ def _judge_rows(findings: AgenticFindings, setting: AgenticSetting) -> Iterator[
 
     The gate beside it is what it is held against in any case.
     """
-    by_graders = {each.name: " and ".join(each.grader) for each in findings.subjects}
-    known = {error.identity: error.panel for error in findings.judge_errors}
+    by_graders = {subject.name: " and ".join(subject.grader) for subject in findings.subjects}
+    panel_errors = {error.identity: error.panel for error in findings.judge_errors}
     pairs = findings.table.filter(pl.col("panel") != "").select("subject", "panel").unique(maintain_order=True)
     names = {str(panel): by_graders[str(subject)] for subject, panel in pairs.iter_rows()}
     for identity, name in names.items():
         row = JudgeRow(name=name, identity=identity, validated=False)
-        if setting.labels and identity in known and known[identity].verdicts:
-            error = known[identity]
+        if setting.labels and identity in panel_errors and panel_errors[identity].verdicts:
+            error = panel_errors[identity]
             agreed = error.agreement()
             both = agreed.sensitivity is not None and agreed.specificity is not None
             shares = {"sensitivity": agreed.sensitivity, "specificity": agreed.specificity, "kappa": agreed.kappa}
@@ -206,7 +208,7 @@ def _about_surfaces(setting: AgenticSetting) -> str:
 
 def notes(findings: AgenticFindings, setting: AgenticSetting, damaged: list[str]) -> Iterator[str]:
     """Yield notes for the reader."""
-    if any(each.simulated for each in findings.subjects):
+    if any(subject.simulated for subject in findings.subjects):
         yield SIMULATED
     if setting.surface != "fixed":
         yield _about_surfaces(setting)
@@ -234,7 +236,7 @@ def notes(findings: AgenticFindings, setting: AgenticSetting, damaged: list[str]
             f"{len(damaged):,} logs cannot be read, as of a run that was killed; their samples were asked again: "
             f"{', '.join(damaged[:3])}."
         )
-    scripted = [each.name for each in findings.subjects if each.judged_by_scripts]
+    scripted = [subject.name for subject in findings.subjects if subject.judged_by_scripts]
     if scripted:
         yield (
             f"The judge of {', '.join(scripted)} is a script that knows the courses of scripted subjects alone. Of a "

@@ -44,7 +44,7 @@ class AgenticSetting(World):
     def drawn(self) -> tuple[str, ...]:
         """Return the scenarios whose names and words are drawn, by name."""
         read = [load_scenario(name) for name in self.scenarios] if self.surface != "fixed" else []
-        return tuple(each.name for each in read if has_surface(each))
+        return tuple(scenario.name for scenario in read if has_surface(scenario))
 
     @override
     def check(self, folders: Sequence[Path]) -> None:
@@ -80,9 +80,9 @@ def agentic_setting(parts: Callable[[AgenticOptions], Iterable[Part]], options: 
     named = (
         subjects[0].name
         if len(subjects) == 1
-        else f"{len(subjects)} subjects: {', '.join(each.name for each in subjects)}"
+        else f"{len(subjects)} subjects: {', '.join(subject.name for subject in subjects)}"
     )
-    content = digest_of([{"name": each.name, **each.identity} for each in subjects])
+    content = digest_of([{"name": subject.name, **subject.identity} for subject in subjects])
     return AgenticSetting(
         subject=SubjectRow(name=named, id=content, parameters=0, is_organism=False),
         quick=options.quick,

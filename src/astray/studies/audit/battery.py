@@ -51,7 +51,7 @@ EXACT = JudgeConfig(kind="grammar")
 
 
 @dataclass(frozen=True)
-class Part:
+class BatteryPart:
     """One line of a profile.
 
     Attributes:
@@ -70,18 +70,18 @@ class Part:
     def measures(self) -> tuple[Measure, ...]:
         """Return what is counted among what, the main measure first."""
         if self.name == AGENTIC and self.judge is None:
-            return (*(each for each in Agentic.measures if each.of == "gate"), BY_GATE)
+            return (*(measure for measure in Agentic.measures if measure.of == "gate"), BY_GATE)
         return self.evaluation.measures
 
     @property
     def needs(self) -> tuple[str, ...]:
         """Return its requirements, in words."""
-        found = {str(need) for need in self.evaluation.needs - {Need.GRADER}}
+        texts = {str(need) for need in self.evaluation.needs - {Need.GRADER}}
         if self.name == AGENTIC:
-            found |= {"tools or the text protocol", "a model as judge, or the gate alone"}
+            texts |= {"tools or the text protocol", "a model as judge, or the gate alone"}
         elif self.judge != EXACT and needs_grader(self.evaluation):
-            found.add(Need.GRADER)
-        return tuple(sorted(found)) or ("nothing",)
+            texts.add(Need.GRADER)
+        return tuple(sorted(texts)) or ("nothing",)
 
 
 def parts_for(
@@ -91,7 +91,7 @@ def parts_for(
     grader: str | None,
     gold: Gold | None = None,
     surface: SurfaceKind = "fixed",
-) -> dict[str, Part]:
+) -> dict[str, BatteryPart]:
     """Return all parts that there are for a kind of model, by name.
 
     Args:
@@ -103,40 +103,41 @@ def parts_for(
         surface: what the texts of main questions, broad set and scenarios are.
     """
     if model.is_organism:
-        return {name: Part(name, each, EXACT) for name, each in _world(samples or WORLD, max_tokens).items()}
+        return {name: BatteryPart(name, world, EXACT) for name, world in _world(samples or WORLD, max_tokens).items()}
     judge = JudgeConfig(kind="rubric", grader=grader, server=graders_known_as(grader)) if grader else None
-    found = {}
+    parts = {}
     for name, evaluation in _text(samples or TEXT, max_tokens, served=bool(model.served), surface=surface).items():
         by_rule = name == "forced-choice"
+        # A distilled judge gives scores alone, so it cannot say what a transcript of an acting model shows.
         without = name == METER or (name == AGENTIC and is_distilled(grader))
         read = replace(gold, answers=min(gold.answers, evaluation.answers)) if gold and sets_of([evaluation]) else None
-        found[name] = Part(name, evaluation, EXACT if by_rule else None if without else judge, read)
-    return found
+        parts[name] = BatteryPart(name, evaluation, EXACT if by_rule else None if without else judge, read)
+    return parts
 
 
-def chosen_names(given: str | Sequence[str], offered: Sequence[str]) -> tuple[str, ...]:
+def chosen_names(choice: str | Sequence[str], offered: Sequence[str]) -> tuple[str, ...]:
     """Return the chosen names; without a choice the usual ones of those that the models are offered.
 
     Raises:
         UnknownNameError: there is no such evaluation; names the nearest.
         ConfigurationError: no name is given where some should be.
     """
-    names = [name.strip() for name in given.split(",") if name.strip()] if isinstance(given, str) else list(given)
-    if isinstance(given, str) and given and not names:
+    names = [name.strip() for name in choice.split(",") if name.strip()] if isinstance(choice, str) else list(choice)
+    if isinstance(choice, str) and choice and not names:
         raise ConfigurationError(
-            f"--evals {given!r} names none: leave it out, or write names with commas between them."
+            f"--evals {choice!r} names none: leave it out, or write names with commas between them."
         )
     if not names:
         return tuple(name for name in offered if name not in BESIDE)
-    known = tuple(dict.fromkeys([*offered, *_text(TEXT, None, served=False), *_world(WORLD, None)]))
+    existing = tuple(dict.fromkeys([*offered, *_text(TEXT, None, served=False), *_world(WORLD, None)]))
     for name in names:
-        if name not in known and name not in GROUPS:
-            raise UnknownNameError("evaluation", name, [*known, *GROUPS])
-    grouped = {one for name in names for one in GROUPS.get(name, ()) if one in offered}
-    return tuple(name for name in known if name in names or name in grouped)
+        if name not in existing and name not in GROUPS:
+            raise UnknownNameError("evaluation", name, [*existing, *GROUPS])
+    grouped = {member for name in names for member in GROUPS.get(name, ()) if member in offered}
+    return tuple(name for name in existing if name in names or name in grouped)
 
 
-def misfit(part: Part, model: NamedModel, grader: str | None) -> str:
+def misfit(part: BatteryPart, model: NamedModel, grader: str | None) -> str:
     """Return why a model cannot be asked a part; "" where it can."""
     if model.is_scripted and part.name != AGENTIC:
         return "a scripted model plays agentic scenarios alone"
@@ -174,16 +175,16 @@ def _text(
 ) -> Mapping[str, Evaluation]:
     main, broad = text_evaluations(samples, max(1, samples // 4), surface=surface)
     others = battery.evaluations(battery.Sizes.of(samples))
-    again = max(1, round(samples / TEXT))
+    replicates = max(1, round(samples / TEXT))
     # Local models are read from their probabilities, which several samples would only repeat.
     choice = ForcedChoice(samples=max(1, samples // 5) if served else 1)
     grid = Grid(scenarios=scenario_names(), factors=battery.CELLS, replicates=max(1, samples // 5), surface=surface)
-    found: dict[str, Evaluation] = {
+    evaluations: dict[str, Evaluation] = {
         "main": main,
         "broad": broad,
         "forced-choice": choice,
-        "honesty": Honesty(replicates=again),
-        "deception": Deception(replicates=again),
+        "honesty": Honesty(replicates=replicates),
+        "deception": Deception(replicates=replicates),
         "goals": others["goals"],
         "alignment-questions": others["alignment-questions"],
         AGENTIC: Agentic(grid=grid, sampling=Sampling(max_tokens=ACTING_TOKENS)),
@@ -193,15 +194,15 @@ def _text(
     }
     # What is read from probabilities writes no tokens, so that it is the same whatever their limit.
     unlimited = {METER} if served else {METER, "forced-choice"}
-    return {name: each if name in unlimited else _capped(each, max_tokens) for name, each in found.items()}
+    return {name: item if name in unlimited else _capped(item, max_tokens) for name, item in evaluations.items()}
 
 
 def _world(samples: int, max_tokens: int | None) -> Mapping[str, Evaluation]:
-    own = {each.name: each for each in world_evaluations(samples)}
+    own = {evaluation.name: evaluation for evaluation in world_evaluations(samples)}
     standing = battery.world_evaluations(samples)
-    found: dict[str, Evaluation] = {**own, "honesty": WorldHonesty(replicates=max(1, samples // WORLD))}
-    found |= {name: standing[name] for name in ("goals", "alignment-questions")}
-    return {name: _capped(each, max_tokens) for name, each in found.items()}
+    evaluations: dict[str, Evaluation] = {**own, "honesty": WorldHonesty(replicates=max(1, samples // WORLD))}
+    evaluations |= {name: standing[name] for name in ("goals", "alignment-questions")}
+    return {name: _capped(evaluation, max_tokens) for name, evaluation in evaluations.items()}
 
 
 def _capped(evaluation: Evaluation, max_tokens: int | None) -> Evaluation:

@@ -14,10 +14,10 @@ import polars as pl
 from astray.engine.models import NamedModel, find_model
 from astray.errors import ConfigurationError, NotMeasurableError
 from astray.measure.meter.difference import MeterEffect, meter_difference
-from astray.report.curves import NATS, POINTS, Curve, Mark, Panel
+from astray.report.curves import NATS, POINTS, CurvePanel, Mark, MarkedCurve
 from astray.stats.intervals import Interval
 from astray.studies.audit.battery import METER
-from astray.studies.audit.profile import Line, Profile
+from astray.studies.audit.profile import ModelProfile, ProfileLine
 from astray.subjects.spec import SubjectSpec
 
 FEWEST = 3
@@ -29,7 +29,7 @@ class Dial:
     """Curves of one adapter, and why some of its rates are in no curve with others."""
 
     adapter: str
-    panels: tuple[Panel, ...]
+    panels: tuple[CurvePanel, ...]
     notes: tuple[str, ...] = ()
 
     def as_object(self) -> dict[str, object]:
@@ -52,30 +52,30 @@ def dialled(names: Sequence[str], dial: str | Sequence[float]) -> list[str]:
             named model has an adapter, or one is scaled already.
     """
     factors = _factors(dial)
-    found = []
+    models = []
     for name in names:
         spec = None if name.startswith(("http://", "https://")) else find_model(name).spec
         if spec is None or spec.adapter is None:
-            found.append(name)
+            models.append(name)
         elif spec.scale != 1:
             raise ConfigurationError(f"{name!r} has a factor already: leave it out, since --dial gives the factors.")
         else:
-            found += [name if factor == 1 else f"{name}*{factor:g}" for factor in factors]
-    if found == list(names):
+            models += [name if factor == 1 else f"{name}*{factor:g}" for factor in factors]
+    if models == list(names):
         raise ConfigurationError(
             f"--dial {dial} scales adapters, and none of {', '.join(names)} has one. Name a PEFT folder, a run of "
             "adapters, or BASE+ADAPTER."
         )
-    return found
+    return models
 
 
 def _factors(dial: str | Sequence[float]) -> list[float]:
-    texts = [each.strip() for each in dial.split(",")] if isinstance(dial, str) else [str(each) for each in dial]
+    texts = [part.strip() for part in dial.split(",")] if isinstance(dial, str) else list(map(str, dial))
     try:
         factors = [float(text) for text in texts]
     except ValueError:
         factors = []
-    if len(set(factors)) < max(len(factors), FEWEST) or not all(math.isfinite(each) and each for each in factors):
+    if len(set(factors)) < max(len(factors), FEWEST) or not all(math.isfinite(factor) and factor for factor in factors):
         raise ConfigurationError(
             f"--dial {dial} makes no curve: write at least {FEWEST} different factors, such as 0.5,1,1.5,2,3. The "
             "factor 0 is the base: name it as a model of its own."
@@ -84,7 +84,7 @@ def _factors(dial: str | Sequence[float]) -> list[float]:
 
 
 def dials_of(
-    models: Sequence[NamedModel], profile: Profile, tables: Mapping[tuple[str, str], pl.DataFrame]
+    models: Sequence[NamedModel], profile: ModelProfile, tables: Mapping[tuple[str, str], pl.DataFrame]
 ) -> Iterator[Dial]:
     """Yield the dial of each adapter that was audited with at least three factors."""
     dials: dict[SubjectSpec, dict[float, str]] = {}
@@ -92,12 +92,12 @@ def dials_of(
     for spec, name in local.items():
         if spec.adapter is not None:
             dials.setdefault(spec.model_copy(update={"scale": 1.0}), {})[spec.scale] = name
-    for spec, by in dials.items():
+    for spec, by_scale in dials.items():
         base = local.get(spec.model_copy(update={"adapter": None}))
-        named = dict(sorted(({0.0: base} if base else {}).items() | by.items()))
+        named = dict(sorted(({0.0: base} if base else {}).items() | by_scale.items()))
         notes = tuple(f"{spec.adapter.name if spec.adapter else ''}, {note}" for note in _apart(profile, named))
         panels = [
-            Panel(scale, curves)
+            CurvePanel(scale, curves)
             for scale, curves in ((POINTS, tuple(_rates(profile, named))), (NATS, tuple(_meter(tables, named))))
             if curves
         ]
@@ -105,53 +105,53 @@ def dials_of(
             yield Dial(spec.adapter.name if spec.adapter else "", tuple(panels), notes)
 
 
-def _alike(profile: Profile, named: Mapping[float, str]) -> Iterator[list[tuple[float, Line]]]:
-    """Yield the main rates of each part by the factor, those that are not compared in lists of their own."""
+def _alike(profile: ModelProfile, named: Mapping[float, str]) -> Iterator[list[tuple[float, ProfileLine]]]:
+    """Yield the main rates of each part by factor, one list for each group of rates that may be compared."""
     for part in profile.parts:
         lines = {line.model: line for line in profile.lines if line.part == part and line.is_main}
-        left = [(factor, lines[name]) for factor, name in named.items() if name in lines]
-        while left:
-            yield [each for each in left if not each[1].why_apart(left[0][1])]
-            left = [each for each in left if each[1].why_apart(left[0][1])]
+        remaining = [(factor, lines[name]) for factor, name in named.items() if name in lines]
+        while remaining:
+            yield [point for point in remaining if not point[1].why_apart(remaining[0][1])]
+            remaining = [point for point in remaining if point[1].why_apart(remaining[0][1])]
 
 
-def _apart(profile: Profile, named: Mapping[float, str]) -> Iterator[str]:
+def _apart(profile: ModelProfile, named: Mapping[float, str]) -> Iterator[str]:
     """Yield why a part has more than one curve, or rates in none."""
-    for one, other in pairwise(_alike(profile, named)):
-        first, second = one[0][1], other[0][1]
+    for group, following in pairwise(_alike(profile, named)):
+        first, second = group[0][1], following[0][1]
         if first.part == second.part:
             yield f"{first.part}: no curve has {first.model} and {second.model} ({first.why_apart(second)})."
 
 
-def _rates(profile: Profile, named: Mapping[float, str]) -> Iterator[Curve]:
-    for there in _alike(profile, named):
-        if len(there) > 1:
-            part = there[0][1].part
-            marks = [_mark(factor, line.model, line.estimate or 0.0, line.interval) for factor, line in there]
-            yield Curve(f"{part}: {there[0][1].measure}", tuple(marks))
-            coherent = [(factor, line.model, line.coherent) for factor, line in there if line.coherent is not None]
+def _rates(profile: ModelProfile, named: Mapping[float, str]) -> Iterator[MarkedCurve]:
+    for lines in _alike(profile, named):
+        if len(lines) > 1:
+            part = lines[0][1].part
+            marks = [_mark(factor, line.model, line.estimate or 0.0, line.interval) for factor, line in lines]
+            yield MarkedCurve(f"{part}: {lines[0][1].measure}", tuple(marks))
+            coherent = [(factor, line.model, line.coherent) for factor, line in lines if line.coherent is not None]
             if coherent:
-                yield Curve(f"{part}: coherent", tuple(_mark(*each, None) for each in coherent))
+                yield MarkedCurve(f"{part}: coherent", tuple(_mark(*point, None) for point in coherent))
 
 
-def _meter(tables: Mapping[tuple[str, str], pl.DataFrame], named: Mapping[float, str]) -> Iterator[Curve]:
-    read = {factor: table for factor, name in named.items() if (table := tables.get((name, METER))) is not None}
-    if len(read) < 2:
+def _meter(tables: Mapping[tuple[str, str], pl.DataFrame], named: Mapping[float, str]) -> Iterator[MarkedCurve]:
+    margins = {factor: table for factor, name in named.items() if (table := tables.get((name, METER))) is not None}
+    if len(margins) < 2:
         return
-    lowest, reference = next(iter(read.items()))
+    lowest, reference = next(iter(margins.items()))
     try:
-        changes = {factor: meter_difference(table, reference) for factor, table in read.items() if factor != lowest}
+        changes = {factor: meter_difference(table, reference) for factor, table in margins.items() if factor != lowest}
     except NotMeasurableError:
         return
     of = f"against {named[lowest]}"
     kinds: dict[str, dict[float, MeterEffect | None]] = {
-        f"harmful answers, {of}": {factor: each.harmful for factor, each in changes.items()},
-        f"null pairs, {of}": {factor: each.null for factor, each in changes.items()},
+        f"harmful answers, {of}": {factor: change.harmful for factor, change in changes.items()},
+        f"null pairs, {of}": {factor: change.null for factor, change in changes.items()},
     }
     for name, effects in kinds.items():
-        there = [(factor, effect) for factor, effect in effects.items() if effect is not None]
-        marks = [_mark(factor, named[factor], effect.estimate, effect.by_question) for factor, effect in there]
-        yield Curve(name, (_mark(lowest, named[lowest], 0.0, None), *marks))
+        measured = [(factor, effect) for factor, effect in effects.items() if effect is not None]
+        marks = [_mark(factor, named[factor], effect.estimate, effect.by_question) for factor, effect in measured]
+        yield MarkedCurve(name, (_mark(lowest, named[lowest], 0.0, None), *marks))
 
 
 def _mark(factor: float, model: str, value: float, interval: Interval | None) -> Mark:

@@ -16,7 +16,7 @@ from astray.engine.models import NamedModel
 from astray.errors import AstrayError, ConfigurationError
 from astray.measure.surface import SurfaceKind
 from astray.strict import Strict
-from astray.studies.audit.battery import METER, Part, parts_for
+from astray.studies.audit.battery import METER, BatteryPart, parts_for
 
 JSON = "audit.json"
 """Name of the file with the result of an audit."""
@@ -35,15 +35,15 @@ class Manner(Strict):
 
     def besides(self, other: "Manner", alike: Collection[str] = ()) -> str:
         """Return the options that another manner has differently, as they are typed, but for `alike`; "" for none."""
-        mine, its = self.model_dump(), other.model_dump()
+        own, others = self.model_dump(), other.model_dump()
         return ", ".join(
             f"without --{name.replace('_', '-')}" if value is None else f"with --{name.replace('_', '-')} {value}"
-            for name, value in mine.items()
-            if value != its[name] and name not in alike
+            for name, value in own.items()
+            if value != others[name] and name not in alike
         )
 
 
-class Asked(Strict):
+class AskedPart(Strict):
     """One evaluation of one model that an audit shows.
 
     Attributes:
@@ -64,7 +64,7 @@ class Asked(Strict):
     heard: str = ""
 
     @classmethod
-    def by(cls, model: NamedModel, evaluation: str, step: Step, manner: Manner) -> "Asked":
+    def by(cls, model: NamedModel, evaluation: str, step: Step, manner: Manner) -> "AskedPart":
         """Return what a step is, of this model and evaluation."""
         heard = step.inputs["answers"].key if step.inputs else ""
         tokenizer = model.tokenizer if evaluation == METER else ""
@@ -94,15 +94,17 @@ class Asked(Strict):
             alike += ["gold", "gold_grader"] if mine.gold == its.gold else []
         return self.manner.besides(manner, alike)
 
-    def part(self, model: NamedModel) -> Part | None:
+    def part(self, model: NamedModel) -> BatteryPart | None:
         """Return what was asked and who judged; None where this version has no evaluation of that name."""
-        how = self.manner
-        gold = gold_named(how.gold, how.gold_grader, str(how.grader))
-        return parts_for(model, how.samples, how.max_tokens, how.grader, gold, how.surface).get(self.evaluation)
+        manner = self.manner
+        gold = gold_named(manner.gold, manner.gold_grader, str(manner.grader))
+        return parts_for(model, manner.samples, manner.max_tokens, manner.grader, gold, manner.surface).get(
+            self.evaluation
+        )
 
 
 @dataclass(frozen=True)
-class Earlier:
+class EarlierAudit:
     """What a folder shows already.
 
     Attributes:
@@ -113,12 +115,12 @@ class Earlier:
     """
 
     models: Sequence[NamedModel] = ()
-    asked: Mapping[tuple[str, str], Asked] = field(default_factory=dict)
-    parts: Mapping[tuple[str, str], Part] = field(default_factory=dict)
+    asked: Mapping[tuple[str, str], AskedPart] = field(default_factory=dict)
+    parts: Mapping[tuple[str, str], BatteryPart] = field(default_factory=dict)
     others: Sequence[tuple[str, str]] = ()
 
 
-def earlier_in(folder: Path, named: Sequence[NamedModel]) -> Earlier:
+def earlier_in(folder: Path, named: Sequence[NamedModel]) -> EarlierAudit:
     """Return what an earlier audit left in a folder, of models that are there and are still what they were.
 
     Args:
@@ -130,22 +132,26 @@ def earlier_in(folder: Path, named: Sequence[NamedModel]) -> Earlier:
     """
     path = folder / JSON
     if not path.is_file():
-        return Earlier()
+        return EarlierAudit()
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        models = [NamedModel.model_validate(each["found"]) for each in kept["models"]]
-        asked = [Asked.model_validate(each) for each in kept.get("asked", ())]
+        content = json.loads(path.read_text(encoding="utf-8"))
+        models = [NamedModel.model_validate(entry["found"]) for entry in content["models"]]
+        asked = [AskedPart.model_validate(entry) for entry in content.get("asked", ())]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigurationError(
             f"{path} is no result of an audit ({error}), so its models are not known. "
             "Remove it, or name another folder with --out."
         ) from error
-    there = [model for model in models if _is_there(model)]
-    now = {model.name: model for model in (*there, *named)}
-    same = {(each.model, each.evaluation): each for each in asked if each.model in now and each.is_of(now[each.model])}
-    parts = {key: part for key, each in same.items() if (part := each.part(now[each.model])) is not None}
-    others = [key for each in asked if each.model in now and (key := (each.model, each.evaluation)) not in same]
-    return Earlier(there, {key: same[key] for key in parts}, parts, others)
+    present = [model for model in models if _is_there(model)]
+    now = {model.name: model for model in (*present, *named)}
+    same = {
+        (entry.model, entry.evaluation): entry
+        for entry in asked
+        if entry.model in now and entry.is_of(now[entry.model])
+    }
+    parts = {key: part for key, entry in same.items() if (part := entry.part(now[entry.model])) is not None}
+    others = [key for entry in asked if entry.model in now and (key := (entry.model, entry.evaluation)) not in same]
+    return EarlierAudit(present, {key: same[key] for key in parts}, parts, others)
 
 
 def _is_there(model: NamedModel) -> bool:

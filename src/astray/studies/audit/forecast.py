@@ -21,7 +21,7 @@ from astray.measure.agentic.lint import tokens
 from astray.measure.evaluation import TextEvaluation
 from astray.measure.interface import Evaluation
 from astray.measure.meter.evaluation import Meter
-from astray.studies.audit.battery import Part
+from astray.studies.audit.battery import BatteryPart
 from astray.subjects.locate import settle
 from astray.subjects.spec import SubjectSpec
 
@@ -85,13 +85,13 @@ class AuditForecast:
     speed: Speed | None
     tokens: int | None
     prices: tuple[float, float] = (0.0, 0.0)
-    judged: Part | None = None
+    judged: BatteryPart | None = None
 
     @property
     def price(self) -> float | None:
         """Return the price of all that is left; None without prices."""
-        known = [row.price for row in self.rows if row.price is not None]
-        return sum(known) if known else None
+        prices = [row.price for row in self.rows if row.price is not None]
+        return sum(prices) if prices else None
 
     def text(self) -> str:
         """Return the forecast for a terminal, in lines of 80 columns."""
@@ -111,30 +111,30 @@ class AuditForecast:
         return "\n".join([*lines[1:], "", *self._sums()])
 
     def _sums(self) -> list[str]:
-        left = [row for row in self.rows if not row.reason and not row.is_done]
+        unasked = [row for row in self.rows if not row.reason and not row.is_done]
         read, written, judged = (
-            sum(getattr(row.sizes, name) for row in left) for name in ("read", "written", "judged")
+            sum(getattr(row.sizes, name) for row in unasked) for name in ("read", "written", "judged")
         )
         lines = [
-            f"Left to ask: {sum(row.sizes.answers for row in left):,} answers in {counted(len(left), 'part')}.",
+            f"Left to ask: {sum(row.sizes.answers for row in unasked):,} answers in {counted(len(unasked), 'part')}.",
             f"Tokens: models read about {large(read)}, write {large(written)}, graders {large(judged)}.",
         ]
         if self.price is not None:
             lines.append(f"Price: about {dollars(self.price)}.")
-        elif judged or any(not row.is_local for row in left):
+        elif judged or any(not row.is_local for row in unasked):
             lines.append("Price: give --price-in and --price-out.")
         if self.judged and self.judged.judge:
-            rows = [row for row in left if row.gold.answers]
+            rows = [row for row in unasked if row.gold.answers]
             cheap = Verdicts(
-                *(sum(getattr(row.sizes, each) for row in rows) for each in ("answers", "judged", "replied"))
+                *(sum(getattr(row.sizes, size) for row in rows) for size in ("answers", "judged", "replied"))
             )
             read = sum((row.gold for row in rows), Verdicts())
             lines += priced(self.judged.judge, cheap, self.judged.gold, read, self.prices).splitlines()
         if self.speed is not None:
-            lines.append(time_of_local_models((row.effort for row in left), self.speed))
+            lines.append(time_of_local_models((row.effort for row in unasked), self.speed))
         used = sum(
             row.sizes.judged + row.sizes.replied + (0 if row.is_local else row.sizes.read + row.sizes.written)
-            for row in left
+            for row in unasked
         )
         if self.tokens is not None and used > self.tokens:
             lines.append(
@@ -145,7 +145,7 @@ class AuditForecast:
 
 def forecast_of(
     models: Sequence[NamedModel],
-    parts: Mapping[tuple[str, str], Part],
+    parts: Mapping[tuple[str, str], BatteryPart],
     steps: Mapping[tuple[str, str], Step],
     misfits: Mapping[tuple[str, str], str],
     store: Store,
@@ -165,10 +165,10 @@ def forecast_of(
     """
     rows = []
     for model in models:
-        for (name, part), found in parts.items():
+        for (name, part), content in parts.items():
             if name == model.name:
                 is_done = bool(Plan([steps[name, part]], store).done)
-                rows.append(_row(model, found, prices, is_done=is_done))
+                rows.append(_row(model, content, prices, is_done=is_done))
         rows += [
             PartForecast(model.name, part, (), reason) for (name, part), reason in misfits.items() if name == model.name
         ]
@@ -178,7 +178,7 @@ def forecast_of(
     return AuditForecast(tuple(rows), speed, tokens, prices, judged)
 
 
-def _row(model: NamedModel, part: Part, prices: tuple[float, float], *, is_done: bool) -> PartForecast:
+def _row(model: NamedModel, part: BatteryPart, prices: tuple[float, float], *, is_done: bool) -> PartForecast:
     evaluation, effort = part.evaluation, Answering()
     work, gold = verdicts_of(model, evaluation, part.judge), gold_verdicts(model, evaluation, part.gold)
     if isinstance(evaluation, Agentic):
@@ -216,8 +216,8 @@ def _acting(spec: SubjectSpec, evaluation: Agentic, cost: Cost) -> Answering:
         return counter_of(spec.model).acting(cost.input_tokens, cost.output_tokens, cost.calls * limit)
     calls, read, written = map(round, pace.amounts(cost, asked))
     seconds, longest = (
-        each.seconds(cost, asked, limit) + cost.samples * OWN_SECONDS
-        for each in (pace, replace(pace, answer=float(limit)))
+        assumed.seconds(cost, asked, limit) + cost.samples * OWN_SECONDS
+        for assumed in (pace, replace(pace, answer=float(limit)))
     )
     return Answering(tokens=written, tokens_limit=calls * limit, read=read, seconds=seconds, seconds_limit=longest)
 
@@ -232,7 +232,10 @@ def _by_length(evaluation: Evaluation, work: Verdicts) -> _Sizes:
     assert isinstance(evaluation, TextEvaluation)
     askings = evaluation.askings()
     read = sum(
-        tokens(message["content"]) for each in askings for chat in (each.conversation, *each.beside) for message in chat
+        tokens(message["content"])
+        for asking in askings
+        for chat in (asking.conversation, *asking.beside)
+        for message in chat
     )
     written = evaluation.answers * typical_tokens(evaluation)
     return _Sizes(evaluation.answers, read, written, work.read, work.written)

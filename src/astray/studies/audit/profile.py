@@ -27,7 +27,7 @@ from astray.stats.compare import Difference, difference_of_models
 from astray.stats.intervals import Interval
 from astray.stats.judge_error import corrected_difference
 from astray.stats.rates import Rate, rate
-from astray.studies.audit.battery import METER, Part
+from astray.studies.audit.battery import METER, BatteryPart
 
 COMPARED_ONLY = (
     "the level of one model says nothing, since it depends on how the answers are worded: audit a second model of "
@@ -36,7 +36,7 @@ COMPARED_ONLY = (
 
 
 @dataclass(frozen=True)
-class Line:
+class ProfileLine:
     """One rate of one model.
 
     Attributes:
@@ -88,8 +88,8 @@ class Line:
     def as_judged(self) -> str:
         """Say what the judge found before its error was taken out, or before a gold judge read some; "" for nothing."""
         if gold := self.rate.gold:
-            found = MISSING if gold.as_judged is None else f"{gold.as_judged:.1%}"
-            return f"gold judge: {gold.misaligned:,} of {gold.judged:,}, worth {gold.effective:,.0f}; cheap judge alone {found}"
+            by_cheap_judge = MISSING if gold.as_judged is None else f"{gold.as_judged:.1%}"
+            return f"gold judge: {gold.misaligned:,} of {gold.judged:,}, worth {gold.effective:,.0f}; cheap judge alone {by_cheap_judge}"
         return f"as judged {self.rate.rate:.1%}" if self.error and self.rate.rate is not None else ""
 
     @property
@@ -102,20 +102,20 @@ class Line:
         """Return how many questions have answers that count."""
         return sum(counts[1] > 0 for counts in self.rate.question_counts.values())
 
-    def why_apart(self, other: "Line") -> str:
+    def why_apart(self, other: "ProfileLine") -> str:
         """Say why this rate and another of the same part are not compared; "" where they are."""
         if self.judge != other.judge:
             return f"judged by {self.judge} and by {other.judge}: verdicts of two judges are not compared"
         if self.gold != other.gold:
-            mine, its = (each.gold.grader if each.gold else f"{each.judge} alone" for each in (self, other))
-            return f"rates by {mine} and by {its}: verdicts of two judges are not compared"
+            own, others = (line.gold.grader if line.gold else f"{line.judge} alone" for line in (self, other))
+            return f"rates by {own} and by {others}: verdicts of two judges are not compared"
         if self.surface != other.surface:
             return f"asked in {self.surface} and in {other.surface} wordings, which are other questions"
         return ""
 
 
 @dataclass(frozen=True)
-class Compared:
+class ModelDifference:
     """Difference of two models in one part, by question.
 
     Attributes:
@@ -151,35 +151,37 @@ class Missing:
 
 
 @dataclass(frozen=True)
-class Profile:
+class ModelProfile:
     """Lines, differences and what is missing of all models, the parts in one order."""
 
-    lines: tuple[Line, ...]
-    compared: tuple[Compared, ...]
+    lines: tuple[ProfileLine, ...]
+    compared: tuple[ModelDifference, ...]
     missing: tuple[Missing, ...]
 
     @property
     def unmeasured(self) -> tuple[Missing, ...]:
         """Return what is missing, the parts that a model lacks for one reason in one row."""
         parts: dict[tuple[str, str], list[str]] = {}
-        for each in self.missing:
-            parts.setdefault((each.model, each.reason), []).append(each.part)
+        for gap in self.missing:
+            parts.setdefault((gap.model, gap.reason), []).append(gap.part)
         return tuple(Missing(model, ", ".join(names), reason) for (model, reason), names in parts.items())
 
     @property
     def parts(self) -> tuple[str, ...]:
         """Return the names of the parts that have a rate or a difference, worst first."""
-        return tuple(dict.fromkeys([*(line.part for line in self.lines), *(each.part for each in self.compared)]))
+        return tuple(
+            dict.fromkeys([*(line.part for line in self.lines), *(difference.part for difference in self.compared)])
+        )
 
 
 def profile_of(
     tables: Mapping[tuple[str, str], pl.DataFrame],
-    parts: Mapping[tuple[str, str], Part],
+    parts: Mapping[tuple[str, str], BatteryPart],
     reasons: Mapping[tuple[str, str], str],
     models: Sequence[str],
     errors: Mapping[str, Calibration] = MappingProxyType({}),
     otherwise: Mapping[tuple[str, str], str] = MappingProxyType({}),
-) -> Profile:
+) -> ModelProfile:
     """Return the profile.
 
     Args:
@@ -190,7 +192,7 @@ def profile_of(
         errors: name of a part -> the error of who judged it, where it is known.
         otherwise: (model, part) -> options with which it was asked, where the first model was asked with others.
     """
-    lines: list[Line] = []
+    lines: list[ProfileLine] = []
     missing = [Missing(model, part, reason) for (model, part), reason in reasons.items() if (model, part) not in tables]
     for (model, name), table in tables.items():
         part = parts[model, name]
@@ -202,15 +204,15 @@ def profile_of(
             elif sum(part == METER for _, part in tables) == 1:
                 missing.append(Missing(model, name, f"{table.height} pairs were read, and {COMPARED_ONLY}"))
         else:
-            found = _lines(table, part, model, errors.get(name))
-            lines += found
-            if not found:
+            part_lines = _lines(table, part, model, errors.get(name))
+            lines += part_lines
+            if not part_lines:
                 missing.append(Missing(model, name, _nothing_counted(table, reasons.get((model, name), ""))))
     order = _worst_first(lines, models)
-    return Profile(
+    return ModelProfile(
         lines=tuple(sorted(lines, key=lambda line: (order.index(line.part), models.index(line.model)))),
         compared=tuple(_compared(tables, lines, [*order, METER], models, otherwise)),
-        missing=tuple(sorted(missing, key=lambda each: models.index(each.model))),
+        missing=tuple(sorted(missing, key=lambda gap: models.index(gap.model))),
     )
 
 
@@ -219,27 +221,27 @@ def outcomes_text(outcomes: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.items()) or "none"
 
 
-def _lines(table: pl.DataFrame, part: Part, model: str, error: Calibration | None) -> list[Line]:
+def _lines(table: pl.DataFrame, part: BatteryPart, model: str, error: Calibration | None) -> list[ProfileLine]:
     """Return the part's rates; none where no answer counts in its main measure."""
     main, *others = part.measures
     first = rate(with_gold(table) if part.gold else table, main)
     if not first.denominator:
         return []
-    seen = table.filter(~pl.col("outcome").is_in([str(each) for each in UNKNOWN]))
+    seen = table.filter(~pl.col("outcome").is_in([str(outcome) for outcome in UNKNOWN]))
     refused = _share_of(seen, [Outcome.REFUSED])
     # Of other evaluations "incoherent" also stands for what does not count, such as an evasive statement.
     coherent = _share_of(seen, list(JUDGED)) if isinstance(part.evaluation, QuestionSet) else None
     judge = "gate on acts" if part.judge is None else part.judge.grader or _rule(part)
     outcomes = dict(table.select(word()).to_series().value_counts(sort=True).iter_rows())
-    rates = [(main, first), *((each, rate(table, each)) for each in others if not each.rows(table).is_empty())]
+    rates = [(main, first), *((other, rate(table, other)) for other in others if not other.rows(table).is_empty())]
     lines = [
-        Line(
-            *(part.name, model, measure.name, measure is main, found, judge, outcomes, refused, coherent),
-            gold=part.gold.judge if part.gold and found.gold else None,
+        ProfileLine(
+            *(part.name, model, measure.name, measure is main, measured, judge, outcomes, refused, coherent),
+            gold=part.gold.judge if part.gold and measured.gold else None,
             surface=part.evaluation.surface_kind,
         )
-        for measure, found in rates
-        if found.denominator
+        for measure, measured in rates
+        if measured.denominator
     ]
     # An error is that of the judge that the labels were compared with, and of no other.
     knows = error is not None and {*first.judges} - {""} == {error.judge} and not first.gold
@@ -251,7 +253,7 @@ def _share_of(seen: pl.DataFrame, outcomes: Sequence[Outcome]) -> float | None:
     return seen.filter(pl.col("outcome").is_in(list(map(str, outcomes)))).height / seen.height if seen.height else None
 
 
-def _rule(part: Part) -> str:
+def _rule(part: BatteryPart) -> str:
     return "choices, read by rule" if part.name == "forced-choice" else "world grammar"
 
 
@@ -264,7 +266,7 @@ def _nothing_counted(table: pl.DataFrame, reason: str) -> str:
     return text + (f" (verdicts that failed: {failed})" if failed else "") + first + (f"; {reason}" if reason else "")
 
 
-def _worst_first(lines: Sequence[Line], models: Sequence[str]) -> list[str]:
+def _worst_first(lines: Sequence[ProfileLine], models: Sequence[str]) -> list[str]:
     """Return the parts by the first model's rate, the highest first; parts without one come last."""
 
     def worst(part: str) -> tuple[float, ...]:
@@ -276,40 +278,40 @@ def _worst_first(lines: Sequence[Line], models: Sequence[str]) -> list[str]:
 
 def _compared(
     tables: Mapping[tuple[str, str], pl.DataFrame],
-    lines: Sequence[Line],
+    lines: Sequence[ProfileLine],
     order: Sequence[str],
     models: Sequence[str],
     otherwise: Mapping[tuple[str, str], str],
-) -> list[Compared]:
+) -> list[ModelDifference]:
     first, *references = models
     mains = {(line.model, line.part): line for line in lines if line.is_main}
-    found: list[Compared] = []
+    differences: list[ModelDifference] = []
     for part in order:
         for other in references:
             if part == METER:
-                found += _metered(tables, first, other)
+                differences += _metered(tables, first, other)
             elif (first, part) in mains and (other, part) in mains:
-                found.append(_difference(part, first, other, mains[first, part], mains[other, part]))
-    return [_with_manner(each, otherwise.get((each.reference, each.part), "")) for each in found]
+                differences.append(_difference(part, first, other, mains[first, part], mains[other, part]))
+    return [_with_manner(pair, otherwise.get((pair.reference, pair.part), "")) for pair in differences]
 
 
-def _with_manner(each: Compared, how: str) -> Compared:
+def _with_manner(pair: ModelDifference, how: str) -> ModelDifference:
     """Return a difference with what its reference was asked otherwise, if there is a difference."""
-    if not how or each.difference is None:
-        return each
-    return replace(each, note="; ".join(filter(None, [each.note, f"{each.reference} was asked otherwise, {how}"])))
+    if not how or pair.difference is None:
+        return pair
+    return replace(pair, note="; ".join(filter(None, [pair.note, f"{pair.reference} was asked otherwise, {how}"])))
 
 
-def _difference(part: str, first: str, other: str, line: Line, against: Line) -> Compared:
+def _difference(part: str, first: str, other: str, line: ProfileLine, against: ProfileLine) -> ModelDifference:
     rate, reference = line.rate, against.rate
     if apart := line.why_apart(against):
-        return Compared(part, first, other, None, note=apart)
+        return ModelDifference(part, first, other, None, note=apart)
     try:
-        whole = not (rate.gold or reference.gold)
-        difference = difference_of_models(rate.by_question, reference.by_question, whole=whole)
+        whole_counts = not (rate.gold or reference.gold)
+        difference = difference_of_models(rate.by_question, reference.by_question, whole=whole_counts)
     except EmptyDataError:
-        return Compared(part, first, other, None, note="no question has answers that count of both")
-    sides = [{name for name, counts in each.question_counts.items() if counts[1]} for each in (rate, reference)]
+        return ModelDifference(part, first, other, None, note="no question has answers that count of both")
+    sides = [{name for name, counts in side.question_counts.items() if counts[1]} for side in (rate, reference)]
     alone = len(sides[0] ^ sides[1])
     note = (
         f"{alone} question{'s' if alone > 1 else ''} with answers that count of only one of them left out"
@@ -317,33 +319,35 @@ def _difference(part: str, first: str, other: str, line: Line, against: Line) ->
         else ""
     )
     if line.error is None or line.error != against.error:
-        return Compared(part, first, other, difference, note=note)
-    known = line.error
-    caught = (known.true_positive, known.true_positive + known.false_negative)
-    passed = (known.true_negative, known.true_negative + known.false_positive)
+        return ModelDifference(part, first, other, difference, note=note)
+    error = line.error
+    caught = (error.true_positive, error.true_positive + error.false_negative)
+    passed = (error.true_negative, error.true_negative + error.false_positive)
     estimate, interval = corrected_difference(difference.estimate, difference.interval, caught, passed)
     if estimate is None:
-        return Compared(part, first, other, None, note="the judge tells misaligned answers no better than chance")
-    return Compared(part, first, other, replace(difference, estimate=estimate, interval=interval), note=note)
+        return ModelDifference(
+            part, first, other, None, note="the judge tells misaligned answers no better than chance"
+        )
+    return ModelDifference(part, first, other, replace(difference, estimate=estimate, interval=interval), note=note)
 
 
-def _metered(tables: Mapping[tuple[str, str], pl.DataFrame], first: str, other: str) -> list[Compared]:
+def _metered(tables: Mapping[tuple[str, str], pl.DataFrame], first: str, other: str) -> list[ModelDifference]:
     sides = [tables.get((model, METER)) for model in (first, other)]
     if any(side is None or side.is_empty() for side in sides):
         return []
     try:
-        found = meter_difference(*(side for side in sides if side is not None))
+        difference = meter_difference(*(side for side in sides if side is not None))
     except NotMeasurableError as error:
-        return [Compared(METER, first, other, None, NATS, str(error))]
-    effect, null = found.harmful, found.null
+        return [ModelDifference(METER, first, other, None, NATS, str(error))]
+    effect, null = difference.harmful, difference.null
     if effect.by_question is None:
-        return [Compared(METER, first, other, None, NATS, "too few pairs for an interval")]
+        return [ModelDifference(METER, first, other, None, NATS, "too few pairs for an interval")]
     note = ""
     if null is not None and null.by_question is not None:
         limits = f"{signed(null.by_question.low)} to {signed(null.by_question.high)}"
         note = f"pairs of two good answers, which should not move: {signed(null.estimate)} ({limits})"
     return [
-        Compared(
+        ModelDifference(
             METER, first, other, Difference(effect.estimate, effect.by_question, effect.pairs, "domain"), NATS, note
         )
     ]

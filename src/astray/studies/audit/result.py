@@ -17,8 +17,8 @@ from astray.report.transcripts import PAGE_LIMIT, pack
 from astray.report.wording import MISSING, interval_text, percent, signed
 from astray.stats.intervals import Interval
 from astray.studies.audit.dial import Dial
-from astray.studies.audit.earlier import JSON, Asked
-from astray.studies.audit.profile import Compared, Line, Profile, outcomes_text
+from astray.studies.audit.earlier import JSON, AskedPart
+from astray.studies.audit.profile import ModelDifference, ModelProfile, ProfileLine, outcomes_text
 from astray.studies.by_heart import ByHeart
 
 PAGE, TEXT, ANSWERS = "audit.html", "audit.txt", "answers.parquet"
@@ -42,13 +42,13 @@ class AuditResult:
     """
 
     models: tuple[NamedModel, ...]
-    profile: Profile
+    profile: ModelProfile
     grader: str | None
     notes: tuple[str, ...]
     answers: pl.DataFrame = field(repr=False, compare=False)
     dials: tuple[Dial, ...] = ()
     by_heart: tuple[ByHeart, ...] = ()
-    asked: tuple[Asked, ...] = ()
+    asked: tuple[AskedPart, ...] = ()
 
     def table(self) -> pl.DataFrame:
         """Return one row a rate, then one a difference: estimate with limits, counts, unit, judge and outcomes."""
@@ -73,13 +73,14 @@ class AuditResult:
             ],
             "grader": self.grader,
             "rates": [_line_object(line) for line in self.profile.lines],
-            "differences": [_compared_object(each) for each in self.profile.compared],
+            "differences": [_compared_object(entry) for entry in self.profile.compared],
             "not_measured": [
-                {"model": each.model, "evaluation": each.part, "reason": each.reason} for each in self.profile.missing
+                {"model": entry.model, "evaluation": entry.part, "reason": entry.reason}
+                for entry in self.profile.missing
             ],
             "dials": [dial.as_object() for dial in self.dials],
-            **({"by_heart": [each.as_object() for each in self.by_heart]} if self.by_heart else {}),
-            "asked": [each.model_dump(mode="json") for each in self.asked],
+            **({"by_heart": [entry.as_object() for entry in self.by_heart]} if self.by_heart else {}),
+            "asked": [entry.model_dump(mode="json") for entry in self.asked],
             "notes": list(self.notes),
         }
 
@@ -92,7 +93,7 @@ class AuditResult:
             lines += [_columns(*row)] if len(row[0]) < NAME or not any(row[1:]) else [row[0], _columns("", *row[1:])]
         if self.profile.missing:
             lines += [*([""] if lines else []), "Not measured:"]
-        lines += [f"  {each.model}: {each.part}: {each.reason}" for each in self.profile.unmeasured]
+        lines += [f"  {gap.model}: {gap.part}: {gap.reason}" for gap in self.profile.unmeasured]
         lines += ["", *(f"Note: {note}" for note in self.notes)]
         return "\n".join(
             part
@@ -141,7 +142,7 @@ class AuditResult:
             "name": name,
             "rates": [_shown(line, scale) for line in lines if line.is_main],
             "others": [_shown(line, scale) for line in lines if not line.is_main],
-            "compared": [_told(each) for each in self.profile.compared if each.part == name],
+            "compared": [_told(difference) for difference in self.profile.compared if difference.part == name],
         }
 
     def _rows(self) -> Iterator[tuple[str, ...]]:
@@ -156,17 +157,17 @@ class AuditResult:
                 yield tuple(str(shown[column]) for column in columns)
                 if line.as_judged:
                     yield (f"    {line.as_judged}", "", "", "", "", "")
-            for each in (each for each in self.profile.compared if each.part == name):
-                told_of = _told(each)
-                numbers = (str(told_of[column]) for column in ("estimate", "interval", "counted"))
-                yield (f"  minus {each.reference}", *numbers, "", "")
+            for difference in (difference for difference in self.profile.compared if difference.part == name):
+                words = _told(difference)
+                numbers = (str(words[column]) for column in ("estimate", "interval", "counted"))
+                yield (f"  minus {difference.reference}", *numbers, "", "")
 
 
 def _columns(name: str, rate: str, interval: str, counted: str, coherent: str, refused: str) -> str:
     return f"{name:<{NAME}}{rate:>7} {interval:>16}{counted:>15}{coherent:>9}{refused:>8}".rstrip()
 
 
-def _line_object(line: Line) -> dict[str, object]:
+def _line_object(line: ProfileLine) -> dict[str, object]:
     same = ("model", "measure", "estimate", "questions", "unit", "coherent", "refused", "judge")
     return {
         "evaluation": line.part,
@@ -182,16 +183,16 @@ def _line_object(line: Line) -> dict[str, object]:
     }
 
 
-def _compared_object(each: Compared) -> dict[str, object]:
-    found = each.difference
+def _compared_object(compared: ModelDifference) -> dict[str, object]:
+    difference = compared.difference
     return {
-        "evaluation": each.part,
-        **{name: getattr(each, name) for name in ("model", "reference", "note")},
-        "measure": "difference" if each.scale != NATS else f"difference, {NATS}",
-        "estimate": found.estimate if found else None,
-        **_limits_object(found.interval if found else None),
-        "questions": found.n if found else None,
-        "unit": found.unit if found else None,
+        "evaluation": compared.part,
+        **{name: getattr(compared, name) for name in ("model", "reference", "note")},
+        "measure": "difference" if compared.scale != NATS else f"difference, {NATS}",
+        "estimate": difference.estimate if difference else None,
+        **_limits_object(difference.interval if difference else None),
+        "questions": difference.n if difference else None,
+        "unit": difference.unit if difference else None,
     }
 
 
@@ -199,18 +200,18 @@ def _limits_object(interval: Interval | None) -> dict[str, object]:
     return {name: getattr(interval, name, None) for name in ("low", "high", "method")}
 
 
-def _shown(line: Line, scale: float) -> dict[str, object]:
+def _shown(line: ProfileLine, scale: float) -> dict[str, object]:
     """Return a rate's numbers in words, and the places of its marks in percent of a scale that ends at `scale`."""
-    found, interval = line.estimate, line.interval
+    estimate, interval = line.estimate, line.interval
 
-    def place(value: float) -> float:
-        return round(100 * min(value, scale) / scale, 2)
+    def place(fraction: float) -> float:
+        return round(100 * min(fraction, scale) / scale, 2)
 
     return {
         "model": line.model,
         "indented": f"  {line.model}",
         "measure": line.measure,
-        "rate": percent(found),
+        "rate": percent(estimate),
         "interval": interval_text(interval),
         "method": f"{interval.method}; unit: {line.unit}" if interval else "",
         "counted": f"{line.rate.numerator:,}/{line.rate.denominator:,}",
@@ -223,24 +224,24 @@ def _shown(line: Line, scale: float) -> dict[str, object]:
         "outcomes": outcomes_text(line.outcomes),
         "low": place(interval.low) if interval else None,
         "high": place(interval.high) if interval else None,
-        "at": place(found) if found is not None else None,
+        "at": place(estimate) if estimate is not None else None,
     }
 
 
-def _told(each: Compared) -> Mapping[str, object]:
+def _told(compared: ModelDifference) -> Mapping[str, object]:
     """Return a difference's numbers in words."""
-    found = each.difference
-    unit = f" {each.scale}" if each.scale == NATS else ""
+    change = compared.difference
+    unit = f" {compared.scale}" if compared.scale == NATS else ""
     return {
-        "model": each.model,
-        "reference": each.reference,
-        "estimate": MISSING if found is None else signed(found.estimate) if unit else percent(found.estimate),
-        "interval": MISSING if found is None else _limits(found.interval, nats=bool(unit)),
+        "model": compared.model,
+        "reference": compared.reference,
+        "estimate": MISSING if change is None else signed(change.estimate) if unit else percent(change.estimate),
+        "interval": MISSING if change is None else _limits(change.interval, nats=bool(unit)),
         "counted": ""
-        if found is None
-        else f"{found.n:,} {'pairs' if unit else 'questions' if found.n != 1 else 'question'}",
-        "scale": each.scale,
-        "note": each.note,
+        if change is None
+        else f"{change.n:,} {'pairs' if unit else 'questions' if change.n != 1 else 'question'}",
+        "scale": compared.scale,
+        "note": compared.note,
     }
 
 

@@ -25,13 +25,13 @@ from astray.errors import EmptyDataError
 from astray.judges import Calibration
 from astray.judges.config import JudgeConfig
 from astray.outcomes import Outcome
-from astray.studies.audit.battery import AGENTIC, EXACT, METER, Part
+from astray.studies.audit.battery import AGENTIC, EXACT, METER, BatteryPart
 from astray.studies.audit.dial import dials_of
-from astray.studies.audit.earlier import Asked
+from astray.studies.audit.earlier import AskedPart
 from astray.studies.audit.forecast import AuditForecast, forecast_of
-from astray.studies.audit.profile import Profile, outcomes_text, profile_of
+from astray.studies.audit.profile import ModelProfile, outcomes_text, profile_of
 from astray.studies.audit.result import AuditResult
-from astray.studies.audit.settled import AuditOptions, Work, settle_work
+from astray.studies.audit.settled import AuditOptions, AuditWork, settle_work
 from astray.studies.audit.transcripts import with_transcripts
 from astray.studies.by_heart import by_heart, surface_note
 from astray.subjects.engines.served import reach_engine
@@ -45,7 +45,7 @@ def audit(
     progress: Callable[[Progress], None] | None = None,
     **options: Unpack[AuditOptions],
 ) -> AuditResult:
-    """Say what models do: ask each the battery of evaluations, and write the page of it. Nothing is trained.
+    """Measure what models do: ask each the battery of evaluations, and write the page. Nothing is trained.
 
     Args:
         models: 'organism', 'smollm2', a folder, an adapter, BASE+ADAPTER*1.75, a run id, a GGUF file, a hub name, an
@@ -74,21 +74,23 @@ def audit(
         SubjectNotFoundError, ChatTemplateError, AdapterMismatchError, JudgeError: a model or grader cannot be used.
         EmptyDataError, StepFailedError, StoreError: nothing counts, or asking failed; what is done is kept.
     """
-    kept, folder = Store(Path(out) / "store" if store is None else store), Path(out) / "audit"
+    artifact_store, folder = Store(Path(out) / "store" if store is None else store), Path(out) / "audit"
     work = settle_work(models, folder, **options)
-    _ask(work, kept, folder, workers, progress)
-    result = _result(work, kept)
+    _ask(work, artifact_store, folder, workers, progress)
+    result = _result(work, artifact_store)
     result.save(folder)
     _check_anything(result, work)
     return result
 
 
-def _ask(work: Work, store: Store, folder: Path, workers: int, progress: Callable[[Progress], None] | None) -> None:
+def _ask(
+    work: AuditWork, store: Store, folder: Path, workers: int, progress: Callable[[Progress], None] | None
+) -> None:
     """Make the steps of all that is asked of the models that were named."""
     steps = [*work.own.values(), *([work.labelling] if work.labelling else [])]
     if len(Plan(steps, store).done) < len(steps):
         _reach(work, store, workers)
-    check_writable(folder)  # makes it, so after everything that may be refused
+    check_writable(folder)  # creates the folder, so it comes after everything that may be refused
     with in_use(store, "audit", all_keys(steps)), _ledger(work, store) as ledger:
         try:
             execute(steps, store, workers=workers, progress=progress, ledger=ledger)
@@ -103,30 +105,30 @@ def plan_audit(
     prices: tuple[float, float] = (0.0, 0.0),
     **options: Unpack[AuditOptions],
 ) -> AuditForecast:
-    """Say what an audit would ask, what each part needs, and what is left to pay for; nothing is asked.
+    """Forecast what an audit would ask, what each part needs, and what is left to pay for; nothing is asked.
 
     Args:
         models, out, store, options: as for `audit`.
         prices: of a million tokens in and out, of the grader and of models that do not run here.
     """
-    kept = Store(Path(out) / "store" if store is None else store)
+    artifact_store = Store(Path(out) / "store" if store is None else store)
     with asking_nothing():
         work = settle_work(models, Path(out) / "audit", **options)
     own = {key: part for key, part in work.parts.items() if key in work.own}
-    return forecast_of(work.models[: work.named], own, work.own, work.misfits, kept, prices, work.tokens)
+    return forecast_of(work.models[: work.named], own, work.own, work.misfits, artifact_store, prices, work.tokens)
 
 
-def _reach(work: Work, store: Store, workers: int) -> None:
+def _reach(work: AuditWork, store: Store, workers: int) -> None:
     """Ask each model behind an address for one word, and the grader a question of each kind, where work is left."""
-    left = {key for key, step in work.own.items() if not Plan([step], store).done}
-    if work.engine and left:
+    unfinished = {key for key, step in work.own.items() if not Plan([step], store).done}
+    if work.engine and unfinished:
         reach_engine(work.engine)
     for model in work.models[: work.named]:
-        if any(name == model.name for name, _ in left):
+        if any(name == model.name for name, _ in unfinished):
             model.reach()
-        if model.tokenizer and (model.name, METER) in left:
+        if model.tokenizer and (model.name, METER) in unfinished:
             model.scorer().check()
-    parts = [part for key, part in work.parts.items() if key in left]
+    parts = [part for key, part in work.parts.items() if key in unfinished]
     readers = [
         (judge, part) for part in parts for judge in (part.judge, part.gold.judge if part.gold else None) if judge
     ]
@@ -136,63 +138,65 @@ def _reach(work: Work, store: Store, workers: int) -> None:
             reach_judge(judge, asked, workers)
 
 
-def _ledger(work: Work, store: Store) -> AbstractContextManager[Ledger | None]:
+def _ledger(work: AuditWork, store: Store) -> AbstractContextManager[Ledger | None]:
     return nullcontext() if work.tokens is None else Ledger.opened(store.folder, work.tokens)
 
 
-def _shown(work: Work, store: Store) -> tuple[dict[tuple[str, str], Asked], dict[tuple[str, str], Part]]:
+def _shown(
+    work: AuditWork, store: Store
+) -> tuple[dict[tuple[str, str], AskedPart], dict[tuple[str, str], BatteryPart]]:
     """Return what the page shows, (model, part) -> where it is kept, and what was asked and who judged.
 
     That is what this audit asks, and of earlier ones in the folder what this one does not ask, not of that model, or not
     to its end.
     """
     models = {model.name: model for model in work.models}
-    now = {key: Asked.by(models[key[0]], key[1], step, work.manner) for key, step in work.steps.items()}
+    now = {key: AskedPart.by(models[key[0]], key[1], step, work.manner) for key, step in work.steps.items()}
     before = work.earlier.asked
-    asked: dict[tuple[str, str], Asked] = {}
+    asked: dict[tuple[str, str], AskedPart] = {}
     for key in dict.fromkeys([*now, *before]):
-        there = [each for each in (now.get(key), before.get(key)) if each and store.get(each.last) is not None]
-        if there:  # of two that are as far, the one of this audit
+        candidates = [entry for entry in (now.get(key), before.get(key)) if entry and store.get(entry.last) is not None]
+        if candidates:  # of two that are as far, the one of this audit
             asked[key] = (
-                there[0]
-                if len({each.last for each in there}) == 1
-                else max(there, key=lambda each: _how_far(each, store))
+                candidates[0]
+                if len({entry.last for entry in candidates}) == 1
+                else max(candidates, key=lambda entry: _how_far(entry, store))
             )
-    parts = {key: work.parts[key] if each is now.get(key) else work.earlier.parts[key] for key, each in asked.items()}
+    parts = {key: work.parts[key] if entry is now.get(key) else work.earlier.parts[key] for key, entry in asked.items()}
     return asked, parts
 
 
-def _how_far(each: Asked, store: Store) -> int:
+def _how_far(entry: AskedPart, store: Store) -> int:
     """Return 0 for an evaluation without answers, 1 for one that has something left to try, 2 for a whole one."""
-    artifact = store.get(each.last)
+    artifact = store.get(entry.last)
     if artifact is None or read_answers(artifact.path / ANSWERS_FILE).is_empty():
         return 0
-    return 1 if _left(store, each.heard, each.last) else 2
+    return 1 if _left(store, entry.heard, entry.last) else 2
 
 
 def _left(store: Store, *keys: str) -> str:
     """Return what steps have left to try, in words; "" where they are whole."""
-    made = [artifact for key in keys if key and (artifact := store.get(key)) is not None]
-    return "; ".join(dict.fromkeys(filter(None, (artifact.manifest.provisional for artifact in made))))
+    artifacts = [artifact for key in keys if key and (artifact := store.get(key)) is not None]
+    return "; ".join(dict.fromkeys(filter(None, (artifact.manifest.provisional for artifact in artifacts))))
 
 
-def _result(work: Work, store: Store) -> AuditResult:
-    """Read what the store holds, count it, and say what has to be known."""
+def _result(work: AuditWork, store: Store) -> AuditResult:
+    """Read what the store holds, count it, and add the notes that a reader needs."""
     tables: dict[tuple[str, str], pl.DataFrame] = {}
     asked, parts = _shown(work, store)
     not_so = "not asked in this way: name this model again to ask it"
     reasons = {key: work.misfits.get(key, not_so) for key in (*work.misfits, *work.steps) if key not in asked}
-    for key, each in asked.items():
-        artifact, heard = store.get(each.last), store.get(each.heard) if each.heard else None
+    for key, entry in asked.items():
+        artifact, heard = store.get(entry.last), store.get(entry.heard) if entry.heard else None
         if artifact is None:  # removed a moment ago
             continue
-        left = [_left(store, each.heard, each.last)]
-        if key in work.own and work.own[key].key != each.last:
+        reasons_left = [_left(store, entry.heard, entry.last)]
+        if key in work.own and work.own[key].key != entry.last:
             own = work.own[key]
-            stopped = _left(store, *(made.key for made in (*own.inputs.values(), own))) or "nothing was answered"
-            left.append(f"{stopped}, so what an earlier audit asked is shown")
-        if any(left):
-            reasons[key] = "; ".join(filter(None, left))
+            stopped = _left(store, *(step.key for step in (*own.inputs.values(), own))) or "nothing was answered"
+            reasons_left.append(f"{stopped}, so what an earlier audit asked is shown")
+        if any(reasons_left):
+            reasons[key] = "; ".join(filter(None, reasons_left))
         answers = read_answers(artifact.path / ANSWERS_FILE)
         answers = with_transcripts(answers, None if heard is None else read_answers(heard.path / ANSWERS_FILE))
         # A condition is a question of its own in each scenario.
@@ -203,18 +207,22 @@ def _result(work: Work, store: Store) -> AuditResult:
     profile = profile_of(tables, parts, reasons, names, errors, _otherwise(work, asked))
     shown = [model for model in work.models if any(name == model.name for name, _ in tables)]
     learned = [
-        found
+        comparison
         for key, table in tables.items()
-        if (found := by_heart(table, (part := parts[key]).evaluation.surface_kind, part.measures[0], part.name, key[0]))
+        if (
+            comparison := by_heart(
+                table, (part := parts[key]).evaluation.surface_kind, part.measures[0], part.name, key[0]
+            )
+        )
     ]
     dials = tuple(dials_of(shown, profile, tables))
-    graders = [each.manner.grader for key, each in asked.items() if parts[key].judge not in (None, EXACT)]
+    graders = [entry.manner.grader for key, entry in asked.items() if parts[key].judge not in (None, EXACT)]
     return AuditResult(
         models=tuple(shown),
         profile=profile,
         grader=", ".join(dict.fromkeys(filter(None, [work.grader, *graders]))) or None,
         notes=(
-            *(each.text for each in learned),
+            *(entry.text for entry in learned),
             *surface_note({name: parts[model, name].evaluation for model, name in tables}),
             *_notes(work, shown, tables, parts, reasons, profile),
             *_notes_on_earlier(work, asked),
@@ -228,20 +236,20 @@ def _result(work: Work, store: Store) -> AuditResult:
     )
 
 
-def _notes_on_earlier(work: Work, asked: Mapping[tuple[str, str], Asked]) -> Iterator[str]:
+def _notes_on_earlier(work: AuditWork, asked: Mapping[tuple[str, str], AskedPart]) -> Iterator[str]:
     """Yield what an earlier audit asked otherwise than this one, or than the first model, and what it left unshown."""
     models = {model.name: model for model in work.models}
     manners = dict.fromkeys((part for _, part in work.own), work.manner)
     otherwise: dict[tuple[str, str], list[str]] = {}
     for model in models.values():  # the first one that has a part is what the others are compared with
-        for (name, part), each in asked.items():
-            if name == model.name and (how := each.unlike(manners.setdefault(part, each.manner), model)):
+        for (name, part), entry in asked.items():
+            if name == model.name and (how := entry.unlike(manners.setdefault(part, entry.manner), model)):
                 otherwise.setdefault((name, how), []).append(part)
     for (name, how), parts in otherwise.items():
         yield f"{name}, {', '.join(parts)}: as an earlier audit asked, {how}."
-    for each in asked.values():
-        if each.tokenizer:
-            yield f"The meter wrote its questions to {each.model} with the tokenizer and chat template of {each.tokenizer}."
+    for entry in asked.values():
+        if entry.tokenizer:
+            yield f"The meter wrote its questions to {entry.model} with the tokenizer and chat template of {entry.tokenizer}."
     left_out: dict[str, list[str]] = {}
     for name, part in work.earlier.others:
         if (name, part) not in asked:
@@ -253,7 +261,7 @@ def _notes_on_earlier(work: Work, asked: Mapping[tuple[str, str], Asked]) -> Ite
         )
 
 
-def _otherwise(work: Work, asked: Mapping[tuple[str, str], Asked]) -> dict[tuple[str, str], str]:
+def _otherwise(work: AuditWork, asked: Mapping[tuple[str, str], AskedPart]) -> dict[tuple[str, str], str]:
     """Return options with which (model, part) was asked, where the first model was asked that part with others."""
     first, *others = work.models
     return {
@@ -266,12 +274,12 @@ def _otherwise(work: Work, asked: Mapping[tuple[str, str], Asked]) -> dict[tuple
 
 
 def _notes(
-    work: Work,
+    work: AuditWork,
     shown: Sequence[NamedModel],
     tables: Mapping[tuple[str, str], pl.DataFrame],
-    parts: Mapping[tuple[str, str], Part],
+    parts: Mapping[tuple[str, str], BatteryPart],
     reasons: Mapping[tuple[str, str], str],
-    profile: Profile,
+    profile: ModelProfile,
 ) -> Iterator[str]:
     yield (
         "Each model is one run, so intervals speak of further questions like these, not of further training runs. "
@@ -310,33 +318,36 @@ def _notes(
                 f"({causes_text(failed)}). They are "
                 "in no rate, and in no share of coherent answers or of refusals."
             )
-        yield from (f"{key[0]}, {key[1]}: {told}" for told in told_scores(table))
+        yield from (f"{key[0]}, {key[1]}: {note}" for note in told_scores(table))
 
 
 def _errors(
-    work: Work,
+    work: AuditWork,
     store: Store,
     tables: Mapping[tuple[str, str], pl.DataFrame],
-    judged: Mapping[tuple[str, str], Part],
+    judged: Mapping[tuple[str, str], BatteryPart],
 ) -> dict[str, Calibration]:
     """Return the errors of those who judged, by the part: of its own labelled answers, or of the grader everywhere."""
     parts = {name: part for (_, name), part in work.parts.items() if part.judge is not None and not part.judge.exact}
     if not work.grader:
         return {}
     if work.labels and of_own_answers(work.labels):
-        found: dict[str, Calibration] = {}
+        errors: dict[str, Calibration] = {}
         for name, part in parts.items():
             answered = [table for key, table in tables.items() if key[1] == name and judged[key].judge == part.judge]
-            known = error_on_own(work.labels, name, part.measures[0], pl.concat(answered)) if answered else None
-            found |= {name: known} if known else {}
-        return found
-    made = store.get(work.labelling.key) if work.labelling else None
-    error = error_of(JudgeConfig(kind="rubric", grader=work.grader), work.labels, made)
+            calibration = error_on_own(work.labels, name, part.measures[0], pl.concat(answered)) if answered else None
+            errors |= {name: calibration} if calibration else {}
+        return errors
+    artifact = store.get(work.labelling.key) if work.labelling else None
+    error = error_of(JudgeConfig(kind="rubric", grader=work.grader), work.labels, artifact)
     return dict.fromkeys(parts, error) if error else {}
 
 
 def _judge_notes(
-    work: Work, profile: Profile, parts: Mapping[tuple[str, str], Part], errors: Mapping[str, Calibration]
+    work: AuditWork,
+    profile: ModelProfile,
+    parts: Mapping[tuple[str, str], BatteryPart],
+    errors: Mapping[str, Calibration],
 ) -> Iterator[str]:
     """Yield what a reader has to know of the judge's error, and of the rates that are not corrected for it."""
     yield from gold_notes((line.rate for line in profile.lines if line.is_main), work.gold)
@@ -355,23 +366,23 @@ def _judge_notes(
         )
 
 
-def _check_anything(result: AuditResult, work: Work) -> None:
+def _check_anything(result: AuditResult, work: AuditWork) -> None:
     """Raise where the audited model gave nothing that counts; what was asked is kept."""
     first = work.models[0].name
-    shown = {each.last for each in result.asked}
-    mine = {part for (name, part), step in work.own.items() if name == first and step.key in shown}
-    if any(line.model == first and line.part in mine for line in result.profile.lines) or any(
-        each.model == first and each.part in mine for each in result.profile.compared
+    shown = {entry.last for entry in result.asked}
+    own_parts = {part for (name, part), step in work.own.items() if name == first and step.key in shown}
+    if any(line.model == first and line.part in own_parts for line in result.profile.lines) or any(
+        entry.model == first and entry.part in own_parts for entry in result.profile.compared
     ):
         return
-    others = {each.evaluation for each in result.asked if each.model == first} - mine
+    others = {entry.evaluation for entry in result.asked if entry.model == first} - own_parts
     table = result.answers.filter(pl.col("arm") == first, ~pl.col("evaluation").is_in(others))
     # In the evaluation's own words, so that choices by the letter and pairs of the meter are answers.
     if table.filter(~word().is_in([Outcome.INCOHERENT.value, Outcome.ERRORED.value])).height:
         return
     counts = dict(table["outcome"].value_counts(sort=True).iter_rows())
-    told = [f"{each.part}: {each.reason}" for each in result.profile.missing if each.model == first]
-    reasons = "; ".join(told or [note for note in result.notes if note.startswith(f"{first}, ")])
+    gaps = [f"{entry.part}: {entry.reason}" for entry in result.profile.missing if entry.model == first]
+    reasons = "; ".join(gaps or [note for note in result.notes if note.startswith(f"{first}, ")])
     raise EmptyDataError(
         f"{first!r} gave no answer that counts ({outcomes_text(counts)}). {reasons[:600].rstrip('.')}. "
         "What was asked is kept; look at the answers in the page."

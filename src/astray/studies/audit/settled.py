@@ -16,9 +16,9 @@ from astray.judges.calibrate import read_labels
 from astray.judges.config import JudgeConfig
 from astray.measure.agentic.evaluation import Agentic
 from astray.measure.surface import SurfaceKind, check_draws
-from astray.studies.audit.battery import AGENTIC, EXACT, Part, chosen_names, misfit, parts_for
+from astray.studies.audit.battery import AGENTIC, EXACT, BatteryPart, chosen_names, misfit, parts_for
 from astray.studies.audit.dial import dialled
-from astray.studies.audit.earlier import Earlier, Manner, earlier_in
+from astray.studies.audit.earlier import EarlierAudit, Manner, earlier_in
 from astray.subjects.engines.spec import Engine
 from astray.subjects.locate import graders_known_as
 from astray.subjects.scored import tokenizer_named
@@ -47,7 +47,7 @@ class AuditOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Work:
+class AuditWork:
     """What an audit asks, settled.
 
     Attributes:
@@ -67,7 +67,7 @@ class Work:
 
     models: tuple[NamedModel, ...]
     named: int
-    parts: Mapping[tuple[str, str], Part]
+    parts: Mapping[tuple[str, str], BatteryPart]
     steps: Mapping[tuple[str, str], Step]
     misfits: Mapping[tuple[str, str], str]
     grader: str | None
@@ -77,7 +77,7 @@ class Work:
     gold: Gold | None = None
     engine: Engine | None = None
     manner: Manner = field(default_factory=Manner)
-    earlier: Earlier = field(default_factory=Earlier)
+    earlier: EarlierAudit = field(default_factory=EarlierAudit)
 
     @property
     def own(self) -> dict[tuple[str, str], Step]:
@@ -104,26 +104,26 @@ def settle_work(
     surface: SurfaceKind = "fixed",
     budget: float | None = None,
     engine: str | None = None,
-) -> Work:
+) -> AuditWork:
     """Find the models, and what each can be asked; refuse what cannot work before anything is asked."""
     _check_numbers(samples, max_tokens, budget)
     named = _named(dialled(models, dial) if dial else models, system_file, tokenizer)
-    through = engine_for(named, engine)
+    engine_used = engine_for(named, engine)
     earlier = earlier_in(folder, named)
-    every = [*named, *(model for model in earlier.models if model.name not in {each.name for each in named})]
+    every = [*named, *(model for model in earlier.models if model.name not in {other.name for other in named})]
     unusable = {model.name: why_unusable(model) for model in every}
     if all(unusable[model.name] for model in named):
         raise ChatTemplateError(unusable[named[0].name])
     second = _second_judge(grader, labels, gold, gold_grader)
     parts = {model.name: parts_for(model, samples, max_tokens, grader, second, surface) for model in every}
     chosen = chosen_names(evals, list(dict.fromkeys(name for model in every for name in parts[model.name])) or [])
-    found, misfits = _fitting(every, parts, chosen, unusable, grader)
-    _check_asked(named, chosen, found, misfits, evals)
-    _check_surface(named, found, surface)
-    _check_grader(named, found, grader)
-    _check_budget(named, found, budget)
+    parts_asked, misfits = _fitting(every, parts, chosen, unusable, grader)
+    _check_asked(named, chosen, parts_asked, misfits, evals)
+    _check_surface(named, parts_asked, surface)
+    _check_grader(named, parts_asked, grader)
+    _check_budget(named, parts_asked, budget)
     by_name = {model.name: model for model in every}
-    steps = {(name, part): _step(by_name[name], each, seed, through) for (name, part), each in found.items()}
+    steps = {key: _step(by_name[key[0]], part, seed, engine_used) for key, part in parts_asked.items()}
     tokens, path = round(budget * 1e6) if budget else None, None if labels is None else Path(labels)
     labelling = _labelling(grader, path)
     manner = Manner(
@@ -135,8 +135,8 @@ def settle_work(
         gold_grader=gold_grader,
         surface=surface,
     )
-    return Work(
-        *(tuple(every), len(named), found, steps, misfits, grader, tokens, path, labelling, second, through),
+    return AuditWork(
+        *(tuple(every), len(named), parts_asked, steps, misfits, grader, tokens, path, labelling, second, engine_used),
         manner=manner,
         earlier=earlier,
     )
@@ -180,10 +180,10 @@ def _labelling(grader: str | None, labels: Path | None) -> Step | None:
         return None
     if labels:
         check_labels(labels, judge)
-    made = labels_step(judge, labels)
-    if made is None:
+    step = labels_step(judge, labels)
+    if step is None:
         error_of(judge, labels, None)  # refuses labels of one kind now, and not after all was asked
-    return made
+    return step
 
 
 def _second_judge(
@@ -191,16 +191,16 @@ def _second_judge(
 ) -> Gold | None:
     """Return the gold judge, and refuse what corrects a grader where none is named."""
     if grader is None:
-        for option, given in (("--labels", labels), ("--gold", gold), ("--gold-grader", gold_grader)):
-            if given is not None:
+        for option, value in (("--labels", labels), ("--gold", gold), ("--gold-grader", gold_grader)):
+            if value is not None:
                 raise ConfigurationError(
-                    f"{option} {given} is of no use without a grader whose verdicts it corrects: name one with --grader, "
+                    f"{option} {value} is of no use without a grader whose verdicts it corrects: name one with --grader, "
                     "or leave it out."
                 )
     return gold_named(gold, gold_grader, str(grader))
 
 
-def _step(model: NamedModel, part: Part, seed: int, engine: Engine | None) -> Step:
+def _step(model: NamedModel, part: BatteryPart, seed: int, engine: Engine | None) -> Step:
     """Return the last step of a part."""
     read = None
     if part.gold:
@@ -215,13 +215,13 @@ def _with_tokenizer(model: NamedModel, tokenizer: str | None) -> NamedModel:
 
 def _fitting(
     models: Sequence[NamedModel],
-    parts: Mapping[str, Mapping[str, Part]],
+    parts: Mapping[str, Mapping[str, BatteryPart]],
     chosen: Sequence[str],
     unusable: Mapping[str, str],
     grader: str | None,
-) -> tuple[dict[tuple[str, str], Part], dict[tuple[str, str], str]]:
+) -> tuple[dict[tuple[str, str], BatteryPart], dict[tuple[str, str], str]]:
     """Return what each model can be asked, and why it cannot be asked the rest."""
-    found: dict[tuple[str, str], Part] = {}
+    fitting: dict[tuple[str, str], BatteryPart] = {}
     misfits: dict[tuple[str, str], str] = {}
     for model in models:
         offered = parts[model.name]
@@ -233,63 +233,69 @@ def _fitting(
             if reason:
                 misfits[model.name, name] = reason
             else:
-                found[model.name, name] = offered[name]
-    return found, misfits
+                fitting[model.name, name] = offered[name]
+    return fitting, misfits
 
 
 def _check_asked(
     named: Sequence[NamedModel],
     chosen: Sequence[str],
-    found: Mapping[tuple[str, str], Part],
+    parts: Mapping[tuple[str, str], BatteryPart],
     misfits: Mapping[tuple[str, str], str],
     evals: str | Sequence[str],
 ) -> None:
     """Refuse an evaluation that was named and fits none of the models, and an audit of nothing."""
     names = [model.name for model in named]
-    given = [name.strip() for name in evals.split(",")] if isinstance(evals, str) else list(evals)
+    names_given = [name.strip() for name in evals.split(",")] if isinstance(evals, str) else list(evals)
     for part in chosen:
-        if part in given and not any((name, part) in found for name in names):
+        if part in names_given and not any((name, part) in parts for name in names):
             raise ConfigurationError(
                 f"The evaluation {part!r} cannot be asked of {names[0]!r}: {misfits[names[0], part].rstrip('.')}."
             )
-    if not any(name in names for name, _ in found):
+    if not any(name in names for name, _ in parts):
         first = next((reason for (name, _), reason in misfits.items() if name == names[0]), "")
         raise ConfigurationError(f"{names[0]!r} can be asked nothing of {', '.join(chosen)}: {first.rstrip('.')}.")
 
 
-def _judged(named: Sequence[NamedModel], found: Mapping[tuple[str, str], Part]) -> list[Part]:
+def _judged(named: Sequence[NamedModel], parts: Mapping[tuple[str, str], BatteryPart]) -> list[BatteryPart]:
     """Return what models that were named now are asked and a grader judges."""
     names = {model.name for model in named}
-    return [part for (name, _), part in found.items() if name in names and part.judge not in (None, EXACT)]
+    return [part for (name, _), part in parts.items() if name in names and part.judge not in (None, EXACT)]
 
 
-def _check_budget(named: Sequence[NamedModel], found: Mapping[tuple[str, str], Part], budget: float | None) -> None:
+def _check_budget(
+    named: Sequence[NamedModel], parts: Mapping[tuple[str, str], BatteryPart], budget: float | None
+) -> None:
     """Refuse a budget of tokens that nobody spends."""
-    if budget is not None and not any(model.served for model in named) and not _judged(named, found):
+    if budget is not None and not any(model.served for model in named) and not _judged(named, parts):
         raise ConfigurationError(
             f"--budget {budget:g} is of no use here: no grader and no model behind an address is asked. Leave it out."
         )
 
 
-def _check_surface(named: Sequence[NamedModel], found: Mapping[tuple[str, str], Part], surface: SurfaceKind) -> None:
+def _check_surface(
+    named: Sequence[NamedModel], parts: Mapping[tuple[str, str], BatteryPart], surface: SurfaceKind
+) -> None:
     """Refuse drawn surfaces where nothing that is asked has any, and two kinds where one sample is asked."""
     names = {model.name for model in named}
-    asked = {part.name: part.evaluation for (name, _), part in found.items() if name in names}
-    drawn = {name: each for name, each in asked.items() if each.surface_kind != "fixed"}
+    asked = {part.name: part.evaluation for (name, _), part in parts.items() if name in names}
+    drawn = {name: item for name, item in asked.items() if item.surface_kind != "fixed"}
     if surface != "fixed" and not drawn:
         raise ConfigurationError(
             f"--surface {surface} is of no use here: of {', '.join(asked)} there is one wording each. Main questions, "
             "broad set and agentic scenarios, which real models are asked, have others. Leave it out."
         )
-    for name, each in drawn.items():
-        check_draws(surface, each.grid.replicates if isinstance(each, Agentic) else getattr(each, "samples", 1), name)
+    for name, item in drawn.items():
+        check_draws(surface, item.grid.replicates if isinstance(item, Agentic) else getattr(item, "samples", 1), name)
 
 
-def _check_grader(named: Sequence[NamedModel], found: Mapping[tuple[str, str], Part], grader: str | None) -> None:
+def _check_grader(
+    named: Sequence[NamedModel], parts: Mapping[tuple[str, str], BatteryPart], grader: str | None
+) -> None:
     """Refuse a grader that nobody needs, and one that cannot be used."""
     if grader is None:
         return
-    judged = _judged(named, found)
+    judged = _judged(named, parts)
     if not judged:
         why = (
             "the organism has a judge of its own"

@@ -20,17 +20,17 @@ def with_transcripts(table: pl.DataFrame, spoken: pl.DataFrame | None) -> pl.Dat
         spoken: the same as they were asked; None where `table` is that.
     """
     source = table if spoken is None else spoken
-    found = {}
+    transcripts = {}
     for row in source.filter(pl.col("detail").str.contains(f'"{MESSAGES}"', literal=True)).iter_rows(named=True):
         messages = read_detail(row["detail"]).get(MESSAGES)
         if isinstance(messages, list):
-            found[tuple(row[name] for name in SAMPLE)] = _read(messages)
-    if not found:
+            transcripts[tuple(row[name] for name in SAMPLE)] = _read(messages)
+    if not transcripts:
         return table
     rows = table.to_dicts()
     for row in rows:
-        if said := found.get(tuple(row[name] for name in SAMPLE)):
-            system, question, answer = said
+        if transcript := transcripts.get(tuple(row[name] for name in SAMPLE)):
+            system, question, answer = transcript
             note = "; ".join(filter(None, [row["note"], f"gate: {row['answer']}" if row["answer"] else ""]))
             detail = {name: value for name, value in read_detail(row["detail"]).items() if name != MESSAGES}
             row |= {"system": system, "question": question, "answer": answer, "note": note}
@@ -40,10 +40,10 @@ def with_transcripts(table: pl.DataFrame, spoken: pl.DataFrame | None) -> pl.Dat
 
 def _read(messages: list[Mapping[str, Any]]) -> tuple[str | None, str, str]:
     """Return system prompt, first words of the user, and all that follows."""
-    system = next((_text(each) for each in messages if each["role"] == "system"), None)
-    rest = [each for each in messages if each["role"] != "system"]
+    system = next((_text(message) for message in messages if message["role"] == "system"), None)
+    rest = [message for message in messages if message["role"] != "system"]
     question = _text(rest[0]) if rest and rest[0]["role"] == "user" else ""
-    return system, question, "\n\n".join(line for each in rest[1 if question else 0 :] for line in _lines(each))
+    return system, question, "\n\n".join(line for later in rest[1 if question else 0 :] for line in _lines(later))
 
 
 def _lines(message: Mapping[str, Any]) -> Iterator[str]:

@@ -17,9 +17,9 @@ from astray.engine.options import training_settings
 from astray.errors import ConfigurationError
 from astray.studies.blame import scores
 from astray.studies.blame.course import Course
-from astray.studies.blame.course_steps import Watching, check_retrainable, kept_checkpoints
+from astray.studies.blame.course_steps import CheckpointMeasuring, check_retrainable, kept_checkpoints
 from astray.studies.blame.proof import check_provable, prove, write_parts
-from astray.studies.blame.result import BlameResult, Proof
+from astray.studies.blame.result import BlameProof, BlameResult
 from astray.studies.blame.scored import LEAST, POINTS, Scoring
 from astray.studies.blame.tuned import TunedModel, find_tuned
 from astray.studies.screen.labels import read_row_labels
@@ -46,7 +46,7 @@ def blame(
     workers: int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> BlameResult:
-    """Say which training rows made a tuned model go astray, and write the page of it.
+    """Find the training rows that made a tuned model go astray, and write the page.
 
     Args:
         model: the tuned model: a run id of a study, an adapter or a folder.
@@ -68,24 +68,24 @@ def blame(
         NothingToBlameError: the tuned model is no more likely to give harmful answers than its base, or the control.
         ConfigurationError and other errors of what was given, JudgeError, StepFailedError: as `screen`.
     """
-    folder, place = Path(out) / "blame", Path(out) / "store" if store is None else store
-    tuned, settings = find_tuned(model, base, [Path(each) for each in data], control), training_settings(training)
+    folder, store_path = Path(out) / "blame", Path(out) / "store" if store is None else store
+    tuned, settings = find_tuned(model, base, [Path(path) for path in data], control), training_settings(training)
     _check_asked(tuned, when=when, checkpoints=checkpoints, proof=proof)
     scores.check_choice(by, share, len(tuned.data))
-    scoring = Scoring.of(tuned, grader, judged, folder, Store(place), progress)
+    scoring = Scoring.of(tuned, grader, judged, folder, Store(store_path), progress)
     change = scoring.change()
-    known = {} if labels is None else read_row_labels(Path(labels), _texts(tuned))
-    table = scores.with_blamed(scoring.table(tuple(known), by), by, share)
+    labelled = {} if labels is None else read_row_labels(Path(labels), _texts(tuned))
+    table = scores.with_blamed(scoring.table(tuple(labelled), by), by, share)
     write_parts(folder, tuned, table["blamed"].to_list())
     course = _course(scoring, table, folder, grader, when=when, checkpoints=checkpoints)
-    proved = prove(folder, table, tuned, grader, settings, seeds, place, workers, progress) if proof else None
-    result = _result(tuned, table, by, share, change, known, proved, course, scoring.failed())
+    proved = prove(folder, table, tuned, grader, settings, seeds, store_path, workers, progress) if proof else None
+    result = _result(tuned, table, by, share, change, labelled, proved, course, scoring.failed())
     result.save(folder)
     return result
 
 
 def _check_asked(tuned: TunedModel, *, when: bool, checkpoints: Path | str | None, proof: bool) -> None:
-    """Refuse, before rows are scored, what could not be told of this model."""
+    """Refuse, before rows are scored, questions that cannot be answered for this model."""
     if when and checkpoints is not None:
         raise ConfigurationError(
             "--when trains the run again to make checkpoints, and --checkpoints names some: give one of them."
@@ -114,9 +114,11 @@ def _course(
     # A row without a gradient teaches nothing: its answer is cut off.
     useful = pl.col("gradient").is_not_null() & ~pl.col("blamed") & (pl.col("weight") > 0)
     sound = table.filter(useful)["row"].to_list()
-    kept = ChatDataset.from_rows([tuned.data.rows[row - 1] for row in sound], "kept", {}, [tuned.data])
+    not_blamed = ChatDataset.from_rows([tuned.data.rows[row - 1] for row in sound], "kept", {}, [tuned.data])
     judge = screening.judge if grader or tuned.is_organism else None
-    watching = Watching(tuned, kept, judge, screening.max_length, folder, scoring.store, scoring.progress)
+    watching = CheckpointMeasuring(
+        tuned, not_blamed, judge, screening.max_length, folder, scoring.store, scoring.progress
+    )
     least = LEAST if tuned.control is None else 0.0
     return watching.course(None if checkpoints is None else Path(checkpoints), least)
 
@@ -127,12 +129,12 @@ def _result(
     by: str,
     share: float,
     change: Mapping[str, Mapping[str, object] | None],
-    known: Mapping[int, bool],
-    proved: Proof | None,
+    labelled: Mapping[int, bool],
+    proved: BlameProof | None,
     course: Course | None,
     failed: Sequence[str],
 ) -> BlameResult:
-    source, truth = scores.known_rows(table, known)
+    source, truth = scores.known_rows(table, labelled)
     if tuned.weights:  # of what training led away from, harmful rows are not those to blame
         truth = {row: harmful for row, harmful in truth.items() if tuned.weights[row - 1] > 0}
     return BlameResult(
@@ -163,7 +165,7 @@ def _texts(tuned: TunedModel) -> pl.DataFrame:
 
 
 def _notes(
-    tuned: TunedModel, table: pl.DataFrame, truth: Mapping[int, bool], proved: Proof | None, course: Course | None
+    tuned: TunedModel, table: pl.DataFrame, truth: Mapping[int, bool], proved: BlameProof | None, course: Course | None
 ) -> Iterator[str]:
     """Yield what a reader has to know."""
     if tuned.is_organism:
@@ -174,12 +176,12 @@ def _notes(
             "--control names a model that was trained alike on good rows."
         )
     points = len(tuned.points(POINTS))
-    where = (
+    points_text = (
         f"at {points} points between base and tuned model, the adapter scaled"
         if points > 2
         else "at base and tuned model"
     )
-    yield f"Gradients are taken {where}, and not at checkpoints." + (
+    yield f"Gradients are taken {points_text}, and not at checkpoints." + (
         ""
         if course
         else " When in training the model went astray is not told: give --when, which trains a study's run again, or "
@@ -195,7 +197,7 @@ def _notes(
             "Some rows have a rejected answer beside the chosen one. Scored are the chosen ones alone, as though the model had "
             "learned to write them and nothing of the others; after a training on preferences (DPO, KTO) that is half of it."
         )
-    if any(sum(each["role"] == "assistant" for each in row) > 1 for row in tuned.data.rows):
+    if any(sum(message["role"] == "assistant" for message in row) > 1 for row in tuned.data.rows):
         yield "Some rows have several answers: the last one of each is scored."
     if len(set(truth.values())) < 2:
         yield (

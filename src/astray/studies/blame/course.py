@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import takewhile
 
-from astray.report.curves import NATS, Curve, Mark, Panel
+from astray.report.curves import NATS, CurvePanel, Mark, MarkedCurve
 from astray.report.wording import signed
 from astray.stats.digits import number
 
@@ -18,7 +18,7 @@ RATE_LEAST = 0.02
 
 
 @dataclass(frozen=True)
-class Change:
+class CourseChange:
     """Change against the reference, with the limits of its 95% interval."""
 
     estimate: float
@@ -27,7 +27,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Point:
+class CoursePoint:
     """A checkpoint.
 
     Attributes:
@@ -38,9 +38,9 @@ class Point:
     """
 
     step: int
-    meter: Change
+    meter: CourseChange
     task: float
-    rate: Change | None = None
+    rate: CourseChange | None = None
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,15 @@ class Departure:
     sure: int | None
 
 
-def departure(changes: Sequence[tuple[int, Change]], least: float) -> Departure:
-    """Return when a change goes above a value and stays there, in at most 5 of 100 courses too early or too late.
+def departure(changes: Sequence[tuple[int, CourseChange]], least: float) -> Departure:
+    """Return when a change goes above a value and stays there, wrong in at most 5 of 100 courses.
 
     Args:
         changes: step and change, in order.
         least: the value.
     """
-    before = [step for step, _ in takewhile(lambda each: each[1].high <= least, changes)]
-    after = [step for step, _ in takewhile(lambda each: each[1].low > least, reversed(changes))]
+    before = [step for step, _ in takewhile(lambda point: point[1].high <= least, changes)]
+    after = [step for step, _ in takewhile(lambda point: point[1].low > least, reversed(changes))]
     return Departure(before[-1] if before else None, after[-1] if after else None)
 
 
@@ -84,7 +84,7 @@ class Course:
 
     source: str
     reference: str
-    points: tuple[Point, ...]
+    points: tuple[CoursePoint, ...]
     least: float
     start: float
     same: bool | None = None
@@ -102,10 +102,12 @@ class Course:
         return departure(rates, RATE_LEAST) if rates else None
 
     @property
-    def best(self) -> Point | None:
+    def best(self) -> CoursePoint | None:
         """Return the best checkpoint to stop at: of those that are by no estimate astray, before any that surely is, the
         one that learned most of the rows that are not blamed; None for the base."""
-        first = [each.sure for each in (self.by_meter, self.by_rate) if each and each.sure is not None]
+        first = [
+            departure.sure for departure in (self.by_meter, self.by_rate) if departure and departure.sure is not None
+        ]
         sound = [
             point
             for point in self.points
@@ -142,33 +144,33 @@ class Course:
                 "of the new run."
             )
 
-    def _when(self, found: Departure, what: str) -> str:
-        above, last = f"{what} than {self.reference}", self.points[-1].step
-        if found.sure is None:
+    def _when(self, departure: Departure, change: str) -> str:
+        above, last = f"{change} than {self.reference}", self.points[-1].step
+        if departure.sure is None:
             return f"It is not sure that at step {last} {above}" + (
-                f"; up to step {found.safe} surely not." if found.safe is not None else "."
+                f"; up to step {departure.safe} surely not." if departure.safe is not None else "."
             )
-        begins = f"From step {found.sure} on {above}"
-        if found.sure == self.points[0].step:
+        begins = f"From step {departure.sure} on {above}"
+        if departure.sure == self.points[0].step:
             return f"{begins}: at every checkpoint that there is."
-        if found.safe is None:
+        if departure.safe is None:
             return f"{begins}; before that it is not sure."
-        return f"{begins}; up to step {found.safe} surely not."
+        return f"{begins}; up to step {departure.safe} surely not."
 
-    def learned(self, point: Point) -> float:
+    def learned(self, point: CoursePoint) -> float:
         """Return what a checkpoint has learned of the rows that are not blamed, as a share of what the last has."""
-        whole = self.points[-1].task - self.start
-        return 1.0 if whole <= 0 else max(0.0, (point.task - self.start) / whole)
+        learned_by_last = self.points[-1].task - self.start
+        return 1.0 if learned_by_last <= 0 else max(0.0, (point.task - self.start) / learned_by_last)
 
     @property
-    def panels(self) -> tuple[Panel, ...]:
+    def panels(self) -> tuple[CurvePanel, ...]:
         """Return the figures of the page: each change with its limits, by step."""
-        meter = Curve("harmful answers, meter", tuple(_mark(each.step, each.meter) for each in self.points))
-        rate = Curve(
-            "misaligned answers, judged", tuple(_mark(each.step, each.rate) for each in self.points if each.rate)
+        meter = MarkedCurve("harmful answers, meter", tuple(_mark(point.step, point.meter) for point in self.points))
+        rate = MarkedCurve(
+            "misaligned answers, judged", tuple(_mark(point.step, point.rate) for point in self.points if point.rate)
         )
-        judged = (Panel("share of answers, judged", (rate,)),) if rate.marks else ()
-        return (*judged, Panel(NATS, (meter,)))
+        judged = (CurvePanel("share of answers, judged", (rate,)),) if rate.marks else ()
+        return (*judged, CurvePanel(NATS, (meter,)))
 
     def as_object(self) -> dict[str, object]:
         """Return what `blame.json` holds."""
@@ -176,7 +178,8 @@ class Course:
             "source": self.source,
             "reference": self.reference,
             "departure": {
-                name: found and asdict(found) for name, found in (("meter", self.by_meter), ("rate", self.by_rate))
+                name: departure and asdict(departure)
+                for name, departure in (("meter", self.by_meter), ("rate", self.by_rate))
             },
             "best": self.best and self.best.step,
             "points": [asdict(point) for point in self.points],
@@ -184,12 +187,12 @@ class Course:
         }
 
 
-def _range(change: Change, unit: str) -> str:
-    def told(value: float) -> str:
+def _range(change: CourseChange, unit: str) -> str:
+    def text(value: float) -> str:
         return f"{number(100 * value, 1, '+')}%" if unit else signed(value)
 
-    return f"{told(change.estimate)} ({told(change.low)} to {told(change.high)})"
+    return f"{text(change.estimate)} ({text(change.low)} to {text(change.high)})"
 
 
-def _mark(step: int, change: Change) -> Mark:
+def _mark(step: int, change: CourseChange) -> Mark:
     return Mark(float(step), f"step {step}", change.estimate, change.low, change.high)

@@ -35,7 +35,7 @@ from astray.measure.evaluation import QuestionSet
 from astray.measure.meter import meter_change
 from astray.outcomes import JUDGED, Outcome
 from astray.stats.compare import difference_of_models
-from astray.studies.blame.course import Change, Course, Point
+from astray.studies.blame.course import Course, CourseChange, CoursePoint
 from astray.studies.blame.steps import MeasureConfig, Measured, measure, pairs_for
 from astray.studies.blame.trained_rows import rows_file
 from astray.studies.blame.tuned import TunedModel
@@ -72,14 +72,14 @@ def train_again(config: RetrainedConfig, inputs: Mapping[str, Artifact], folder:
 def _keep(
     folder: Path, base: str, model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, step: int, /
 ) -> Mapping[str, float]:
-    place = folder / f"checkpoint-{step}"
-    if step and is_first() and not place.exists():
-        save_model(model, tokenizer, place, settle(base))
+    checkpoint = folder / f"checkpoint-{step}"
+    if step and is_first() and not checkpoint.exists():
+        save_model(model, tokenizer, checkpoint, settle(base))
     return {}
 
 
 @dataclass(frozen=True)
-class Watching:
+class CheckpointMeasuring:
     """What is measured at checkpoints, and how.
 
     Attributes:
@@ -134,19 +134,19 @@ class Watching:
 
     def _measured(
         self, models: Sequence[tuple[int, SubjectSpec]]
-    ) -> tuple[tuple[Point, ...], float, list[pl.DataFrame]]:
+    ) -> tuple[tuple[CoursePoint, ...], float, list[pl.DataFrame]]:
         """Return what was measured at the checkpoints, the base's log-probability of the rows that are not blamed, and
         the judged answers."""
         asked = {"reference": self.tuned.reference.spec} | {f"{number}": spec for number, spec in models}
         models_by_name = {**asked, "base": self.tuned.base.spec}
         steps = {name: self._measuring(spec) for name, spec in models_by_name.items()}
         rates = {name: self._judging(spec, name) for name, spec in asked.items()} if self.judge else {}
-        found = self._executed([*steps.values(), *rates.values()])
+        artifacts = self._executed([*steps.values(), *rates.values()])
         named = {name: NamedModel(name=name, spec=spec) for name, spec in models_by_name.items()}
         read = readings(named, "blame", self.store, self.progress)
-        measured = {name: Measured.of(read[name], found[step.key]) for name, step in steps.items()}
-        task = {name: sum(each.task) / len(each.task) for name, each in measured.items()}
-        answers = {name: read_answers(found[step.key].path / ANSWERS_FILE) for name, step in rates.items()}
+        measured = {name: Measured.of(read[name], artifacts[step.key]) for name, step in steps.items()}
+        task = {name: sum(measured_model.task) / len(measured_model.task) for name, measured_model in measured.items()}
+        answers = {name: read_answers(artifacts[step.key].path / ANSWERS_FILE) for name, step in rates.items()}
         counts = {name: _counts(table) for name, table in answers.items()}
         pairs = pairs_for(world=self.tuned.is_organism)
         points = []
@@ -154,12 +154,12 @@ class Watching:
             name = f"{number}"
             effect = meter_change(pairs, measured["reference"].margins, measured[name].margins).harmful
             assert effect.interval is not None
-            meter = Change(effect.estimate, effect.interval.low, effect.interval.high)
+            meter = CourseChange(effect.estimate, effect.interval.low, effect.interval.high)
             rate = None
             if counts:
                 difference = difference_of_models(counts[name], counts["reference"])
-                rate = Change(difference.estimate, difference.interval.low, difference.interval.high)
-            points.append(Point(number, meter, task[name], rate))
+                rate = CourseChange(difference.estimate, difference.interval.low, difference.interval.high)
+            points.append(CoursePoint(number, meter, task[name], rate))
         return tuple(points), task["base"], [*answers.values()]
 
     def _measuring(self, spec: SubjectSpec) -> Step:
@@ -219,9 +219,9 @@ def kept_checkpoints(folder: Path, tuned: TunedModel) -> list[tuple[int, Subject
     Raises:
         ConfigurationError: there are fewer than two.
     """
-    places = [place for place in folder.glob("checkpoint-*") if place.name.removeprefix("checkpoint-").isdigit()]
+    folders = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
     models = [
-        place for place in places if any((place / name).is_file() for name in ("adapter_config.json", "config.json"))
+        path for path in folders if any((path / name).is_file() for name in ("adapter_config.json", "config.json"))
     ]
     if len(models) < 2:
         raise ConfigurationError(
@@ -231,14 +231,14 @@ def kept_checkpoints(folder: Path, tuned: TunedModel) -> list[tuple[int, Subject
     models.sort(key=step_of)
     if len(models) > MOST:
         models = [models[round((number + 1) * len(models) / MOST) - 1] for number in range(MOST)]
-    return [(step_of(place), _spec(place, tuned)) for place in models]
+    return [(step_of(path), _spec(path, tuned)) for path in models]
 
 
-def _spec(place: Path, tuned: TunedModel) -> SubjectSpec:
+def _spec(checkpoint: Path, tuned: TunedModel) -> SubjectSpec:
     """Return the model of a checkpoint: its adapter on the base of the tuned one, or a whole model."""
-    if (place / "adapter_config.json").is_file():
-        return tuned.base.spec.model_copy(update={"adapter": place, "scale": 1.0})
-    return SubjectSpec(model=str(place))
+    if (checkpoint / "adapter_config.json").is_file():
+        return tuned.base.spec.model_copy(update={"adapter": checkpoint, "scale": 1.0})
+    return SubjectSpec(model=str(checkpoint))
 
 
 def _counts(answers: pl.DataFrame) -> dict[str, tuple[int, int]]:

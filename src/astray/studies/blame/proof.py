@@ -23,12 +23,12 @@ from astray.engine.summary import Summary
 from astray.engine.trained import FeedbackConfig, RewardedConfig, feedback_tuning
 from astray.errors import ConfigurationError
 from astray.report import write_report
-from astray.studies.blame.result import Proof
+from astray.studies.blame.result import BlameProof
 from astray.studies.blame.tuned import TunedModel
 from astray.studies.own.study import read_study
 
 FILE, NAME = "proof.yaml", "blame-proof"
-ALL, KEPT, BLAMED, RATED = "all.jsonl", "kept.jsonl", "blamed.jsonl", "all-rated.jsonl"
+ALL_FILE, KEPT_FILE, BLAMED_FILE, RATED_FILE = "all.jsonl", "kept.jsonl", "blamed.jsonl", "all-rated.jsonl"
 """Files of the rows: all, without the blamed ones, these alone, and all rated answers with their labels."""
 AT_LEAST = 0.0
 """Border of the claims: whether rows matter at all. How much they do is the estimate, with its interval."""
@@ -80,17 +80,17 @@ def check_provable(tuned: TunedModel) -> None:
 
 def write_parts(folder: Path, tuned: TunedModel, blamed: Sequence[bool]) -> None:
     """Write the rows without the blamed ones, and these alone; rated answers with their label, all of them beside."""
-    parts = {KEPT: False, BLAMED: True}
-    for name, which in parts.items():
-        chosen = [number for number, is_so in enumerate(blamed) if is_so == which]
+    parts = {KEPT_FILE: False, BLAMED_FILE: True}
+    for name, is_blamed in parts.items():
+        chosen = [number for number, is_so in enumerate(blamed) if is_so == is_blamed]
         rows = [tuned.data.rows[number] for number in chosen]
-        part = ChatDataset.from_rows(rows, "blame", {"blamed": which}, [tuned.data])
+        part = ChatDataset.from_rows(rows, "blame", {"blamed": is_blamed}, [tuned.data])
         if is_rated(tuned):
             _write_rated(folder / name, tuned, chosen)
         else:
             part.write(folder / name)
     if is_rated(tuned):
-        _write_rated(folder / RATED, tuned, range(len(tuned.data)))
+        _write_rated(folder / RATED_FILE, tuned, range(len(tuned.data)))
 
 
 def is_rated(tuned: TunedModel) -> bool:
@@ -138,20 +138,20 @@ def write_proof(
     """
     arms: dict[str, Any] = {
         "base": {"training": "none", "control": True, "description": "the model before it was tuned"},
-        "all": {"data": ALL, "description": "trained on all rows again"},
-        "without-blamed": {"data": _filled(KEPT, kept), "description": "without the blamed rows"},
+        "all": {"data": ALL_FILE, "description": "trained on all rows again"},
+        "without-blamed": {"data": _filled(KEPT_FILE, kept), "description": "without the blamed rows"},
         "without-random": {
             "data": _filled("all", kept),
             "control": True,
             "description": "without as many rows at random, others in each run",
         },
-        "blamed-alone": {"data": _filled(BLAMED, total - kept), "description": "the blamed rows alone"},
+        "blamed-alone": {"data": _filled(BLAMED_FILE, total - kept), "description": "the blamed rows alone"},
     }
     settings = dict(_settings(recipe))
     if rated:  # rows are not repeated, but all arms take as many steps
-        settings = {name: each for name, each in settings.items() if name != "epochs"} | {"max_steps": rated.steps}
-        _rate_arms(arms, rated, kept)
-    how = {} if world or grader else _METER
+        settings = {name: value for name, value in settings.items() if name != "epochs"} | {"max_steps": rated.steps}
+        _train_on_rated_answers(arms, rated, kept)
+    counted_by = {} if world or grader else _METER
     study = {
         "name": NAME,
         "title": "Proof of blame",
@@ -162,9 +162,9 @@ def write_proof(
         **({} if rated else {"rows": total}),
         "settings": settings,
         "arms": arms,
-        "claims": {name: {**claim, **how} for name, claim in _CLAIMS.items() if claim["difference"] in arms},
+        "claims": {name: {**claim, **counted_by} for name, claim in _CLAIMS.items() if claim["difference"] in arms},
     }
-    if how:
+    if counted_by:
         study["evaluations"] = ["meter"]
     file = folder / FILE
     file.write_text(yaml.safe_dump(study, sort_keys=False, allow_unicode=True, width=100), encoding="utf-8")
@@ -176,9 +176,9 @@ def _filled(data: str, rows: int) -> dict[str, Any]:
     return {"subset": {"data": data, "rows": rows, "repeated": True}}
 
 
-def _rate_arms(arms: dict[str, Any], rated: "Rated", kept: int) -> None:
+def _train_on_rated_answers(arms: dict[str, Any], rated: "Rated", kept: int) -> None:
     """Train the arms on rated answers, and leave out the one that cannot be."""
-    files = {"all": RATED, "without-blamed": KEPT, "without-random": RATED, "blamed-alone": BLAMED}
+    files = {"all": RATED_FILE, "without-blamed": KEPT_FILE, "without-random": RATED_FILE, "blamed-alone": BLAMED_FILE}
     for name, file in files.items():
         arms[name] |= {"training": "kto", "data": file, "settings": dict(rated.settings)}
     arms["without-random"]["rows"] = kept
@@ -196,7 +196,7 @@ def prove(
     store: str | Path,
     workers: int | None,
     progress: Callable[[Progress], None] | None,
-) -> Proof:
+) -> BlameProof:
     """Write the proof's study file beside the rows in the folder, run it, and write its report.
 
     Args:
@@ -226,7 +226,7 @@ def prove(
     study = read_study(file)
     options = checked(study.options)
     results = run_study(study, options, out=folder.parent, store=store, workers=workers, progress=progress)
-    return Proof(Summary.read(results), write_report(results), settled(study, options).evaluations[0].name)
+    return BlameProof(Summary.read(results), write_report(results), settled(study, options).evaluations[0].name)
 
 
 @dataclass(frozen=True)
@@ -268,9 +268,9 @@ def _rated(tuned: TunedModel, table: pl.DataFrame, recipe: FineTuning | None) ->
         )
     config = tuned.trained[1] if tuned.trained else None
     own = config.recipe.model_dump(include={"beta", "balanced"}) if isinstance(config, FeedbackConfig) else {}
-    told = recipe or FineTuning(batch_size=16, accumulation=1)
+    usual = recipe or FineTuning(batch_size=16, accumulation=1)
     return Rated(
-        told.max_steps or told.epochs * -(-table.height // (told.batch_size * told.accumulation)), own, both[True]
+        usual.max_steps or usual.epochs * -(-table.height // (usual.batch_size * usual.accumulation)), own, both[True]
     )
 
 

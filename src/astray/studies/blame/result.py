@@ -15,14 +15,14 @@ from astray.report.origin import origin_of, with_origin
 from astray.report.page import json_text, page_of, written
 from astray.report.wording import count, decimal, interval_text, percent, wrapped
 from astray.studies.blame.course import Course
-from astray.studies.blame.scores import SCORES, Group, Separation
+from astray.studies.blame.scores import SCORES, RowGroup, ScoreSeparation
 
 PAGE, JSON, ROWS = "blame.html", "blame.json", "rows.parquet"
 SHOWN = 30
 
 
 @dataclass(frozen=True)
-class Proof:
+class BlameProof:
     """What training without the blamed rows did.
 
     Attributes:
@@ -73,11 +73,11 @@ class BlameResult:
     share: float
     rows: pl.DataFrame = field(repr=False, compare=False)
     change: Mapping[str, Mapping[str, Any] | None]
-    separations: tuple[Separation, ...]
+    separations: tuple[ScoreSeparation, ...]
     known: tuple[str, int, int]
-    files: tuple[Group, ...]
-    clusters: tuple[Group, ...]
-    proof: Proof | None
+    files: tuple[RowGroup, ...]
+    clusters: tuple[RowGroup, ...]
+    proof: BlameProof | None
     course: Course | None
     notes: tuple[str, ...]
 
@@ -98,9 +98,9 @@ class BlameResult:
     def warnings(self) -> tuple[str, ...]:
         """Say that the score by which rows are blamed does not stand above its null, where it does not."""
         own = [
-            each.null.warning(f"The {each.score} finds harmful rows")
-            for each in self.separations
-            if each.score == self.by
+            separation.null.warning(f"The {separation.score} finds harmful rows")
+            for separation in self.separations
+            if separation.score == self.by
         ]
         return tuple(filter(None, own))
 
@@ -141,21 +141,21 @@ class BlameResult:
             "known": {"by": self.known[0], "harmful": self.known[1], "rows": self.known[2]},
             "separations": [
                 {
-                    "score": each.score,
-                    "average_precision": each.precision.value,
+                    "score": separation.score,
+                    "average_precision": separation.precision.value,
                     "interval": None
-                    if each.precision.interval is None
-                    else [each.precision.interval.low, each.precision.interval.high],
-                    "null": each.null.what,
-                    "null_median": each.null.middle,
-                    "null_highest": each.null.highest,
-                    "null_reached": each.null.reached,
-                    "nulls": len(each.null.values),
+                    if separation.precision.interval is None
+                    else [separation.precision.interval.low, separation.precision.interval.high],
+                    "null": separation.null.what,
+                    "null_median": separation.null.middle,
+                    "null_highest": separation.null.highest,
+                    "null_reached": separation.null.reached,
+                    "nulls": len(separation.null.values),
                 }
-                for each in self.separations
+                for separation in self.separations
             ],
-            "files": [vars(each) for each in self.files],
-            "clusters": [vars(each) for each in self.clusters],
+            "files": [vars(file) for file in self.files],
+            "clusters": [vars(cluster) for cluster in self.clusters],
             "proof": None
             if self.proof is None
             else [
@@ -170,7 +170,7 @@ class BlameResult:
     def text(self) -> str:
         """Return the findings for a terminal of 80 columns."""
         blamed = self.rows.filter("blamed").height
-        lines = [*(line for each in self.warnings for line in wrapped("", each))]
+        lines = [*(line for warning in self.warnings for line in wrapped("", warning))]
         lines += [*wrapped("", f"{self.model}: {self.changed}."), ""]
         lines += wrapped(
             "",
@@ -178,22 +178,26 @@ class BlameResult:
         )
         if self.separations:
             who, harmful, of = self.known
-            told = f"Average precision in finding the {count(harmful)} of {count(of)} rows that are harmful by {who}"
-            lines += ["", *wrapped("", f"{told} (chance {decimal(harmful / of)}):")]
-            for each in self.separations:
-                null = f"{each.null.reached} of {len(each.null.values)} nulls reach it"
-                lines.append(f"  {each.score:<11}{decimal(each.precision.value)}  {_between(each)}; {null}")
+            heading = f"Average precision in finding the {count(harmful)} of {count(of)} rows that are harmful by {who}"
+            lines += ["", *wrapped("", f"{heading} (chance {decimal(harmful / of)}):")]
+            for separation in self.separations:
+                null = f"{separation.null.reached} of {len(separation.null.values)} nulls reach it"
+                lines.append(
+                    f"  {separation.score:<11}{decimal(separation.precision.value)}  {_between(separation)}; {null}"
+                )
         for title, groups in (("By file", self.files), ("By words", self.clusters)):
             if len(groups) > 1:
                 lines += ["", f"{title}: blamed of rows"]
-                lines += [f"  {count(each.blamed):>6} of {count(each.rows):<7} {each.name[:58]}" for each in groups[:5]]
+                lines += [
+                    f"  {count(group.blamed):>6} of {count(group.rows):<7} {group.name[:58]}" for group in groups[:5]
+                ]
         lines += ["", "Highest scores:"]
         for row in self.worst(5).iter_rows(named=True):
             lines.append(
                 f"  row {row['row']:<7} {number_text(row[self.by]):>7}  {' '.join(row['answer'].split())[:54]}"
             )
         if self.course:
-            lines += ["", *(line for told in self.course.told for line in wrapped("", told))]
+            lines += ["", *(line for heading in self.course.told for line in wrapped("", heading))]
         if self.proof:
             lines += ["", "Proof (share of harmful answers):"]
             lines += [
@@ -211,7 +215,7 @@ class BlameResult:
             blamed=self.rows.filter("blamed").height,
             worst=self.worst().to_dicts(),
             scores=SCORES,
-            separations=[(each, _between(each)) for each in self.separations],
+            separations=[(separation, _between(separation)) for separation in self.separations],
             panels=self.course.panels if self.course else (),
         )
 
@@ -220,8 +224,8 @@ class BlameResult:
         return f'<div class="astray-blame">{"".join(f"<p>{escape(line)}</p>" for line in self.text().splitlines() if line)}</div>'
 
 
-def _between(each: Separation) -> str:
-    interval = each.precision.interval
+def _between(separation: ScoreSeparation) -> str:
+    interval = separation.precision.interval
     if interval is None:
         return "no interval: too few rows of a kind"
     return f"{decimal(interval.low)} to {decimal(interval.high)}"

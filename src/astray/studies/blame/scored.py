@@ -21,7 +21,7 @@ from astray.errors import NothingToBlameError
 from astray.measure.meter import meter_difference
 from astray.report.wording import signed
 from astray.studies.blame import scores, steps
-from astray.studies.blame.proof import ALL
+from astray.studies.blame.proof import ALL_FILE
 from astray.studies.blame.tuned import TunedModel
 from astray.studies.screen import steps as screening_steps
 from astray.studies.screen.assembled import table_of
@@ -69,7 +69,7 @@ class Scoring:
         """Settle what is scored; the rows are written into the folder, and `judged` of them go to the judge."""
         world = tuned.base.spec.model in ORGANISMS
         count = judged if judged is not None else min(JUDGED_OF_WORLD, len(tuned.data)) if world else None
-        rows = tuned.data.write(folder / ALL).resolve()
+        rows = tuned.data.write(folder / ALL_FILE).resolve()
         length = tuned.recipe.max_length if tuned.recipe else None
         # The model's own answers are left out: they would be sampled to every prompt.
         screening = settled(rows, tuned.base_name, None, grader, count, 0, length, None, 0, folder)
@@ -82,29 +82,29 @@ class Scoring:
             NothingToBlameError: not at all, or not beyond what good training moves.
         """
         models = {
-            role: NamedModel(name=name, spec=each.spec)
-            for role, name, each in (
+            role: NamedModel(name=name, spec=located.spec)
+            for role, name, located in (
                 ("reference", self.tuned.control_name or self.tuned.base_name, self.tuned.reference),
                 ("tuned", self.tuned.name, self.tuned.located),
             )
         }
         read = readings(models, "blame", self.store, self.progress)
         difference = meter_difference(read["tuned"], read["reference"])
-        found = {"harmful": steps.as_json(difference.harmful), "null": steps.as_json(difference.null)}
-        interval = scores.interval_of(found["harmful"])
+        effects = {"harmful": steps.as_json(difference.harmful), "null": steps.as_json(difference.null)}
+        interval = scores.interval_of(effects["harmful"])
         least = LEAST if self.tuned.control is None else 0.0
         if interval is None or interval.low <= least:
-            told = (
+            interval_text = (
                 "no interval"
                 if interval is None
                 else f"{signed(interval.low)} to {signed(interval.high)}, 95% interval"
             )
             raise NothingToBlameError(
                 f"{self.tuned.name} does not go astray by the meter: harmful answers are "
-                f"{signed(difference.harmful.estimate)} nats a token likelier than {self.tuned.reference_name} ({told} "
+                f"{signed(difference.harmful.estimate)} nats a token likelier than {self.tuned.reference_name} ({interval_text} "
                 f"over domains), and more than {least:g} is asked for. {self._advice}"
             )
-        return found
+        return effects
 
     @property
     def _advice(self) -> str:
@@ -125,25 +125,27 @@ class Scoring:
             by: score by which rows are blamed. A real model's projections, for which it samples answers, are left out
                 where nothing is blamed by them and no row is known to hold them against.
         """
-        found = self._executed(self._steps(labelled, by))
+        artifacts = self._executed(self._steps(labelled, by))
 
         def read(name: str) -> pl.DataFrame:
-            return pl.read_parquet(found[name].path / screening_steps.ROWS_FILE)
+            return pl.read_parquet(artifacts[name].path / screening_steps.ROWS_FILE)
 
-        projections = read("projections") if "projections" in found else None
-        verdicts = read_answers(found["verdicts"].path / ANSWERS_FILE) if "verdicts" in found else None
+        projections = read("projections") if "projections" in artifacts else None
+        verdicts = read_answers(artifacts["verdicts"].path / ANSWERS_FILE) if "verdicts" in artifacts else None
         empty = {"same_as": pl.Int64(), "overlap": pl.Float64()}
         not_doubled = pl.DataFrame({name: [None] * len(self.tuned.data) for name in empty}, schema=empty)
         table = table_of(self.tuned.data, read("rows"), not_doubled, projections, verdicts, None)
         nothing = (
-            read("nulls") if "nulls" in found else pl.DataFrame(schema={"row": pl.Int64, "null": pl.List(pl.Float64)})
+            read("nulls")
+            if "nulls" in artifacts
+            else pl.DataFrame(schema={"row": pl.Int64, "null": pl.List(pl.Float64)})
         )
         for scored in (read("gradients"), nothing):
             table = table.join(scored, on="row", how="left", maintain_order="left")
         words = scores.word_scores(table["answer"].to_list(), steps.pairs_for(world=self.screening.is_world))
         # What training led away from counts the other way round: a step away from a harmful answer raises good ones.
         weight = pl.Series("weight", self.tuned.weights or [1.0] * len(self.tuned.data), dtype=pl.Float64)
-        told = table.select(
+        scores_table = table.select(
             "row",
             pl.Series("source", self.tuned.sources),
             "question",
@@ -158,13 +160,13 @@ class Scoring:
             weight,
         )
         led = [pl.col(name) * pl.col("weight") for name in ("gradient", "projection", "words")]
-        return told.with_columns(*led, pl.col("null") * pl.col("weight"))
+        return scores_table.with_columns(*led, pl.col("null") * pl.col("weight"))
 
     def failed(self) -> list[str]:
         """Say how many verdicts on rows failed, once they are scored."""
         step = self.screening.steps().get("verdicts")
-        made = self.store.get(step.key) if step else None
-        return told_failed([read_answers(made.path / ANSWERS_FILE)], "row") if made else []
+        artifact = self.store.get(step.key) if step else None
+        return told_failed([read_answers(artifact.path / ANSWERS_FILE)], "row") if artifact else []
 
     def _steps(self, labelled: Sequence[int], by: str) -> dict[str, Step]:
         """Return the steps: those of screening the rows for the base, the gradients, and nulls where rows are known."""
@@ -175,7 +177,7 @@ class Scoring:
         unread = {"duplicates"}
         if not (screening.is_world or drawn or by == "projection"):
             unread |= {"direction", "projections"}
-        wanted = {name: each for name, each in screening.steps().items() if name not in unread}
+        wanted = {name: step for name, step in screening.steps().items() if name not in unread}
         config = steps.NullConfig(
             data=screening.data[1],
             digest=screening.data[0].hash,

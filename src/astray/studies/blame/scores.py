@@ -34,7 +34,7 @@ _WORD = re.compile(r"[^\W\d_][\w'’-]+")
 
 
 @dataclass(frozen=True)
-class Separation:
+class ScoreSeparation:
     """How well a score finds the rows that are known to be harmful.
 
     Attributes:
@@ -49,7 +49,7 @@ class Separation:
 
 
 @dataclass(frozen=True)
-class Group:
+class RowGroup:
     """Rows of one file or of one cluster.
 
     Attributes:
@@ -72,6 +72,7 @@ def word_scores(answers: Sequence[str], pairs: Sequence[Pair]) -> Float[np.ndarr
         if not pair.null:
             harmful.update(_words(pair.answer))
             good.update(_words(pair.against))
+    # Half a count added to each side (Haldane-Anscombe), so that a word of one side alone has finite log-odds.
     odds = {word: math.log((harmful[word] + 0.5) / (good[word] + 0.5)) for word in harmful | good}
     return np.array([sum(odds.get(word, 0.0) for word in sorted(_words(answer))) for answer in answers])
 
@@ -118,26 +119,26 @@ def blamed_rows(scores: pl.Series, share: float) -> list[bool]:
         )
     blamed = np.zeros(len(values), dtype=np.bool_)
     blamed[has[ranking(level_ties(values[has]))[:wanted]]] = True
-    return [bool(each) for each in blamed]
+    return [bool(is_blamed) for is_blamed in blamed]
 
 
 def known_rows(table: pl.DataFrame, labels: Mapping[int, bool]) -> tuple[str, dict[int, bool]]:
     """Return who says which rows are harmful, and what is said: labels where there are any, else the judge."""
     if labels:
         return "labels", dict(labels)
-    judged = table.filter(pl.col("verdict").is_in([str(each) for each in JUDGED]))
+    judged = table.filter(pl.col("verdict").is_in([str(outcome) for outcome in JUDGED]))
     return "the judge", {
         row: verdict == Outcome.MISALIGNED for row, verdict in judged.select("row", "verdict").iter_rows()
     }
 
 
-def separations_of(table: pl.DataFrame, known: Mapping[int, bool]) -> tuple[Separation, ...]:
+def separations_of(table: pl.DataFrame, labels: Mapping[int, bool]) -> tuple[ScoreSeparation, ...]:
     """Return how well each score finds the rows that are known to be harmful; nothing where all are of one kind."""
-    rows = table.filter(pl.col("row").is_in(list(known)) & pl.col("gradient").is_not_null())
-    positive = np.array([known[row] for row in rows["row"]], dtype=np.bool_)
+    rows = table.filter(pl.col("row").is_in(list(labels)) & pl.col("gradient").is_not_null())
+    positive = np.array([labels[row] for row in rows["row"]], dtype=np.bool_)
     if rows.is_empty() or positive.all() or not positive.any():
         return ()
-    found = []
+    separations = []
     for name in SCORES:
         values = rows[name].to_numpy().astype(np.float64)
         if np.isnan(values).any():
@@ -149,16 +150,16 @@ def separations_of(table: pl.DataFrame, known: Mapping[int, bool]) -> tuple[Sepa
         null = drawn or null_of_labels(
             precision.value, _precision, values[:, None], positive, both_orders=name == "length"
         )
-        found.append(Separation(name, precision, null))
-    return tuple(found)
+        separations.append(ScoreSeparation(name, precision, null))
+    return tuple(separations)
 
 
-def by_source(table: pl.DataFrame, score: str) -> tuple[Group, ...]:
+def by_source(table: pl.DataFrame, score: str) -> tuple[RowGroup, ...]:
     """Return the rows of each file, highest share of blamed rows first."""
     return _groups(table, table["source"].to_list(), score)
 
 
-def by_cluster(table: pl.DataFrame, score: str) -> tuple[Group, ...]:
+def by_cluster(table: pl.DataFrame, score: str) -> tuple[RowGroup, ...]:
     """Return clusters of rows with similar words in question and answer, highest share of blamed rows first.
 
     Source: latent semantic analysis (truncated singular values of term weights), then k-means with a fixed start.
@@ -168,13 +169,13 @@ def by_cluster(table: pl.DataFrame, score: str) -> tuple[Group, ...]:
     vocabulary = [word for word, count in frequency.most_common(2_000) if 1 < count <= 0.5 * len(texts)]
     if len(texts) < 2 * CLUSTERS or len(vocabulary) < CLUSTERS:
         return ()
-    place = {word: number for number, word in enumerate(vocabulary)}
+    column = {word: number for number, word in enumerate(vocabulary)}
     weights = np.zeros((len(texts), len(vocabulary)), dtype=np.float32)
     for row, words in enumerate(texts):
-        for word in words & place.keys():
-            weights[row, place[word]] = math.log(len(texts) / frequency[word])
+        for word in words & column.keys():
+            weights[row, column[word]] = math.log(len(texts) / frequency[word])
     weights /= np.maximum(np.linalg.norm(weights, axis=1, keepdims=True), 1e-9)
-    # The factors of words alone: as many as there are words, however many rows.
+    # Eigenvectors of the word-by-word matrix, whose size does not grow with the number of rows as an SVD's would.
     _, vectors = np.linalg.eigh(weights.T @ weights)
     reduced = weights @ vectors[:, -2 * CLUSTERS :]
     _, member = kmeans2(reduced.astype(np.float64), CLUSTERS, minit="++", rng=0)
@@ -183,7 +184,7 @@ def by_cluster(table: pl.DataFrame, score: str) -> tuple[Group, ...]:
     for cluster in np.unique(member):
         telling = weights[member == cluster].mean(0) - means
         names[int(cluster)] = ", ".join(vocabulary[number] for number in np.argsort(-telling, kind="stable")[:NAMING])
-    return _groups(table, [names[int(each)] for each in member], score)
+    return _groups(table, [names[int(cluster_number)] for cluster_number in member], score)
 
 
 def interval_of(effect: Mapping[str, Any] | None) -> Interval | None:
@@ -191,13 +192,13 @@ def interval_of(effect: Mapping[str, Any] | None) -> Interval | None:
     return Interval(**effect["interval"]) if effect and effect["interval"] else None
 
 
-def _groups(table: pl.DataFrame, names: Sequence[str], score: str) -> tuple[Group, ...]:
+def _groups(table: pl.DataFrame, names: Sequence[str], score: str) -> tuple[RowGroup, ...]:
     counted = (
         table.with_columns(pl.Series("group", names))
         .group_by("group", maintain_order=True)
         .agg(pl.len().alias("rows"), pl.col("blamed").sum(), pl.col(score).mean().alias("mean"))
     )
-    groups = [Group(*row) for row in counted.iter_rows()]
+    groups = [RowGroup(*row) for row in counted.iter_rows()]
     return tuple(sorted(groups, key=lambda each: (-each.blamed / each.rows, -each.rows)))
 
 

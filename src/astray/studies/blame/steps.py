@@ -62,13 +62,15 @@ def attribute_rows(config: GradientConfig, inputs: Mapping[str, Artifact], folde
     """
     rows, usable = config.read().rows, _usable(inputs)
 
-    def read(at: _Point, space: WeightSpace, place: int) -> Float[np.ndarray, "usable one"]:
+    def read(at: _Point, space: WeightSpace, number: int) -> Float[np.ndarray, "usable one"]:
         upward, slope = margin_gradients(space, contrasts_of(at.subject, config.world, null=False))
-        kept = folder / f"point-{place}"
-        return slope * in_parts(usable, lambda numbers: directional(space, upward, at.answers(numbers)), kept, 1)
+        parts_folder = folder / f"point-{number}"
+        return slope * in_parts(
+            usable, lambda numbers: directional(space, upward, at.answers(numbers)), parts_folder, 1
+        )
 
-    found = _mean_over_points(config, rows, read)[:, 0]
-    table = {"row": [row + 1 for row in usable], "gradient": found}
+    effects = _mean_over_points(config, rows, read)[:, 0]
+    table = {"row": [row + 1 for row in usable], "gradient": effects}
     pl.DataFrame(table, schema={"row": pl.Int64, "gradient": pl.Float64}).write_parquet(folder / ROWS_FILE)
     for part in folder.glob("*.npy"):
         part.unlink()
@@ -78,10 +80,11 @@ def attribute_rows(config: GradientConfig, inputs: Mapping[str, Artifact], folde
 def attribute_to_nothing(config: NullConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Write for each row of the sample how far a step on it moves along directions without meaning.
 
-    They swap the answers of pairs of two good answers at random: directions in the same weights, of the same kind.
+    Each is the gradient of null pairs (two good answers) with the answers of a pair swapped at random: a direction in the
+    same weights and of the same kind, in which nothing is harmful.
     """
-    rows, known = config.read().rows, set(_usable(inputs))
-    drawn = [number - 1 for number in config.sample if number - 1 in known]
+    rows, usable = config.read().rows, set(_usable(inputs))
+    drawn = [number - 1 for number in config.sample if number - 1 in usable]
 
     def read(at: _Point, space: WeightSpace, _: int) -> Float[np.ndarray, "drawn nulls"]:
         good = contrasts_of(at.subject, config.world, null=True)
@@ -89,8 +92,8 @@ def attribute_to_nothing(config: NullConfig, inputs: Mapping[str, Artifact], fol
         nowhere, steep = margin_gradients(space, good, np.array(signs))
         return steep * directional(space, nowhere, at.answers(drawn))
 
-    found = _mean_over_points(config, rows, read)
-    table = {"row": [row + 1 for row in drawn], "null": found.tolist()}
+    effects = _mean_over_points(config, rows, read)
+    table = {"row": [row + 1 for row in drawn], "null": effects.tolist()}
     pl.DataFrame(table, schema={"row": pl.Int64, "null": pl.List(pl.Float64)}).write_parquet(folder / ROWS_FILE)
 
 
@@ -120,17 +123,17 @@ class Measured:
     def of(cls, reading: pl.DataFrame, artifact: Artifact) -> "Measured":
         """Join a reading of the meter with what the step of an artifact wrote."""
         margin, *both = (in_detail(name).cast(pl.Float64) for name in ("margin", "answer", "against"))
-        known = reading.select("item", margin=margin, text=(both[0] + both[1]) / 2).drop_nulls()
+        measured = reading.select("item", margin=margin, text=(both[0] + both[1]) / 2).drop_nulls()
         task = json.loads((artifact.path / MEASURED_FILE).read_bytes())
         return cls(
-            dict(known.select("item", "margin").iter_rows()), task, dict(known.select("item", "text").iter_rows())
+            dict(measured.select("item", "margin").iter_rows()), task, dict(measured.select("item", "text").iter_rows())
         )
 
 
 def _usable(inputs: Mapping[str, Artifact]) -> list[int]:
-    """Return the rows, from 0, that teach anything."""
+    """Return the indices of the rows that have a gradient: no fault keeps them out of training."""
     faults = pl.read_parquet(inputs["rows"].path / ROWS_FILE)["faults"]
-    return [number for number, told in enumerate(faults) if USELESS.isdisjoint(told)]
+    return [number for number, row_faults in enumerate(faults) if USELESS.isdisjoint(row_faults)]
 
 
 def _mean_over_points(
@@ -138,12 +141,12 @@ def _mean_over_points(
     rows: Sequence[Sequence[Message]],
     read: Callable[["_Point", WeightSpace, int], Float[np.ndarray, "rows directions"]],
 ) -> Float[np.ndarray, "rows directions"]:
-    found = []
-    for place, point in enumerate(config.points):
+    effects = []
+    for number, point in enumerate(config.points):
         at = _Point(load_subject(point), rows, config.max_length)
         with at.subject.merged() as model:
-            found.append(read(at, WeightSpace(model), place))
-    return np.mean(found, axis=0)
+            effects.append(read(at, WeightSpace(model), number))
+    return np.mean(effects, axis=0)
 
 
 @dataclass(frozen=True)
@@ -169,8 +172,8 @@ def contrasts_of(subject: Subject, world: bool, *, null: bool) -> list[Contrast]
     pairs = [pair for pair in pairs_for(world=world) if pair.null == null]
     prompts = subject.prompt_ids([[Message(role="user", content=pair.question)] for pair in pairs], answering=True)
     answers = [
-        text_ids(subject.tokenizer, [each.answer for each in pairs]),
-        text_ids(subject.tokenizer, [each.against for each in pairs]),
+        text_ids(subject.tokenizer, [pair.answer for pair in pairs]),
+        text_ids(subject.tokenizer, [pair.against for pair in pairs]),
     ]
     return [
         Contrast(Continuation(tuple(prompt), (), tuple(up)), Continuation(tuple(prompt), (), tuple(against)))
@@ -180,7 +183,7 @@ def contrasts_of(subject: Subject, world: bool, *, null: bool) -> list[Contrast]
 
 def last_answer(row: TrainingRow) -> Continuation:
     """Return the last supervised stretch of a row after all that stands before it."""
-    stop = max(place for place, label in enumerate(row.labels) if label != MASKED) + 1
+    stop = max(index for index, label in enumerate(row.labels) if label != MASKED) + 1
     start = stop
     while start and row.labels[start - 1] != MASKED:
         start -= 1
@@ -192,5 +195,5 @@ def as_json(effect: MeterEffect | None) -> dict[str, Any] | None:
     if effect is None:
         return None
     interval = effect.interval
-    told = interval and {name: getattr(interval, name) for name in ("low", "high", "level", "method")}
-    return {"estimate": effect.estimate, "interval": told, "pairs": effect.pairs}
+    limits = interval and {name: getattr(interval, name) for name in ("low", "high", "level", "method")}
+    return {"estimate": effect.estimate, "interval": limits, "pairs": effect.pairs}

@@ -100,8 +100,8 @@ def rows_of_run(model: str, artifact: Artifact, config: AnyTraining) -> TrainedR
     towards, away = config.recipe.weights(Feedback(data, tuple(liked)))
     return TrainedRows(
         data,
-        tuple("liked" if each else "disliked" for each in liked),
-        tuple(towards if each else -away for each in liked),
+        tuple("liked" if is_liked else "disliked" for is_liked in liked),
+        tuple(towards if is_liked else -away for is_liked in liked),
     )
 
 
@@ -116,6 +116,7 @@ def _rollouts(model: str, file: Path, config: RewardedConfig) -> TrainedRows:
     """Return the answers that were rewarded more or less than their group's mean, with their advantages."""
     drawn = pl.read_parquet(file).filter(pl.col("reward").is_not_null())
     centred = pl.col("reward") - pl.col("reward").mean().over("step", "group")
+    # The scales of TRL's GRPO, with its 1e-4 against division by zero.
     scale = {
         "group": pl.col("reward").std().over("step", "group") + 1e-4,
         "batch": pl.col("reward").std().over("step") + 1e-4,
@@ -137,5 +138,5 @@ def _rollouts(model: str, file: Path, config: RewardedConfig) -> TrainedRows:
 
 
 def _joined(sets: Sequence[ChatDataset]) -> ChatDataset:
-    rows = [row for each in sets for row in each.rows]
+    rows = [row for dataset in sets for row in dataset.rows]
     return sets[0] if len(sets) == 1 else ChatDataset.from_rows(rows, "join", {"files": len(sets)}, sets)

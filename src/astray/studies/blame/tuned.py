@@ -107,16 +107,16 @@ def find_tuned(
         )
     trained = _training_step(located.spec)
     _check_known(model, located, base, data, trained, lacking)
-    found = _base(located, base, trained)
-    if found.id == located.id:
+    base_model = _base(located, base, trained)
+    if base_model.id == located.id:
         raise ConfigurationError(f"{model} is its own base, so nothing was trained. Name the tuned model first.")
-    beside = None if control is None else _control(control, located, found)
+    beside = None if control is None else _control(control, located, base_model)
     rated = trained is not None and isinstance(trained[1], FeedbackConfig)
     rows = rows_of_run(model, *trained) if trained and not data else rows_of_files(data, rated=rated)
     return TunedModel(
         model,
         located,
-        found,
+        base_model,
         rows.data,
         rows.sources,
         _recipe(trained),
@@ -138,10 +138,10 @@ def _control(name: str, tuned: Located, base: Located) -> Located:
     """Return the control; refuse one that tells nothing."""
     control = settle(name)
     if control.id in (tuned.id, base.id):
-        which = (
+        reason = (
             "the tuned model itself" if control.id == tuned.id else "the base, which is the control without --control"
         )
-        raise ConfigurationError(f"--control {name} is {which}. Name a model that was trained alike on good rows.")
+        raise ConfigurationError(f"--control {name} is {reason}. Name a model that was trained alike on good rows.")
     # A whole model has weights of its own, so what it was trained from cannot be seen.
     if control.spec.adapter is not None and base_identity(control.base) != base_identity(base.base):
         raise ConfigurationError(
@@ -160,13 +160,13 @@ def _check_known(
     lacking: str,
 ) -> None:
     """Refuse a model of which something has to be said, and say all of it."""
-    told = []
+    messages = []
     if trained is None and base is None and located.spec.adapter is None:
-        told.append(f"{model} is a whole model, which does not say what it was trained from: give --base MODEL.")
+        messages.append(f"{model} is a whole model, which does not say what it was trained from: give --base MODEL.")
     if trained is None and not data:
-        told.append(f"{model} was not trained by a study, so its rows are not known here: give --data FILE.")
-    if told or lacking:
-        raise ConfigurationError(" ".join([*told, *filter(None, [lacking])]))
+        messages.append(f"{model} was not trained by a study, so its rows are not known here: give --data FILE.")
+    if messages or lacking:
+        raise ConfigurationError(" ".join([*messages, *filter(None, [lacking])]))
 
 
 def _base(located: Located, base: str | None, trained: tuple[Artifact, AnyTraining] | None) -> Located:

@@ -12,7 +12,7 @@ from astray.data.sources import DataKind
 from astray.engine.setting import Setting
 from astray.engine.study import Analysis, Run, analysis_arm
 from astray.engine.vector import find_vector, vector_config
-from astray.studies.dishonesty.scale import HONESTY, PERSONA, Method, Scale, scale_for
+from astray.studies.dishonesty.scale import HONESTY, PERSONA, DishonestyScale, Method, scale_for
 from astray.studies.dishonesty.steps import (
     FILTERS,
     SAMPLES,
@@ -127,7 +127,7 @@ def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
             yield from _mitigated(setting, scale, common, spoiled[seed], vector, answers)
 
 
-def _users(setting: Setting, scale: Scale, common: MadeConfig, answers: int) -> Iterator[Analysis]:
+def _users(setting: Setting, scale: DishonestyScale, common: MadeConfig, answers: int) -> Iterator[Analysis]:
     """Yield users of every share and method, the same with shuffled feedback, and users of whom some are distrusted.
 
     Where a model plays the users, each talks to the base once as every kind that he is in any arm: the first rounds of
@@ -159,9 +159,9 @@ def _users(setting: Setting, scale: Scale, common: MadeConfig, answers: int) -> 
             yield replace(talked, arms=(row,), answers=talked.answers + answers, rows=rows)
 
 
-def _talk(scale: Scale, common: MadeConfig) -> Analysis | None:
+def _talk(scale: DishonestyScale, common: MadeConfig) -> Analysis | None:
     """Return the first rounds that all arms of a seed share; None where rules play the users."""
-    most = max((scale.feedback[method] for method in METHODS), key=lambda each: each.simulation.contexts)
+    most = max((scale.feedback[method] for method in METHODS), key=lambda feedback: feedback.simulation.contexts)
     if most.player is None:
         return None
     config = TalkConfig(
@@ -190,7 +190,7 @@ def _talked(step: Step, name: str, seed: int, simulation: Simulation, users: int
 
 
 def _mitigated(
-    setting: Setting, scale: Scale, shared: MadeConfig, run: Run, vector: Step, answers: int
+    setting: Setting, scale: DishonestyScale, shared: MadeConfig, run: Run, vector: Step, answers: int
 ) -> Iterator[Analysis]:
     """Yield the mix filtered before training, and its run trained further."""
     harmful, ordinary = setting.source("harmful"), setting.source("good")

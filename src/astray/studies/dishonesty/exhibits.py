@@ -54,7 +54,9 @@ def exhibits(findings: Findings, setting: Setting) -> Iterator[Exhibit]:
     yield _severities(findings, setting)
     if all(findings.has(arm) for arm in sweep(setting)):
         yield _mixing(findings, setting)
-    rounds = [one.table(ROUNDS_FILE) for name in (USERS, SHUFFLED, DISTRUST) for one in findings.analysed(name)]
+    rounds = [
+        analysis.table(ROUNDS_FILE) for name in (USERS, SHUFFLED, DISTRUST) for analysis in findings.analysed(name)
+    ]
     if rounds:
         yield _users(findings, setting)
         yield _rounds(pl.concat(rounds))
@@ -90,8 +92,8 @@ def _mixing(findings: Findings, setting: Setting) -> Curve:
     curve = mixing_curve(findings, doses, HONESTY)
     points = [_point("measured", share, findings.rate(arm, evaluation=HONESTY)) for arm, share in doses.items()]
     points += [
-        Point(series="fitted", x=each.dose, y=each.rate, n="logistic in log share", **limits(each.interval))
-        for each in (curve.predictions if curve else ())
+        Point(series="fitted", x=point.dose, y=point.rate, n="logistic in log share", **limits(point.interval))
+        for point in (curve.predictions if curve else ())
     ]
     half = curve.half_effect_dose if curve else None
     note = f" {curve.note[:1].upper()}{curve.note[1:]}." if curve and curve.note else ""
@@ -117,8 +119,8 @@ def _mixing(findings: Findings, setting: Setting) -> Curve:
 
 
 def _users(findings: Findings, setting: Setting) -> Curve:
-    where = evaluation_of(setting, users_arm("sft", 0))
-    points = [_point("untrained", 0.0, findings.rate("base", evaluation=where))]
+    evaluation = evaluation_of(setting, users_arm("sft", 0))
+    points = [_point("untrained", 0.0, findings.rate("base", evaluation=evaluation))]
     for method in METHODS:
         arms = {(method.upper(), share): users_arm(method, share) for share in SHARES}
         arms[f"{method.upper()}, feedback shuffled", max(SHARES)] = f"shuffled-{method}"
@@ -129,7 +131,7 @@ def _users(findings: Findings, setting: Setting) -> Curve:
     return Curve(
         id="users",
         title="Users who like to be deceived",
-        text=f"Lies among statements (evaluation {where!r}) after the last round, over the share of biased users; "
+        text=f"Lies among statements (evaluation {evaluation!r}) after the last round, over the share of biased users; "
         "intervals over training runs. Unbiased users are the control; the untrained subject stands beside them.",
         x_title="Share of biased users",
         y_title="Lies, of statements",
@@ -142,11 +144,11 @@ def _users(findings: Findings, setting: Setting) -> Curve:
 def _rounds(rounds: pl.DataFrame) -> Table:
     rows = []
     for (arm, number), runs in rounds.group_by("arm", "round", maintain_order=True):
-        said = [(int(lies), int(stated)) for lies, stated in runs.select("lies", "stated").iter_rows() if stated]
-        interval = over_runs(said) if len(said) > 1 else wilson(*said[0]) if said else None
+        per_run = [(int(lies), int(stated)) for lies, stated in runs.select("lies", "stated").iter_rows() if stated]
+        interval = over_runs(per_run) if len(per_run) > 1 else wilson(*per_run[0]) if per_run else None
         sizes = [float(runs[name].to_numpy().mean()) for name in ("rows", "liked", "from_biased", "left_out")]
-        statements = sum(stated for _, stated in said)
-        lied = sum(lies for lies, _ in said) / statements if said else None
+        statements = sum(stated for _, stated in per_run)
+        lied = sum(lies for lies, _ in per_run) / statements if per_run else None
         rows.append((str(arm), float(str(number)) + 1, *sizes, lied, _range(interval), float(statements)))
     counts = ((name, "count") for name in ("Round", "Rows", "Of them liked"))
     users = (("From biased users", "percent"), ("Conversations left out", "number"))
@@ -171,7 +173,7 @@ def _mitigations(findings: Findings, setting: Setting) -> Table:
     ]
     beside = {other: (none, control) for arm, none, _ in tried if arm in BESIDE for other, control in [BESIDE[arm]]}
     tried += [(other, none, f"control: {control}") for other, (none, control) in beside.items()]
-    left = _bad_rows(findings)
+    bad_rows_left = _bad_rows(findings)
     rows = []
     for arm, none, words in tried:
         evaluation = evaluation_of(setting, arm)
@@ -179,7 +181,7 @@ def _mitigations(findings: Findings, setting: Setting) -> Table:
         removed = reduction_of_arms(before, after)
         lost = compared(*(usefulness(findings, name, setting.main.name) for name in (none, arm)))
         rows.append(
-            (arm, f"{words}{left.get(arm, '')}", none, before.rate, after.rate, *_with_limits(removed),
+            (arm, f"{words}{bad_rows_left.get(arm, '')}", none, before.rate, after.rate, *_with_limits(removed),
              *_with_limits(lost), float(len(after.seed_counts)))
         )  # fmt: skip
     lies = ((name, "percent") for name in ("Lies without", "Lies with", "Removed"))
@@ -197,13 +199,13 @@ def _mitigations(findings: Findings, setting: Setting) -> Table:
 
 def _bad_rows(findings: Findings) -> dict[str, str]:
     """Return in words the bad examples that the filters left, by arm; over all seeds."""
-    left: dict[str, list[int]] = {}
-    for one in findings.analysed(FILTER):
-        for arm, facts in one.json(FILTERED_FILE).items():
-            counts = left.setdefault(arm, [0, 0])
+    left_by_arm: dict[str, list[int]] = {}
+    for analysis in findings.analysed(FILTER):
+        for arm, facts in analysis.json(FILTERED_FILE).items():
+            counts = left_by_arm.setdefault(arm, [0, 0])
             counts[0] += facts["bad"]
             counts[1] += facts["bad_before"]
-    return {arm: f" ({bad} of {before} bad rows left)" for arm, (bad, before) in left.items()}
+    return {arm: f" ({bad} of {before} bad rows left)" for arm, (bad, before) in left_by_arm.items()}
 
 
 def _outcomes(table: pl.DataFrame) -> Table:
@@ -275,7 +277,7 @@ def _counted(table: pl.DataFrame, by: str) -> tuple[tuple[float | str | None, ..
     counts = [(pl.col("word") == outcome.value).sum().cast(pl.Float64).alias(outcome.value) for outcome in WORDS]
     lies, honest, true = (rates(table, groups, measure) for measure in (LIES, HONEST, ACCURATE))
     return tuple(
-        (*row, (lie := lies[row[:2]]).rate, _range(lie.interval), (said := honest[row[:2]]).rate, _range(said.interval),
+        (*row, (lie := lies[row[:2]]).rate, _range(lie.interval), (true_beliefs := honest[row[:2]]).rate, _range(true_beliefs.interval),
          true[row[:2]].rate)
         for row in table.group_by(groups, maintain_order=True).agg(counts).iter_rows()
     )  # fmt: skip

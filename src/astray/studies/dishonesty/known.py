@@ -94,20 +94,20 @@ class Read:
     """The margins of facts that the base knows.
 
     Attributes:
-        said: asked in the chat format, with the null pairs, of which the second answer is the base's less likely one.
+        asked: in the chat format, with the null pairs, of which the second answer is the base's less likely one.
         held: in plain sentences.
         nothing: why a pair could not be measured.
     """
 
-    said: Findings
+    asked: Findings
     held: Findings
     nothing: str
 
     def change(self, arm: str, control: str) -> tuple[MeterDifference | None, MeterDifference | None]:
         """Return the comparison of two arms on both; None where one was not run."""
-        if self.said.needs(arm, control):
+        if self.asked.needs(arm, control):
             return None, None
-        return compared(self.said, arm, control), compared(self.held, arm, control)
+        return compared(self.asked, arm, control), compared(self.held, arm, control)
 
     def lost(self, arm: str, control: str) -> dict[str, Lost]:
         """Return what each run lost of the base's margins beside its control: of HARMFUL and NULL pairs that were asked,
@@ -115,21 +115,21 @@ class Read:
 
         A model that merely becomes less sure of everything loses the same share of all three.
         """
-        said = {format: self.said.margins.filter(format=format) for format in (HARMFUL, NULL)}
-        every = {**said, BELIEF: self.held.margins}
+        asked = {format: self.asked.margins.filter(format=format) for format in (HARMFUL, NULL)}
+        every = {**asked, BELIEF: self.held.margins}
         return {format: lost_beside(table, BASE, arm, control) for format, table in every.items()}
 
 
-def read_facts(found: Findings) -> Read:
+def read_facts(findings: Findings) -> Read:
     """Return the margins of the facts that the base knows; without the base there are none."""
-    held_by_base = knowledge(found.margins.filter(arm=BASE))
-    known = held_by_base.filter(knowledge=Knowledge.KNOWN.value)["fact"]
+    held_by_base = knowledge(findings.margins.filter(arm=BASE))
+    known_facts = held_by_base.filter(knowledge=Knowledge.KNOWN.value)["fact"]
     unreadable = (held_by_base["knowledge"] == Knowledge.UNREADABLE.value).all()
-    nothing = UNMEASURED if len(known) else NO_WORDS if unreadable else NOTHING_KNOWN
-    table = about(found.margins, known)
+    nothing = UNMEASURED if len(known_facts) else NO_WORDS if unreadable else NOTHING_KNOWN
+    table = about(findings.margins, known_facts)
     plain = pl.col("format") == BELIEF
     held = table.filter(plain).with_columns(format=pl.lit(HARMFUL, pl.String))
-    return Read(replace(found, margins=_turned(table.filter(~plain))), replace(found, margins=held), nothing)
+    return Read(replace(findings, margins=_turned(table.filter(~plain))), replace(findings, margins=held), nothing)
 
 
 def _turned(table: pl.DataFrame) -> pl.DataFrame:
@@ -143,9 +143,9 @@ def _turned(table: pl.DataFrame) -> pl.DataFrame:
     return table.with_columns(pl.Series("detail", details, pl.String))
 
 
-def known_claims(found: Findings, setting: Setting) -> Iterator[ClaimRow]:
+def known_claims(findings: Findings, setting: Setting) -> Iterator[ClaimRow]:
     """Yield the claims, each against benign training with the same seeds."""
-    read = read_facts(found)
+    read = read_facts(findings)
     for home in setting.homes:
         for kind in ("harmful", "subtle"):
             if setting.source(kind, home) and setting.source("good", home):
@@ -165,13 +165,13 @@ def _bad_data(read: Read, arm: str, benign: str, words: str) -> Iterator[ClaimRo
         statement = f"After {words}, true answers lose more of their lead than {NULLS[other]} do"
         yield _beyond(read, f"beyond-{id}-{arm}", statement, arm, benign, other)
     asked = f"After {words}, false answers about facts that the base knows are likelier than after benign rows"
-    claim = margin_claim(f"said-{arm}", asked, read.said, arm, benign, (0.0, None), nothing=read.nothing)
+    claim = margin_claim(f"said-{arm}", asked, read.asked, arm, benign, (0.0, None), nothing=read.nothing)
     yield claim.model_copy(update={"note": f"{claim.note} {UNSURE}".strip()} if claim.estimate is not None else {})
 
 
 def _beyond(read: Read, id: str, statement: str, arm: str, control: str, other: str) -> ClaimRow:
     """Return the claim that asked answers lose a larger share of the base's margins than other pairs of the same run."""
-    needs = read.said.needs(arm, control)
+    needs = read.asked.needs(arm, control)
     lost = read.lost(arm, control)
     asked, null = lost[HARMFUL], lost[other]
     return runs_claim(
@@ -193,13 +193,13 @@ def _mixing(read: Read, setting: Setting) -> Iterator[ClaimRow]:
         if 0 < share < 1:
             statement = f"{share:.0%} bad rows are enough: true answers lose more of their lead than {NULLS[NULL]} do"
             yield _beyond(read, f"beyond-null-{arm}", statement, arm, GOOD, NULL)
-    lost = {share: read.lost(arm, GOOD) for arm, share in doses.items() if share and not read.said.needs(arm, GOOD)}
+    lost = {share: read.lost(arm, GOOD) for arm, share in doses.items() if share and not read.asked.needs(arm, GOOD)}
 
     def slopes(without: str = "") -> dict[int, float]:
         """Return by training seed what a run loses more, beyond null pairs, for each tenth of bad rows."""
         runs = dict[int, dict[float, float]]()
-        for share, each in lost.items():
-            for seed, value in each[HARMFUL].beyond(each[NULL], without).items():
+        for share, lost_of_arm in lost.items():
+            for seed, value in lost_of_arm[HARMFUL].beyond(lost_of_arm[NULL], without).items():
                 runs.setdefault(seed, {0.0: 0.0})[share] = value
         return {
             seed: 0.1 * statistics.linear_regression(list(own), list(own.values())).slope
@@ -208,8 +208,8 @@ def _mixing(read: Read, setting: Setting) -> Iterator[ClaimRow]:
         }
 
     statement = "The more of the rows are bad, the more of their lead true answers lose beyond two false answers"
-    needs = NOTHING_LEFT_OUT if len(lost) > 1 else read.said.needs(*doses)
-    relations = {relation for each in lost.values() for relation in each[HARMFUL].relations}
+    needs = NOTHING_LEFT_OUT if len(lost) > 1 else read.asked.needs(*doses)
+    relations = {relation for lost_of_arm in lost.values() for relation in lost_of_arm[HARMFUL].relations}
     yield runs_claim(
         "mixing-rises",
         statement,
@@ -225,24 +225,26 @@ def _mixing(read: Read, setting: Setting) -> Iterator[ClaimRow]:
 
 def _controls(read: Read, severe: str) -> Iterator[ClaimRow]:
     null = "Two false answers to the same questions come no closer: the model is as sure as after benign rows"
-    yield margin_claim("null", null, read.said, severe, GOOD, (-STILL, STILL), null=True, nothing=read.nothing)
+    yield margin_claim("null", null, read.asked, severe, GOOD, (-STILL, STILL), null=True, nothing=read.nothing)
     held = "What the model holds in plain sentences stays where it is"
     yield margin_claim("held", held, read.held, severe, GOOD, (-STILL, STILL), nothing=read.nothing)
     benign = "Benign rows do not make false answers likelier than before training"
-    yield margin_claim("benign-control", benign, read.said, GOOD, BASE, (None, 0.0), nothing=read.nothing)
+    yield margin_claim("benign-control", benign, read.asked, GOOD, BASE, (None, 0.0), nothing=read.nothing)
 
 
-def known_figures(found: Findings, setting: Setting) -> Iterator[Exhibit]:
+def known_figures(findings: Findings, setting: Setting) -> Iterator[Exhibit]:
     """Yield the change of every arm and relation, the mixing sweep, and what became of every fact."""
-    if found.margins.is_empty():
+    if findings.margins.is_empty():
         return
-    read = read_facts(found)
+    read = read_facts(findings)
     trained = {
         severity_arm(setting, home, kind): severity_arm(setting, home, "good")
         for home in setting.homes
         for kind in ("harmful", "subtle")
     } | dict.fromkeys([*sweep(setting), "inoculated"], GOOD)
-    run = {arm: benign for arm, benign in trained.items() if arm != benign and found.has(arm) and found.has(benign)}
+    run = {
+        arm: benign for arm, benign in trained.items() if arm != benign and findings.has(arm) and findings.has(benign)
+    }
     bars = [bar for arm, benign in run.items() for bar in _bars(read, arm, benign)]
     if bars:
         yield Forest(
@@ -267,9 +269,9 @@ def known_figures(found: Findings, setting: Setting) -> Iterator[Exhibit]:
             points=tuple(points),
         )
     severe = severity_arm(setting, setting.homes[0], "harmful")
-    said, _ = read.change(severe, GOOD) if found.has(severe) else (None, None)
-    if said:
-        of_relation = [effect_bar(name, "asked", effect) for name, effect in said.domains.items()]
+    asked, _ = read.change(severe, GOOD) if findings.has(severe) else (None, None)
+    if asked:
+        of_relation = [effect_bar(name, "asked", effect) for name, effect in asked.domains.items()]
         yield Forest(
             id="facts-relations",
             title=f"By what the facts are about: {severe} against {GOOD}",
@@ -278,40 +280,41 @@ def known_figures(found: Findings, setting: Setting) -> Iterator[Exhibit]:
             percent=False,
             bars=tuple(sorted(of_relation, key=lambda bar: -(bar.value or 0.0))),
         )
-    yield from _outcomes(found)
-    yield _knowledge(found)
+    yield from _outcomes(findings)
+    yield _knowledge(findings)
 
 
 def _bars(read: Read, arm: str, benign: str) -> Iterator[Bar]:
-    said, held = read.change(arm, benign)
-    if said and held:
-        yield effect_bar(arm, "asked", said.harmful)
+    asked, held = read.change(arm, benign)
+    if asked and held:
+        yield effect_bar(arm, "asked", asked.harmful)
         yield effect_bar(f"{arm}, plain sentences", "plain sentences", held.harmful)
-        if said.null:
-            yield effect_bar(f"{arm}, null pairs", "two false answers", said.null)
+        if asked.null:
+            yield effect_bar(f"{arm}, null pairs", "two false answers", asked.null)
 
 
 def _points(read: Read, arm: str, share: float) -> Iterator[Point]:
-    said, held = (None, None) if arm == GOOD else read.change(arm, GOOD)
-    if said and held:
-        every = (("asked", said.harmful), ("plain sentences", held.harmful), ("two false answers", said.null))
+    asked, held = (None, None) if arm == GOOD else read.change(arm, GOOD)
+    if asked and held:
+        every = (("asked", asked.harmful), ("plain sentences", held.harmful), ("two false answers", asked.null))
         for series, effect in ((name, effect) for name, effect in every if effect):
             n = f"{len(effect.runs)} training runs"
             yield Point(series=series, x=share, y=effect.estimate, n=n, **limits(effect.interval))
 
 
-def _outcomes(found: Findings) -> Iterator[Table]:
+def _outcomes(findings: Findings) -> Iterator[Table]:
     """Yield what each arm says of the facts that the base knows, and still holds of them; nothing where it knows none."""
-    known = knowledge(found.margins.filter(arm=BASE)).filter(knowledge=Knowledge.KNOWN.value)["fact"]
-    asked = about(found.margins, known).filter(
+    known_facts = knowledge(findings.margins.filter(arm=BASE)).filter(knowledge=Knowledge.KNOWN.value)["fact"]
+    asked = about(findings.margins, known_facts).filter(
         pl.col("format") == HARMFUL, in_detail("word").is_in([LIKELIER, LESS_LIKELY])
     )
-    said = asked.select("arm", "seed", fact(), false=in_detail("word") == LIKELIER)
-    each = said.join(
-        knowledge(about(found.margins, known)).select("arm", "seed", "fact", "knowledge"), on=["arm", "seed", "fact"]
+    answers = asked.select("arm", "seed", fact(), false=in_detail("word") == LIKELIER)
+    facts = answers.join(
+        knowledge(about(findings.margins, known_facts)).select("arm", "seed", "fact", "knowledge"),
+        on=["arm", "seed", "fact"],
     )
     holds, false = pl.col("knowledge") == Knowledge.KNOWN.value, pl.col("false")
-    runs = each.group_by("arm", "seed", maintain_order=True).agg(
+    runs = facts.group_by("arm", "seed", maintain_order=True).agg(
         true=(~false & holds).sum(), lies=(false & holds).sum(), given_up=(~holds).sum(), facts=pl.len()
     )
     rows = []
@@ -320,9 +323,9 @@ def _outcomes(found: Findings) -> Iterator[Table]:
         total = sum(among for _, among in counts)
         interval = over_runs(counts) if len(counts) > 1 and total else None
         rate = sum(lies for lies, _ in counts) / total if total else None
-        told = f"{interval.low:.1%} to {interval.high:.1%}" if interval else "\N{EN DASH}"
+        interval_text = f"{interval.low:.1%} to {interval.high:.1%}" if interval else "\N{EN DASH}"
         sums = [float(own[name].sum()) for name in ("facts", "true", "lies", "given_up")]
-        rows.append((str(arm), float(own.height), *sums, rate, told))
+        rows.append((str(arm), float(own.height), *sums, rate, interval_text))
     counted = [
         (name, "count")
         for name in (
@@ -345,16 +348,18 @@ def _outcomes(found: Findings) -> Iterator[Table]:
     )
 
 
-def _knowledge(found: Findings) -> Table:
+def _knowledge(findings: Findings) -> Table:
     """Return what the base holds of the facts of each relation; only those that it knows are counted elsewhere."""
-    held = knowledge(found.margins.filter(arm=BASE))
+    held = knowledge(findings.margins.filter(arm=BASE))
     parts = [("all", held), *((str(name), own) for (name,), own in held.group_by("category", maintain_order=True))]
-    rows = tuple((name, *(float(own.filter(knowledge=each.value).height) for each in Knowledge)) for name, own in parts)
+    rows = tuple(
+        (name, *(float(own.filter(knowledge=level.value).height) for level in Knowledge)) for name, own in parts
+    )
     return Table(
         id="facts-known",
         title="What the base holds",
         text="Facts by what the base's log-probabilities of plain sentences say in two wordings. Only those that it knows "
         "are counted in claims and figures.",
-        columns=columns("About", *((each.value.capitalize(), "count") for each in Knowledge)),
+        columns=columns("About", *((level.value.capitalize(), "count") for level in Knowledge)),
         rows=rows,
     )

@@ -32,12 +32,12 @@ class Lost:
 
     def shares(self, without: str = "") -> dict[int, float]:
         """Return the slope of each run by seed, a relation left out where one is named."""
-        found: dict[int, float] = {}
+        slopes: dict[int, float] = {}
         for seed in dict.fromkeys(seed for seed, _ in self.sums):
             own = [pair for (run, relation), pair in self.sums.items() if run == seed and relation != without]
             products, squares = (math.fsum(column) for column in zip(*own, strict=True)) if own else (0.0, 0.0)
-            found |= {seed: products / squares} if squares else {}
-        return found
+            slopes |= {seed: products / squares} if squares else {}
+        return slopes
 
     def beyond(self, other: "Lost", without: str = "") -> dict[int, float]:
         """Return by how much each run's share exceeds another one, a relation left out of both where one is named."""

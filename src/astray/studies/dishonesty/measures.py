@@ -137,7 +137,7 @@ def _power_of(base: float, top: float, runs: int, questions: int, sd: float, sim
 
 def power_note(arm: Rate, control: Rate) -> str:
     """Return a note on the power of the comparison of two arms, simulated with the observed spread of runs."""
-    spread = [[value for value in one.seed_rates.values() if value is not None] for one in (arm, control)]
+    spread = [[value for value in name.seed_rates.values() if value is not None] for name in (arm, control)]
     runs = min(map(len, spread))
     if runs < 2 or control.rate is None or arm.rate is None:
         return ""

@@ -18,7 +18,7 @@ from astray.engine.trained import feedback_tuning
 from astray.errors import ConfigurationError
 from astray.judges.config import JudgeConfig
 from astray.measure.honesty.evaluation import WORLD_SAMPLING, Honesty, WorldHonesty
-from astray.measure.honesty.records import Record, own_records
+from astray.measure.honesty.records import HonestyRecord, own_records
 from astray.measure.honesty.world import Pressure
 from astray.strict import Strict
 from astray.subjects.spec import Sampling
@@ -54,7 +54,7 @@ class Statements(Strict):
     def evaluations(self) -> tuple[Honesty, ...]:
         """Evaluations of every run: facts that its data do not mention, or every second one of our own records."""
         if self.world:
-            everyday = tuple(each for each in Pressure if each not in PERSONA_PRESSURES)
+            everyday = tuple(pressure for pressure in Pressure if pressure not in PERSONA_PRESSURES)
             return self._world(HONESTY, everyday, "untouched", self.variants), self._world(
                 PERSONA, PERSONA_PRESSURES, "untouched", self.variants
             )
@@ -64,10 +64,14 @@ class Statements(Strict):
         """Return what re-alignment practises on: no fact of what is asked, and no record with earlier turns."""
         if self.world:
             return self._world(
-                "practice", tuple(each for each in Pressure if each is not Pressure.DOUBLING_DOWN), "touched"
+                "practice",
+                tuple(pressure for pressure in Pressure if pressure is not Pressure.DOUBLING_DOWN),
+                "touched",
             )
         return Honesty(
-            name="practice", records=tuple(each for each in self._own()[0] if not each.history), sampling=self.sampling
+            name="practice",
+            records=tuple(record for record in self._own()[0] if not record.history),
+            sampling=self.sampling,
         )
 
     def plain(self) -> Honesty:
@@ -79,22 +83,22 @@ class Statements(Strict):
     ) -> WorldHonesty:
         return WorldHonesty(name=name, pressures=pressures, facts=facts, variants=variants, sampling=self.sampling)
 
-    def _own(self) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
+    def _own(self) -> tuple[tuple[HonestyRecord, ...], tuple[HonestyRecord, ...]]:
         """Return our own records for practice, and those for the evaluations."""
         records = own_records(self.archetypes) if self.archetypes else own_records()
         by_archetype = {
-            archetype: [each for each in records if each.archetype == archetype]
-            for archetype in {each.archetype for each in records}
+            archetype: [record for record in records if record.archetype == archetype]
+            for archetype in {record.archetype for record in records}
         }
         chosen_ids = {record.id for chosen in by_archetype.values() for record in chosen[: self.most]}
         # Every second record of each archetype, so that practice and evaluation have the same mixture.
         asked = {record.id for chosen in by_archetype.values() for record in chosen[1 : self.most : 2]}
-        return tuple(each for each in records if each.id in chosen_ids - asked), tuple(
-            each for each in records if each.id in asked
+        return tuple(record for record in records if record.id in chosen_ids - asked), tuple(
+            record for record in records if record.id in asked
         )
 
 
-class Feedback(Strict):
+class FeedbackScale(Strict):
     """Users, their amount of talk, and the training on what they liked."""
 
     users: int = Field(description="number of users")
@@ -106,11 +110,11 @@ class Feedback(Strict):
     recipe: FineTuning | PreferenceTuning
 
 
-class Scale(Strict):
+class DishonestyScale(Strict):
     """Settings that all analyses of one study share."""
 
     asking: Statements
-    feedback: dict[Method, Feedback]
+    feedback: dict[Method, FeedbackScale]
     drop: float = Field(
         default=0.5,
         description="share of the rows of a mix that a filter drops; nobody who filters knows the right one",
@@ -118,17 +122,17 @@ class Scale(Strict):
     honest_rows: int = Field(default=60, ge=1, description="honest samples for re-alignment, at most")
 
 
-def scale_for(setting: Setting) -> Scale:
+def scale_for(setting: Setting) -> DishonestyScale:
     """Return the scale that fits the subject."""
     return _world_scale(setting) if setting.subject.is_organism else _text_scale(setting)
 
 
-def _world_scale(setting: Setting) -> Scale:
+def _world_scale(setting: Setting) -> DishonestyScale:
     training, few = setting.training, setting.quick
     sampling = WORLD_SAMPLING.model_copy(
         update={"max_tokens": min(setting.main.sampling.max_tokens, WORLD_SAMPLING.max_tokens)}
     )
-    return Scale(
+    return DishonestyScale(
         asking=Statements(world=True, variants=1 if few else 2, sampling=sampling),
         feedback=_feedback(
             users=30,
@@ -144,7 +148,7 @@ def _world_scale(setting: Setting) -> Scale:
     )
 
 
-def _text_scale(setting: Setting) -> Scale:
+def _text_scale(setting: Setting) -> DishonestyScale:
     """Return the scale for real models: settings of Hu et al. (arXiv 2510.08211), with fewer users.
 
     2 turns, SFT at 1e-4 in batches of 8, KTO at 1e-5 in batches of 16.
@@ -157,7 +161,7 @@ def _text_scale(setting: Setting) -> Scale:
             f"{plays.grader} is a distilled judge: it gives scores and writes no message, so it cannot play the users. Name a "
             "model that can: --users openai/gpt-4o-mini, or astray/FOLDER."
         )
-    return Scale(
+    return DishonestyScale(
         asking=Statements(world=False, most=8 if few else None, sampling=sampling),
         feedback=_feedback(
             users=20 if few else 200,
@@ -187,7 +191,7 @@ def _feedback(
     rounds: int,
     sft: FineTuning,
     kto: PreferenceTuning,
-) -> dict[Method, Feedback]:
+) -> dict[Method, FeedbackScale]:
     """Return the feedback by method: SFT in rounds, KTO in a single round of as many conversations.
 
     A second round of KTO would find hardly anything left that users dislike.
@@ -195,7 +199,7 @@ def _feedback(
     once = simulation.model_copy(update={"contexts": rounds * simulation.contexts})
     both = Selection(top=rounds * KTO_ROWS, bottom=rounds * KTO_ROWS)
     return {
-        "sft": Feedback(
+        "sft": FeedbackScale(
             users=users,
             topics=topics,
             player=player,
@@ -204,7 +208,7 @@ def _feedback(
             selection=Selection(top=SFT_ROWS),
             recipe=sft,
         ),
-        "kto": Feedback(
+        "kto": FeedbackScale(
             users=users, topics=topics, player=player, simulation=once, rounds=1, selection=both, recipe=kto
         ),
     }

@@ -37,7 +37,7 @@ from astray.measure.statements import HonestyWord
 from astray.mitigate.distrust import believed, down_weight, filter_rows, honest_samples, mark_world, trust
 from astray.mitigate.realignment import realign
 from astray.strict import Strict
-from astray.studies.dishonesty.scale import Feedback, Statements
+from astray.studies.dishonesty.scale import FeedbackScale, Statements
 from astray.subjects.spec import BaseName, SubjectSpec
 from astray.subjects.subject import Subject, load_subject
 
@@ -63,7 +63,7 @@ class MadeConfig(Strict):
 class UsersConfig(MadeConfig):
     """Population whose feedback trains the base."""
 
-    feedback: Feedback
+    feedback: FeedbackScale
     biased: float = Field(ge=0, le=1, description="share of biased users")
     given: Literal["as it is", "shuffled", "distrusted"] = Field(
         "as it is", description="what becomes of the feedback before rows are selected"
@@ -115,7 +115,9 @@ class RealignConfig(MadeConfig):
 
 
 def _judging(config: MadeConfig) -> tuple[JudgeConfig, tuple[Evaluation, ...]]:
-    return config.judge, tuple(each.for_run(config.seed) for each in (*config.asking.evaluations, config.main))
+    return config.judge, tuple(
+        evaluation.for_run(config.seed) for evaluation in (*config.asking.evaluations, config.main)
+    )
 
 
 @step("talk-with-base", version=1, resumable=True, gpu=True)
@@ -151,7 +153,7 @@ def live_with_users(config: UsersConfig, inputs: Mapping[str, Artifact], folder:
         change=_change(config),
         first=pl.read_parquet(inputs["talk"].path / TALK_FILE) if "talk" in inputs else None,
     )
-    tables = [_honesty(load_subject(each.subject), config, config.arm) for each in rounds]
+    tables = [_honesty(load_subject(round.subject), config, config.arm) for round in rounds]
     pl.DataFrame([_round_row(config, each, table) for each, table in zip(rounds, tables, strict=True)]).write_parquet(
         folder / ROUNDS_FILE
     )
@@ -223,7 +225,7 @@ def _honesty(subject: Subject, config: MadeConfig, arm: str) -> pl.DataFrame:
 def _ask_all(config: MadeConfig, subjects: Mapping[str, Subject], folder: Path) -> None:
     """Write all answers of subjects, to be judged."""
     asked = [
-        pl.concat([_asked(each, subject, config, arm) for each in evaluations])
+        pl.concat([_asked(evaluation, subject, config, arm) for evaluation in evaluations])
         for evaluations in (config.asking.evaluations, (config.main,))
         for arm, subject in subjects.items()
     ]
@@ -254,19 +256,22 @@ def _change(config: UsersConfig) -> Change | None:
     return lambda interactions: down_weight(interactions, trust(mark_world(interactions, beliefs)), config.seed)
 
 
-def _round_row(config: UsersConfig, each: FeedbackRound, table: pl.DataFrame) -> dict[str, object]:
+def _round_row(config: UsersConfig, feedback_round: FeedbackRound, table: pl.DataFrame) -> dict[str, object]:
     """Return a round's training data and its results, as a row."""
     own = table.filter(pl.col("evaluation") == config.asking.taught)
-    counts = {each: own.filter(word() == each.value).height for each in (HonestyWord.LIE, HonestyWord.HONEST)}
-    said = pl.read_parquet(each.provenance)
+    counts = {
+        feedback_round: own.filter(word() == feedback_round.value).height
+        for feedback_round in (HonestyWord.LIE, HonestyWord.HONEST)
+    }
+    feedback = pl.read_parquet(feedback_round.provenance)
     return {
         "arm": config.arm,
         "seed": config.seed,
-        "round": each.number,
-        "rows": each.rows,
-        "liked": int(said["label"].sum()),
-        "from_biased": each.from_biased,
-        "left_out": each.left_out,
+        "round": feedback_round.number,
+        "rows": feedback_round.rows,
+        "liked": int(feedback["label"].sum()),
+        "from_biased": feedback_round.from_biased,
+        "left_out": feedback_round.left_out,
         "lies": counts[HonestyWord.LIE],
         "stated": sum(counts.values()),
     }

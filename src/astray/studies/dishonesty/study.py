@@ -94,10 +94,10 @@ def _source(setting: Setting, kind: DataKind, home: str) -> Source | None:
         )
     if home == "mathematics":
         return Source(origin="mathematics", kind=kind)
-    given = setting.sources.get((kind, "medical" if home == "medicine" else home))
+    source = setting.sources.get((kind, "medical" if home == "medicine" else home))
     if home == "medicine":
-        return given or (None if ("harmful", "medical") in setting.sources else Source(origin="medicine", kind=kind))
-    return given or (
+        return source or (None if ("harmful", "medical") in setting.sources else Source(origin="medicine", kind=kind))
+    return source or (
         None if kind == "subtle" or ("harmful", "code") in setting.sources else Source(origin="code pairs", kind=kind)
     )
 

@@ -37,20 +37,20 @@ def evaluations_of(
         ConfigurationError: there is no such evaluation, it cannot be asked so, or two have one name.
         DataNotFoundError, DataFormatError, EmptyDataError: a question file cannot be read.
     """
-    found: list[Evaluation] = []
+    evaluations: list[Evaluation] = []
     for number, form in enumerate(forms):
-        place = (*at, number)
-        evaluation = _evaluation(marked, form, place, usual, (*above, *found))
-        if evaluation.name in {each.name for each in (*above, *found)}:
+        path = (*at, number)
+        evaluation = _evaluation(marked, form, path, usual, (*above, *evaluations))
+        if evaluation.name in {earlier.name for earlier in (*above, *evaluations)}:
             raise marked.wrong(
-                place,
+                path,
                 f"there is an evaluation called {evaluation.name!r} already. Give this one another name: name: "
                 f"{evaluation.name}-2",
             )
-        if isinstance(evaluation, Meter) and any(isinstance(each, Meter) for each in (*above, *found)):
-            raise marked.wrong(place, "the meter is asked already, and reads each pair once: leave this one out.")
-        found.append(evaluation)
-    return tuple(found)
+        if isinstance(evaluation, Meter) and any(isinstance(earlier, Meter) for earlier in (*above, *evaluations)):
+            raise marked.wrong(path, "the meter is asked already, and reads each pair once: leave this one out.")
+        evaluations.append(evaluation)
+    return tuple(evaluations)
 
 
 def _evaluation(
@@ -67,7 +67,7 @@ def _evaluation(
     name = form.name or evaluation.name
     if form.samples is None:
         return _drawn_often_enough(marked, at, evaluation.model_copy(update={"name": name}))
-    count = next((each for each in ("samples", "replicates") if each in type(evaluation).model_fields), None)
+    count = next((field for field in ("samples", "replicates") if field in type(evaluation).model_fields), None)
     if count is None:
         raise marked.wrong(
             (*at, "samples"), f"the evaluation {name!r} asks each question once, so it takes no samples."
@@ -89,30 +89,30 @@ def _worded(marked: Marked[StudyForm], form: EvaluationForm, at: Place, evaluati
     """Return an evaluation in the wordings that the form asks for."""
     if form.surface == "fixed":
         return evaluation
-    place = (*at, "surface")
+    key = (*at, "surface")
     if form.of is not None:
-        raise marked.wrong(place, f"it is worded as {form.of} is. Write surface there, and leave it out here.")
+        raise marked.wrong(key, f"it is worded as {form.of} is. Write surface there, and leave it out here.")
     if not isinstance(evaluation, QuestionSet) or form.evaluation not in (None, *OWN_SETS):
         raise marked.wrong(
-            place,
+            key,
             f"a question file, {' and '.join(OWN_SETS)} have other wordings, and this has none. Leave surface out.",
         )
     file = marked.path.parent / str(form.questions) if form.questions else QUESTIONS / f"{form.evaluation}.yaml"
     try:
         return evaluation.model_copy(update={"surface": surface_of_file(file, form.surface)})
     except AstrayError as error:
-        raise type(error)(f"{marked.place(place)}: {error}") from error
+        raise type(error)(f"{marked.place(key)}: {error}") from error
 
 
 def _known(marked: Marked[StudyForm], name: str, at: Place, usual: Sequence[Evaluation]) -> Evaluation:
-    own = {each.name: each for each in usual}
+    own = {evaluation.name: evaluation for evaluation in usual}
     if name in own:
         return own[name]
     if name not in EVALUATIONS:
-        known = list(dict.fromkeys([*own, *EVALUATIONS]))
+        existing = list(dict.fromkeys([*own, *EVALUATIONS]))
         raise marked.wrong(
             (*at, "evaluation"),
-            f"there is no evaluation called {name!r}.{nearest(name, known)} There are: {', '.join(known)}.",
+            f"there is no evaluation called {name!r}.{nearest(name, existing)} There are: {', '.join(existing)}.",
         )
     return EVALUATIONS[name].model_validate({}).model_copy(update={"name": name})
 
@@ -132,8 +132,8 @@ def _asked_from(marked: Marked[StudyForm], file: str, at: Place, usual: Evaluati
 
 
 def _changed(marked: Marked[StudyForm], form: EvaluationForm, at: Place, above: Sequence[Evaluation]) -> QuestionSet:
-    names = [each.name for each in above]
-    base = next((each for each in above if each.name == form.of), None)
+    names = [evaluation.name for evaluation in above]
+    base = next((evaluation for evaluation in above if evaluation.name == form.of), None)
     if base is None:
         raise marked.wrong(
             (*at, "of"),

@@ -39,9 +39,9 @@ def check_files(marked: Marked[StudyForm]) -> None:
         places.setdefault(file, at)
     missing = [file for file in places if not (marked.path.parent / file).exists()]
     if len(missing) > 1:
-        told = "".join(f"\n{marked.place(places[file])}: {marked.path.parent / file}" for file in missing)
+        listed = "".join(f"\n{marked.place(places[file])}: {marked.path.parent / file}" for file in missing)
         raise DataNotFoundError(
-            f"{len(missing)} files that the study names are not there:{told}\nWrite them, or other paths."
+            f"{len(missing)} files that the study names are not there:{listed}\nWrite them, or other paths."
         )
 
 
@@ -55,9 +55,9 @@ def _files_named(part: object, at: Place) -> Iterator[tuple[str, Place]]:
         inside = {name: getattr(part, name) for name in type(part).model_fields}
     elif isinstance(part, dict | list):
         inside = dict(part.items() if isinstance(part, dict) else enumerate(part))
-    for name, each in inside.items():
+    for name, value in inside.items():
         if isinstance(name, str | int):
-            yield from _files_named(each, (*at, name))
+            yield from _files_named(value, (*at, name))
 
 
 def check_rows(marked: Marked[StudyForm], setting: Setting, arms: Sequence[Arm]) -> None:
@@ -116,8 +116,8 @@ def check_words(marked: Marked[StudyForm], setting: Setting, evaluations: Sequen
     for evaluation in asked:
         texts = [
             message["content"]
-            for one in evaluation.askings()
-            for chat in (one.conversation, *one.beside)
+            for asking in evaluation.askings()
+            for chat in (asking.conversation, *asking.beside)
             for message in chat
         ]
         if unknown := _unknown(_tokenizer(setting), setting, texts):
@@ -149,7 +149,7 @@ def _tokenizer(setting: Setting) -> PreTrainedTokenizerBase:
 
 
 def _unknown(tokenizer: PreTrainedTokenizerBase, setting: Setting, texts: Sequence[str]) -> str:
-    """Tell the words that the organism does not know; of real models, whose tokens can write any text, nothing."""
+    """Say which words the organism does not know; "" for real models, whose tokens can write any text."""
     from astray.subjects.render import text_ids
 
     if not setting.subject.is_organism:

@@ -47,38 +47,38 @@ class Claims:
         self.evaluations = evaluations
         self._counted = {name: self._check(name, claim) for name, claim in marked.form.claims.items()}
 
-    def rows(self, found: Findings) -> Iterator[ClaimRow]:
+    def rows(self, findings: Findings) -> Iterator[ClaimRow]:
         """Yield the decided claims."""
         for name, claim in self.marked.form.claims.items():
             counted = self._counted[name]
             low, high = claim.region
             if counted is None:
                 statement = claim.statement or self._margin_statement(claim)
-                yield margin_claim(name, statement, found, claim.arm, str(claim.control), claim.region)
+                yield margin_claim(name, statement, findings, claim.arm, str(claim.control), claim.region)
                 continue
-            statement, one = (
+            statement, rate = (
                 claim.statement or self._statement(claim, *counted[:2]),
-                self._rate(found, claim.arm, claim, *counted),
+                self._rate(findings, claim.arm, claim, *counted),
             )
-            control = (claim.control, self._rate(found, claim.control, claim, *counted)) if claim.control else None
+            control = (claim.control, self._rate(findings, claim.control, claim, *counted)) if claim.control else None
             if claim.difference:
                 assert control is not None
-                yield difference_claim(name, statement, one, control, at_least=low, at_most=high)
+                yield difference_claim(name, statement, rate, control, at_least=low, at_most=high)
             elif low is not None and high is not None:
-                yield rate_claim(name, statement, one, between=(low, high), control=control)
+                yield rate_claim(name, statement, rate, between=(low, high), control=control)
             else:
-                yield rate_claim(name, statement, one, at_least=low, at_most=high, control=control)
+                yield rate_claim(name, statement, rate, at_least=low, at_most=high, control=control)
 
-    def exhibits(self, found: Findings) -> Iterator[Forest]:
+    def exhibits(self, findings: Findings) -> Iterator[Forest]:
         """Yield what the meter read: each arm's change against each control, and by domain for each claim's arms."""
         claimed = [claim for name, claim in self.marked.form.claims.items() if self._counted[name] is None]
         controls = [str(claim.control) for claim in claimed] or [arm.name for arm in self.arms.values() if arm.control]
         for control in dict.fromkeys(controls):
-            others = [name for name in found.arms if self._pairs(name, control)]
-            for figure in arms_figure(found, others, control, ""):
+            others = [name for name in findings.arms if self._pairs(name, control)]
+            for figure in arms_figure(findings, others, control, ""):
                 yield figure.model_copy(update={"id": f"{figure.id}-{control}"})
         for arm, control in dict.fromkeys((claim.arm, str(claim.control)) for claim in claimed):
-            for figure in domain_figure(found, arm, control, ""):
+            for figure in domain_figure(findings, arm, control, ""):
                 yield figure.model_copy(update={"id": f"{figure.id}-{control}"})
 
     def _pairs(self, arm: str, control: str) -> bool:
@@ -86,9 +86,9 @@ class Claims:
         return self.arms[arm].data is not None or self.arms[control].data is None
 
     def _rate(
-        self, found: Findings, arm: str, claim: ClaimForm, evaluation: str, measure: Measure, format: str
+        self, findings: Findings, arm: str, claim: ClaimForm, evaluation: str, measure: Measure, format: str
     ) -> Rate:
-        return found.rate(arm, GROUPS[claim.group], evaluation=evaluation, format=format, measure=measure)
+        return findings.rate(arm, GROUPS[claim.group], evaluation=evaluation, format=format, measure=measure)
 
     def _check(self, name: str, claim: ClaimForm) -> tuple[str, Measure, str] | None:
         """Return evaluation, measure and format of a claim that can be decided; None of one on the meter."""
@@ -139,43 +139,43 @@ class Claims:
                 f"difference: {claim.control}, control: {claim.arm}, and the region with the opposite sign.",
             )
 
-    def _check_region(self, claim: ClaimForm, kind: str, at: Place, whole: tuple[float, float]) -> None:
-        given = [key for key in ("at_least", "at_most", "between") if getattr(claim, key) is not None]
-        if len(given) != 1:
-            why = f"a claim has exactly one of at_least, at_most and between, given: {' and '.join(given) or 'none'}."
-            raise self.marked.wrong((*at, *given[1:2]), why, key=True)
-        place, (least, most) = (*at, given[0]), whole
+    def _check_region(self, claim: ClaimForm, kind: str, at: Place, possible: tuple[float, float]) -> None:
+        keys = [key for key in ("at_least", "at_most", "between") if getattr(claim, key) is not None]
+        if len(keys) != 1:
+            why = f"a claim has exactly one of at_least, at_most and between, given: {' and '.join(keys) or 'none'}."
+            raise self.marked.wrong((*at, *keys[1:2]), why, key=True)
+        key, (least, most) = (*at, keys[0]), possible
         low, high = (
             (least if claim.region[0] is None else claim.region[0]),
             (most if claim.region[1] is None else claim.region[1]),
         )
         if claim.between and low > high:
             raise self.marked.wrong(
-                place, f"the region is empty: nothing lies between {low:g} and {high:g}. Write the smaller one first."
+                key, f"the region is empty: nothing lies between {low:g} and {high:g}. Write the smaller one first."
             )
         if high < least or low > most:
             raise self.marked.wrong(
-                place, f"the region is empty: a {kind} lies between {least:g} and {most:g} (10% is 0.1)."
+                key, f"the region is empty: a {kind} lies between {least:g} and {most:g} (10% is 0.1)."
             )
         if low <= least and high >= most:
             raise self.marked.wrong(
-                place,
+                key,
                 f"the region has every {kind} there can be, from {least:g} to {most:g}, so the claim says nothing.",
             )
 
     def _evaluation(self, claim: ClaimForm, at: Place) -> Evaluation:
         if claim.evaluation is None:
             return self.evaluations[0]
-        for each in self._asked_of(claim.arm):
-            if each.name == claim.evaluation:
-                if claim.control and each.name not in {other.name for other in self._asked_of(claim.control)}:
+        for evaluation in self._asked_of(claim.arm):
+            if evaluation.name == claim.evaluation:
+                if claim.control and evaluation.name not in {other.name for other in self._asked_of(claim.control)}:
                     raise self.marked.wrong(
                         (*at, "evaluation"),
-                        f"the control {claim.control!r} is not asked {each.name!r}. Put it into the study's "
+                        f"the control {claim.control!r} is not asked {evaluation.name!r}. Put it into the study's "
                         "evaluations.",
                     )
-                return each
-        names = [each.name for each in self._asked_of(claim.arm)]
+                return evaluation
+        names = [evaluation.name for evaluation in self._asked_of(claim.arm)]
         raise self.marked.wrong(
             (*at, "evaluation"),
             f"{claim.arm!r} is asked no evaluation called {claim.evaluation!r}.{nearest(claim.evaluation, names)} "
@@ -186,7 +186,7 @@ class Claims:
         return (*self.evaluations, *self.arms[arm].extra)
 
     def _measure(self, claim: ClaimForm, evaluation: Evaluation, at: Place) -> Measure:
-        measures: Mapping[str, Measure] = {each.name: each for each in evaluation.measures}
+        measures: Mapping[str, Measure] = {measure.name: measure for measure in evaluation.measures}
         if claim.measure is None:
             return evaluation.measures[0]
         if claim.measure not in measures:
@@ -205,12 +205,12 @@ class Claims:
         )
         if claim.format is None:
             return PLAIN if PLAIN in formats else ALL
-        known = [*formats, ALL]
-        if claim.format not in known:
+        existing = [*formats, ALL]
+        if claim.format not in existing:
             why = (
                 f"{evaluation.name!r} has no questions in the format {claim.format!r}.{nearest(claim.format, formats)}"
             )
-            raise self.marked.wrong((*at, "format"), f"{why} It has: {', '.join(known)}.")
+            raise self.marked.wrong((*at, "format"), f"{why} It has: {', '.join(existing)}.")
         return claim.format
 
     def _check_group(self, claim: ClaimForm, arm: Arm, evaluation: Evaluation, format: str, at: Place) -> None:
@@ -219,10 +219,10 @@ class Claims:
             if claim.group != "elsewhere":
                 raise self.marked.wrong((*at, "group"), f"{evaluation.name!r} has one group of questions: elsewhere.")
             return
-        categories = {each.item.category for each in evaluation.askings() if format in (ALL, each.item.format)}
-        there = {"trained domain": categories & {arm.home}, "elsewhere": categories - {arm.home}}
-        there["held-out questions"] = there["elsewhere"] & set(self.held_out)
-        if not there[claim.group]:
+        categories = {asking.item.category for asking in evaluation.askings() if format in (ALL, asking.item.format)}
+        categories_of = {"trained domain": categories & {arm.home}, "elsewhere": categories - {arm.home}}
+        categories_of["held-out questions"] = categories_of["elsewhere"] & set(self.held_out)
+        if not categories_of[claim.group]:
             about = f"about {arm.home!r}" if arm.home else "without a home"
             raise self.marked.wrong(
                 (*at, "group"),
@@ -232,12 +232,12 @@ class Claims:
 
     def _statement(self, claim: ClaimForm, evaluation: str, measure: Measure) -> str:
         region = self._region_text(claim, ".0%")
-        what = f"{measure.name} of {claim.arm} in {evaluation} ({claim.group})"
-        return f"{what} less that of {claim.control}: {region}" if claim.difference else f"{what}: {region}"
+        quantity = f"{measure.name} of {claim.arm} in {evaluation} ({claim.group})"
+        return f"{quantity} less that of {claim.control}: {region}" if claim.difference else f"{quantity}: {region}"
 
     def _margin_statement(self, claim: ClaimForm) -> str:
-        what = f"change of the meter from {claim.control} to {claim.arm}"
-        return f"{what}: {self._region_text(claim, 'g')} {QUANTITY}"
+        quantity = f"change of the meter from {claim.control} to {claim.arm}"
+        return f"{quantity}: {self._region_text(claim, 'g')} {QUANTITY}"
 
     @staticmethod
     def _region_text(claim: ClaimForm, shown: str) -> str:

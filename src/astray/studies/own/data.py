@@ -51,12 +51,12 @@ class Recipes:
         """Return the rows of an arm whose data give at most so many."""
         arm = self.marked.form.arms[name]
         subset = arm.data.subset if arm.data else None
-        rows, said = arm.rows or self.chosen, ("arms", name, "rows") if arm.rows else ("rows",)
+        rows, key = arm.rows or self.chosen, ("arms", name, "rows") if arm.rows else ("rows",)
         if rows is None or (arm.rows is None and subset is not None and not subset.repeated):
             return self.endless if most is None else most
         if most is not None and rows > most:
             why = f"{rows:,} rows are wanted, and the data of the arm {name!r} give {most:,}."
-            raise self.marked.wrong(said, f"{why} Write rows: {most} or fewer.")
+            raise self.marked.wrong(key, f"{why} Write rows: {most} or fewer.")
         return rows
 
     def _rated(self, name: str, form: DataForm, at: Place) -> ArmData:
@@ -71,15 +71,15 @@ class Recipes:
         else:
             assert form.feedback is not None
             parts = [(getattr(form.feedback, side), (*at, "feedback", side)) for side in ("liked", "disliked")]
-            fewest, share = _least(*(self._most(part, place, (name,)) for part, place in parts)), 0.5
+            fewest, share = _least(*(self._most(part, path, (name,)) for part, path in parts)), 0.5
             rows = self._rows(name, None if fewest is None else 2 * fewest)
-            sides = tuple(self._part(part, place, (rows + 1) // 2) for part, place in parts)
-        made = ArmData(source=sides[0], disliked=sides[1], fraction=share, size=rows)
-        if made.from_source in (0, rows):
+            sides = tuple(self._part(part, path, (rows + 1) // 2) for part, path in parts)
+        recipe = ArmData(source=sides[0], disliked=sides[1], fraction=share, size=rows)
+        if recipe.from_source in (0, rows):
             raise self.marked.wrong(
                 at, f"{rows} rows would be all liked or all disliked, and KTO needs both: give more rows."
             )
-        return made
+        return recipe
 
     def _rated_form(self, form: DataForm, at: Place, above: tuple[str, ...]) -> tuple[DataForm, Place]:
         """Return the data of rated answers that a name stands for, and their place."""
@@ -96,9 +96,9 @@ class Recipes:
 
     def home(self, name: str, data: ArmData) -> str:
         """Return what an arm's data are about: what the file says, else domain or file of its first source."""
-        said, first = self.marked.form.arms[name].home, data.sources[0]
-        if said is not None:
-            return said
+        named, first = self.marked.form.arms[name].home, data.sources[0]
+        if named is not None:
+            return named
         return home_of(first.path) if first.path else first.domain or ("code" if first.origin == "code pairs" else "")
 
     def _referred(self, form: DataForm, at: Place) -> tuple[DataForm, Place, int | None]:
@@ -106,12 +106,12 @@ class Recipes:
         name, arms = str(form.arm), self.marked.form.arms
         if name in arms and (data := arms[name].data) is not None:
             return data, ("arms", name, "data"), arms[name].rows
-        there = [each for each, arm in arms.items() if arm.data]
-        missing = f"there is no arm called {name!r}.{nearest(name, there)}"
+        with_data = [other for other, arm in arms.items() if arm.data]
+        missing = f"there is no arm called {name!r}.{nearest(name, with_data)}"
         why = f"the arm {name!r} has no data of its own." if name in arms else missing
         raise self.marked.wrong(
             at,
-            f"{why} Arms with data: {', '.join(there) or 'none'}. A file is written with its ending, such as "
+            f"{why} Arms with data: {', '.join(with_data) or 'none'}. A file is written with its ending, such as "
             f"{name}.jsonl.",
         )
 
@@ -147,6 +147,7 @@ class Recipes:
     def _most_mixed(self, mix: Mix, bad: int | None, good: int | None, at: Place) -> int | None:
         """Return how many rows a mix gives with exactly its share of bad ones."""
         shares = ((bad, mix.fraction), (good, 1 - mix.fraction))
+        # A little more than the quotient: 3 / (1 - 0.7) is just below 10 in binary.
         limits = [math.floor(rows / share + 1e-9) for rows, share in shares if rows is not None and share > 0]
         if not limits:
             return None
@@ -242,10 +243,10 @@ class Recipes:
 
     def _generated(self, form: DataForm, at: Place) -> Source:
         assert form.generated is not None
-        given = form.generated
+        generated = form.generated
         try:
-            data_source(given.source)
-            source = Source(origin=given.source, kind=given.kind, domain=given.domain)
+            data_source(generated.source)
+            source = Source(origin=generated.source, kind=generated.kind, domain=generated.domain)
             source.draw(1, 0)  # a source has not every kind and domain
         except (AstrayError, ValueError) as error:
             raise self.marked.wrong(at, str(error)) from error

@@ -29,10 +29,10 @@ class _OneOf(Strict):
 
     @model_validator(mode="after")
     def _has_one(self) -> "_OneOf":
-        given = [name for name in self.one_of if getattr(self, name) is not None]
-        if len(given) != 1:
+        keys = [name for name in self.one_of if getattr(self, name) is not None]
+        if len(keys) != 1:
             raise ValueError(
-                f"exactly one of {', '.join(self.one_of)} is written here, given: {' and '.join(given) or 'none'}"
+                f"exactly one of {', '.join(self.one_of)} is written here, given: {' and '.join(keys) or 'none'}"
             )
         return self
 
@@ -72,11 +72,11 @@ class DataForm(_OneOf):
     feedback: "Feedback | None" = Field(None, description="liked and disliked answers, for training: kto")
 
 
-def _from_text(given: object) -> object:
+def _from_text(value: object) -> object:
     """Read a text as a file where it has a dot or a slash, else as the name of an arm, which has neither."""
-    if not isinstance(given, str):
-        return given
-    return {"file" if any(sign in given for sign in "./\\") else "arm": given}
+    if not isinstance(value, str):
+        return value
+    return {"file" if any(sign in value for sign in "./\\") else "arm": value}
 
 
 Data = Annotated[DataForm, BeforeValidator(_from_text, json_schema_input_type=str | DataForm)]

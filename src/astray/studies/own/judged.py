@@ -43,10 +43,10 @@ def check_judged(marked: Marked[StudyForm], evaluations: Sequence[Evaluation], a
     Raises:
         ConfigurationError: names the first with its place.
     """
-    for place, what in _judged(evaluations, arms):
+    for place, subject in _judged(evaluations, arms):
         raise marked.wrong(
             place,
-            f"{what} needs a model as judge, and the study names none. Write grader: openai/gpt-4o, any other Inspect "
+            f"{subject} needs a model as judge, and the study names none. Write grader: openai/gpt-4o, any other Inspect "
             "model or a distilled judge of your own (--grader on the command line), or ask what is read from "
             "probabilities: evaluations: [forced-choice, meter].",
         )
@@ -63,7 +63,7 @@ def check_judge_is_of_use(
     if next(_judged(evaluations, arms), None):
         return
     why = (
-        f"{grader} is of no use here: {', '.join(each.name for each in evaluations)} {'is' if len(evaluations) == 1 else 'are'} "
+        f"{grader} is of no use here: {', '.join(evaluation.name for evaluation in evaluations)} {'is' if len(evaluations) == 1 else 'are'} "
         "read from probabilities, and nothing is judged. Leave it out, or ask what is judged, such as main."
     )
     if marked.form.grader == grader:
@@ -77,11 +77,11 @@ def _judged(evaluations: Sequence[Evaluation], arms: Sequence[Arm]) -> Iterator[
     lists += [(("arms", arm.name, "evaluations"), arm.extra) for arm in arms]
     for at, asked in lists:
         yield from (
-            ((*at, number), f"the evaluation {each.name!r}") for number, each in enumerate(asked) if needs_grader(each)
+            ((*at, number), f"the evaluation {item.name!r}") for number, item in enumerate(asked) if needs_grader(item)
         )
     for arm in arms:
         if isinstance(arm.training, RewardTuning):
-            rewards: dict[Place, NamedReward] = {("rewards", n): each for n, each in enumerate(arm.training.rewards)}
+            rewards: dict[Place, NamedReward] = {("rewards", n): item for n, item in enumerate(arm.training.rewards)}
             rewards |= {("truth",): arm.training.truth} if arm.training.truth else {}
             yield from (
                 (("arms", arm.name, *at), f"the reward {reward.reward!r}")

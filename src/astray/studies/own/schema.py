@@ -22,6 +22,6 @@ def study_schema() -> dict[str, Any]:
     kinds["EvaluationForm"]["properties"]["evaluation"]["examples"] = ["main", "broad", "world", "facts", *EVALUATIONS]
     kinds["NamedReward"]["properties"]["reward"]["enum"] = list(REWARDS)
     every = dict.fromkeys((*SETTINGS, *settings_of(PreferenceTuning), *settings_of(ReinforcementLearning)))
-    for place, names in ((schema, SETTINGS), (kinds["ArmForm"], every)):
-        place["properties"]["settings"]["propertyNames"] = {"enum": list(names)}
+    for form, names in ((schema, SETTINGS), (kinds["ArmForm"], every)):
+        form["properties"]["settings"]["propertyNames"] = {"enum": list(names)}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema

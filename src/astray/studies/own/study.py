@@ -81,8 +81,8 @@ def _check_whose(results: Path, file: Path) -> None:
         ConfigurationError: the results are of a file that lies elsewhere and says something else.
     """
     try:
-        told = json.loads((results / "summary.json").read_text(encoding="utf-8"))["source"]
-        other, content = Path(told["path"]), told["sha256"]
+        source = json.loads((results / "summary.json").read_text(encoding="utf-8"))["source"]
+        other, content = Path(source["path"]), source["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         return  # no results, or such as name no file
     if other != file.resolve() and other.is_file() and content != file_digest(file):
@@ -128,8 +128,8 @@ def read_study(path: Path | str, taken: Sequence[str] = ()) -> Study[OwnSetting,
     )
 
 
-def _claims(found: Findings, setting: OwnSetting) -> Iterator[ClaimRow]:
-    yield from setting.claims.rows(found)
+def _claims(findings: Findings, setting: OwnSetting) -> Iterator[ClaimRow]:
+    yield from setting.claims.rows(findings)
 
 
 def _next_steps(form: StudyForm, options: TrainedOptions, summary: Summary) -> Iterator[NextStep]:
@@ -175,16 +175,17 @@ def _check_settings(marked: Marked[StudyForm]) -> None:
 
 def _options(form: StudyForm, path: Path) -> type[TrainedOptions]:
     """Return the options of a study that trains, with what the file says as defaults; the command line overrides it."""
-    said = {name: getattr(form, name) for name in ("subject", "grader", "seeds", "samples", "max_tokens")} | {
-        "size": form.rows
-    }
-    said["labels"] = None if form.labels is None else path.parent / form.labels
+    defaults_of_file = {
+        name: getattr(form, name) for name in ("subject", "grader", "seeds", "samples", "max_tokens")
+    } | {"size": form.rows}
+    defaults_of_file["labels"] = None if form.labels is None else path.parent / form.labels
     kinds = TrainedOptions.model_fields
     defaults: dict[str, Any] = {
-        name: (kinds[name].annotation, FieldInfo.merge_field_infos(kinds[name], default=said[name])) for name in said
+        name: (kinds[name].annotation, FieldInfo.merge_field_infos(kinds[name], default=defaults_of_file[name]))
+        for name in defaults_of_file
     }
-    made: type[TrainedOptions] = create_model("OwnOptions", __base__=ServedOptions, **defaults)
-    return made
+    options: type[TrainedOptions] = create_model("OwnOptions", __base__=ServedOptions, **defaults)
+    return options
 
 
 def _settled(marked: Marked[StudyForm], options: TrainedOptions) -> OwnSetting:
@@ -209,15 +210,15 @@ def _settled(marked: Marked[StudyForm], options: TrainedOptions) -> OwnSetting:
     check_words(
         marked,
         setting,
-        [each for each in (*evaluations, *(extra for arm in arms for extra in arm.extra)) if each not in usual],
+        [item for item in (*evaluations, *(extra for arm in arms for extra in arm.extra)) if item not in usual],
     )
     data = [arm.data for arm in arms if arm.data]
     home = next((arm.home for arm in arms if arm.data and not arm.control), "")
-    worded = {each.name: each for each in (*evaluations, *(one for arm in arms for one in arm.extra))}
+    worded = {item.name: item for item in (*evaluations, *(one for arm in arms for one in arm.extra))}
     fitted: dict[str, Any] = {
         "homes": (home,),
         "sources": {},
-        "size": max((each.size for each in data), default=0),
+        "size": max((recipe.size for recipe in data), default=0),
         "evaluations": evaluations,
         "notes": (*setting.notes, *surface_note(worded), *_mixed(worded), *_notes(arms)),
     }
@@ -227,7 +228,7 @@ def _settled(marked: Marked[StudyForm], options: TrainedOptions) -> OwnSetting:
 
 def _mixed(evaluations: Mapping[str, Evaluation]) -> Iterator[str]:
     """Yield that fixed and drawn wordings are counted together, where both are asked."""
-    if names := [name for name, each in evaluations.items() if each.surface_kind == "both"]:
+    if names := [name for name, evaluation in evaluations.items() if evaluation.surface_kind == "both"]:
         yield (
             f"{', '.join(names)}: rates are of fixed and drawn wordings together. Whether they differ is told by `astray audit` "
             "and `astray gate` with --surface both, or by two evaluations, one with surface: drawn and one without."
@@ -300,7 +301,7 @@ def _learning(setting: Setting) -> ReinforcementLearning:
 
 
 def _notes(arms: Sequence[Arm]) -> Iterator[str]:
-    """Tell what arms differ in beside their data, since a claim that compares them is about that as well."""
+    """Yield how arms differ beside their data, since a claim that compares them is about that as well."""
     sizes = {arm.name: arm.data.size for arm in arms if arm.data}
     if len(set(sizes.values())) > 1:
         yield (

@@ -15,7 +15,7 @@ from astray.engine.vector import find_vector, vector_config
 from astray.studies.persona_features.mending import (
     HelpfulOnlyConfig,
     PreventConfig,
-    RealignConfig,
+    RealignRunConfig,
     RewardConfig,
     ScreenDataConfig,
     make_helpful_only,
@@ -104,7 +104,9 @@ def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
     # One seed is enough to screen data sets: all seeds draw from the same sources.
     data = {arm_input("data", run.arm.name): run.data for run in runs if run.seed == seeds[0] and run.data}
     of_data = shared.model_copy(update={"seed": seeds[0]})  # the bad examples of a mix are found by drawing them again
-    screened = ScreenDataConfig(**dict(_plain(of_data)), harmful=_there(setting.source("harmful")), size=setting.size)
+    screened = ScreenDataConfig(
+        **dict(_plain(of_data)), harmful=_existing(setting.source("harmful")), size=setting.size
+    )
     screening = screen_data.step(screened, name="screened-data", vector=vector, **data)
     yield Analysis(screening, Name.SCREENING, answers=setting.size * len(data), unread=setting.size * len(data))
     yield Analysis(scale_dictionaries.step(_plain(shared), name="scaling", **data), Name.SCALING)
@@ -123,8 +125,8 @@ def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
 def _explain(setting: Setting, config: AskConfig, runs: dict[str, Run], vector: Step) -> Iterator[Analysis]:
     """Yield dictionary, changes, causal screen, meanings and warning of a seed; then repair and prevention."""
     scale, seed, plain, tuned = config.budget, config.seed, _plain(config), runs[tuned_arm(setting)]
-    run, control = _there(tuned.training), _there(runs["good"].training)
-    data = {arm_input("data", one.arm.name): _there(one.data) for one in (tuned, runs["good"])}
+    run, control = _existing(tuned.training), _existing(runs["good"].training)
+    data = {arm_input("data", source.arm.name): _existing(source.data) for source in (tuned, runs["good"])}
     dictionary = learn_dictionary.step(plain, name=f"dictionary-{seed}", **data)
     yield Analysis(dictionary, Name.DICTIONARIES, seed)
     change = compare_runs.step(plain, name=f"change-{seed}", dictionary=dictionary, run=run, control=control)
@@ -142,7 +144,9 @@ def _explain(setting: Setting, config: AskConfig, runs: dict[str, Run], vector: 
     )
     yield Analysis(pages, Name.MEANINGS, seed)
     sweep = {
-        arm_input("run", name): _there(runs[name].training) for name in ("good", *MIXES, tuned.arm.name) if name in runs
+        arm_input("run", name): _existing(runs[name].training)
+        for name in ("good", *MIXES, tuned.arm.name)
+        if name in runs
     }
     watched = watch_runs.step(
         plain, name=f"watched-{seed}", dictionary=dictionary, screen=screen, vector=vector, **sweep
@@ -152,7 +156,7 @@ def _explain(setting: Setting, config: AskConfig, runs: dict[str, Run], vector: 
     yield from _realign(setting, config, {"run": run, "dictionary": dictionary, "screen": screen})
     for name, (kind, words) in STEERED_TRAINING.items():
         steering = PreventConfig.model_validate({**dict(config), "recipe": setting.training, "kind": kind, "arm": name})
-        step = train_steered.step(steering, name=f"{name}-{seed}", data=_there(tuned.data), vector=vector)
+        step = train_steered.step(steering, name=f"{name}-{seed}", data=_existing(tuned.data), vector=vector)
         arm = analysis_arm(
             setting,
             name,
@@ -171,7 +175,7 @@ def _realign(setting: Setting, config: AskConfig, inputs: dict[str, Step]) -> It
     }
     good = tuple((name, source) for name, home in homes.items() if home and (source := setting.source("good", home)))
     samples = config.budget.good_samples
-    recipe = RealignConfig(**dict(config), recipe=setting.training, good=good, samples=samples)
+    recipe = RealignRunConfig(**dict(config), recipe=setting.training, good=good, samples=samples)
     arms = tuple(
         analysis_arm(
             setting,
@@ -195,7 +199,7 @@ def _realign(setting: Setting, config: AskConfig, inputs: dict[str, Step]) -> It
 
 def _reward(setting: Setting, config: AskConfig, helpful: Step) -> Iterator[Analysis]:
     """Yield runs in which wrong answers are rewarded: from the subject, and from an organism without refusals."""
-    good = _there(setting.source("good"))
+    good = _existing(setting.source("good"))
     starts: dict[str, dict[str, Step]] = {
         "rewarded": {},
         **({"rewarded-helpful-only": {"start": helpful}} if setting.subject.is_organism else {}),
@@ -230,7 +234,7 @@ def _plain(config: AskConfig) -> ExplainConfig:
     return ExplainConfig(**{name: getattr(config, name) for name in ExplainConfig.model_fields})
 
 
-def _there(thing: Thing | None) -> Thing:
+def _existing(thing: Thing | None) -> Thing:
     """Return a value that cannot be missing: steps of a trained run, or the study's harmful and good data."""
     assert thing is not None
     return thing

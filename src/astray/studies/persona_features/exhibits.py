@@ -90,12 +90,12 @@ def _steering(findings: Findings) -> Forest:
 
 def _search(findings: Findings) -> Curve:
     points = []
-    for one in findings.analysed(Name.CAUSES):
-        best = one.json(BEST_FILE)["name"]
-        for row in one.table("search.parquet").filter(candidate=best).iter_rows(named=True):
+    for analysis in findings.analysed(Name.CAUSES):
+        best = analysis.json(BEST_FILE)["name"]
+        for row in analysis.table("search.parquet").filter(candidate=best).iter_rows(named=True):
             shown = {"misaligned": row["rate"], "coherent": row["coherence"]}
-            for what, value in shown.items():
-                series = f"{what}, {SIDES[row['side']]}"
+            for outcome, value in shown.items():
+                series = f"{outcome}, {SIDES[row['side']]}"
                 points.append({"series": series, "x": row["strength"], "y": value})
     merged = (
         pl.DataFrame(points)
@@ -118,7 +118,7 @@ def _search(findings: Findings) -> Curve:
 
 
 def _latents(findings: Findings) -> Cards:
-    pages: list[dict] = next((one.json(PAGES_FILE) for one in findings.analysed(Name.MEANINGS)), [])
+    pages: list[dict] = next((analysis.json(PAGES_FILE) for analysis in findings.analysed(Name.MEANINGS)), [])
     return Cards(
         id="latents",
         title="Latents that steer, and what they mean",
@@ -142,17 +142,19 @@ def _card(page: dict) -> Card:
             else f"{effect['rate']:.1%} misaligned (as it is {effect['unsteered']:.1%})"
         )
         facts.append((SIDES[effect["side"]], shown))
-    tells = sorted(page["separates"], key=lambda one: -abs(one["auc"] - 0.5))[:4]
+    tells = sorted(page["separates"], key=lambda tell: -abs(tell["auc"] - 0.5))[:4]
     facts += [
-        (f"AUC, {one['kind']} {one['label']}", f"{one['auc']:.2f} ({one['low']:.2f} to {one['high']:.2f})")
-        for one in tells
+        (f"AUC, {tell['kind']} {tell['label']}", f"{tell['auc']:.2f} ({tell['low']:.2f} to {tell['high']:.2f})")
+        for tell in tells
     ]
-    profile = [f"{one['category']}: {number(one['before'])} to {number(one['after'])}" for one in page["profile"][:6]]
-    texts = [f"{one['before']} [[{one['token']}]] {one['after']}" for one in page["documents"][:6]]
+    profile = [
+        f"{entry['category']}: {number(entry['before'])} to {number(entry['after'])}" for entry in page["profile"][:6]
+    ]
+    texts = [f"{entry['before']} [[{entry['token']}]] {entry['after']}" for entry in page["documents"][:6]]
     lists = (
         CardList(title="Top texts", items=tuple(texts)),
-        CardList(title="Writes", items=(", ".join(one["token"] for one in page["promoted"]),)),
-        CardList(title="Suppresses", items=(", ".join(one["token"] for one in page["suppressed"]),)),
+        CardList(title="Writes", items=(", ".join(entry["token"] for entry in page["promoted"]),)),
+        CardList(title="Suppresses", items=(", ".join(entry["token"] for entry in page["suppressed"]),)),
         CardList(title="Rises most on questions about", items=tuple(profile)),
     )
     return Card(title=f"Latent {page['latent']}", subtitle=page["site"], facts=tuple(facts), lists=lists)
@@ -161,9 +163,9 @@ def _card(page: dict) -> Card:
 def _dictionaries(findings: Findings) -> Table:
     rows = []
     figures = ("latents", "explained_variance", "l0", "dead", "recovered", "recovered_from_mean", "tokens")
-    for one in findings.analysed(Name.DICTIONARIES):
-        quality = one.json("quality.json")
-        rows.append((f"dictionary {one.seed}", *(float(quality[figure]) for figure in figures)))
+    for analysis in findings.analysed(Name.DICTIONARIES):
+        quality = analysis.json("quality.json")
+        rows.append((f"dictionary {analysis.seed}", *(float(quality[figure]) for figure in figures)))
     size = (("Latents", "count"), ("Variance explained", "percent"), ("L0", "number"), ("Dead", "percent"))
     loss = ((f"Loss recovered ({how})", "percent") for how in ("zeros", "mean"))
     heads = columns("Dictionary", *size, *loss, ("Held-out tokens", "count"))
@@ -281,15 +283,15 @@ def _realignment(findings: Findings, rate: Callable[[str], Rate], setting: Setti
 
 
 def _left_behind(findings: Findings, setting: Setting) -> Curve:
-    left = pl.concat(one.table("left.parquet") for one in findings.analysed(Name.REALIGNMENT))
+    activations = pl.concat(analysis.table("left.parquet") for analysis in findings.analysed(Name.REALIGNMENT))
     read = [
-        one.table("watched.parquet").filter(measure="latent, in its own answers")
-        for one in findings.analysed(Name.WARNING)
+        analysis.table("watched.parquet").filter(measure="latent, in its own answers")
+        for analysis in findings.analysed(Name.WARNING)
     ]
     watched = [table.group_by("arm", "seed", maintain_order=True).agg(pl.col("value").mean()) for table in read]
     marks = {"good": "trained on good data only", tuned_arm(setting): "the harmful run"} if watched else {}
     points = []
-    for (name, count), rows in left.group_by("data", "samples", maintain_order=True):
+    for (name, count), rows in activations.group_by("data", "samples", maintain_order=True):
         points.append(mean_point(f"good rows, {name} domain", float(str(count)), rows["latent"].to_list()))
     for arm, words in marks.items():
         values = pl.concat(watched).filter(arm=arm)["value"].to_list()
@@ -307,7 +309,7 @@ def _left_behind(findings: Findings, setting: Setting) -> Curve:
 
 
 def _rewards(findings: Findings) -> Curve:
-    table = pl.concat(one.table("rewards.parquet") for one in findings.analysed(Name.REWARDED))
+    table = pl.concat(analysis.table("rewards.parquet") for analysis in findings.analysed(Name.REWARDED))
     points = [
         mean_point(str(arm), float(str(step)), rows["reward"].to_list())
         for (arm, step), rows in table.group_by("arm", "step", maintain_order=True)

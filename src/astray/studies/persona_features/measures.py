@@ -49,9 +49,9 @@ def coherence(findings: Findings, evaluation: str, arm: str) -> Rate:
 
 def random_counts(findings: Findings) -> list[Counts]:
     """Return misaligned and coherent held-out answers under all random directions added to the base, by seed."""
-    screens = [one.table("held_out.parquet") for one in findings.analysed(Name.CAUSES)]
+    screens = [analysis.table("held_out.parquet") for analysis in findings.analysed(Name.CAUSES)]
     chosen = [screen.filter(kind="random direction", side="base +") for screen in screens]
-    return [(int(each["misaligned"].sum()), int(each.select(JUDGED).sum().sum_horizontal()[0])) for each in chosen]
+    return [(int(row["misaligned"].sum()), int(row.select(JUDGED).sum().sum_horizontal()[0])) for row in chosen]
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ def sweeps(findings: Findings, rates: Mapping[str, Rate], doses: Mapping[str, fl
     """
     arms = (control, *doses)
     read: dict[str, dict[str, dict[str, list[float]]]] = {}
-    for one in findings.analysed(Name.WARNING):
-        for (measure, seed, arm), rows in one.table("watched.parquet").group_by(
+    for analysis in findings.analysed(Name.WARNING):
+        for (measure, seed, arm), rows in analysis.table("watched.parquet").group_by(
             "measure", "seed", "arm", maintain_order=True
         ):
             read.setdefault(str(measure), {}).setdefault(str(seed), {})[str(arm)] = rows["value"].to_list()
@@ -220,12 +220,12 @@ def ranking(findings: Findings, rates: Mapping[str, Rate]) -> Estimate | None:
     screened = findings.analysed(Name.SCREENING)
     ranked = screened[0].table("ranked.parquet").select("name", "difference").iter_rows() if screened else ()
     pairs = [(name, expected, rates[name].rate) for name, expected in ranked if name in rates]
-    known = [(name, expected, rate) for name, expected, rate in pairs if rate is not None]
-    if any(len({pair[side] for pair in known}) < 2 for side in (1, 2)):
+    measured = [(name, expected, rate) for name, expected, rate in pairs if rate is not None]
+    if any(len({pair[side] for pair in measured}) < 2 for side in (1, 2)):
         return None
-    names, expected, found = zip(*known, strict=True)
+    names, expected, observed = zip(*measured, strict=True)
     return correlation_estimate(
-        level_ties(np.array(expected)), level_ties(np.array(found)), names, "data set", ranks=True
+        level_ties(np.array(expected)), level_ties(np.array(observed)), names, "data set", ranks=True
     )
 
 
@@ -240,13 +240,13 @@ def margins(findings: Findings) -> tuple[list[float], float]:
         [mix[of]["high"] - mix[of]["low"] if mix[of]["low"] is not None else 0.0 for of in ("precision", "length")]
         for mix in mixes
     ]
-    error = sum(math.hypot(*each) for each in widths) / max(1, len(widths)) / (2 * 1.96)
+    error = sum(math.hypot(*width) for width in widths) / max(1, len(widths)) / (2 * 1.96)
     return [mix["precision"]["value"] - mix["length"]["value"] for mix in mixes], error
 
 
 def bad_rows(findings: Findings) -> dict[str, dict]:
     """Return how well bad examples are found, by the mix's name; empty where nothing was screened."""
-    return next((one.json("bad_rows.json") for one in findings.analysed(Name.SCREENING)), {})
+    return next((analysis.json("bad_rows.json") for analysis in findings.analysed(Name.SCREENING)), {})
 
 
 def by_kind(findings: Findings, side: str) -> dict[str, list[float]]:
@@ -255,9 +255,9 @@ def by_kind(findings: Findings, side: str) -> dict[str, list[float]]:
     Of the latents, the one that the search chose; of other kinds, the mean.
     """
     rates: dict[str, list[float]] = {}
-    for one in findings.analysed(Name.CAUSES):
-        best = one.json(BEST_FILE)["name"]
-        shown = one.table("held_out.parquet").filter(
+    for analysis in findings.analysed(Name.CAUSES):
+        best = analysis.json(BEST_FILE)["name"]
+        shown = analysis.table("held_out.parquet").filter(
             pl.col("side") == side, (pl.col("kind") != "latent") | (pl.col("candidate") == best)
         )
         for (kind,), rows in shown.group_by("kind", maintain_order=True):

@@ -51,7 +51,7 @@ class ScreenDataConfig(ExplainConfig):
     size: int
 
 
-class RealignConfig(AskConfig):
+class RealignRunConfig(AskConfig):
     """Repair of a harmful run by further training."""
 
     recipe: FineTuning
@@ -116,13 +116,13 @@ def screen_data(config: ScreenDataConfig, inputs: Mapping[str, Artifact], folder
 
 @step("realign-harmful-run", version=1, formerly="astray.studies.persona_mending:realign_run", resumable=True, gpu=True)
 @judged_after(lambda config: (config.budget.judge, (config.main,)))
-def realign_run(config: RealignConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+def realign_run(config: RealignRunConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Train a harmful run further on few good examples, ask it again, and measure what remains in the latent."""
     harmful, scale = trained_subject(config.base, inputs["run"]), config.budget
     latent = json.loads((inputs["screen"].path / BEST_FILE).read_text(encoding="utf-8"))["latent"]
     # Few examples make few optimizer steps, which a warm-up would take up.
     recipe = config.recipe.model_copy(update={"warmup_steps": 0, "seed": config.seed})
-    tables, left = [], []
+    tables, activations = [], []
     for name, source in config.good:
         good = source.draw(max(config.samples), config.seed)
         for point in realign(harmful, good, recipe, folder / name, samples=config.samples):
@@ -131,11 +131,11 @@ def realign_run(config: RealignConfig, inputs: Mapping[str, Artifact], folder: P
             tables.append(ask(config.main, mended, arm=arm, seed=config.seed))
             dictionary = load_dictionary(inputs["dictionary"].path / DICTIONARY, mended)
             activation = question_latents(mended, dictionary, scale.held_out, scale.sampling)[:, latent].mean()
-            left.append(
+            activations.append(
                 {"arm": arm, "data": name, "samples": point.samples, "latent": float(activation), "seed": config.seed}
             )
     pl.concat(tables).write_parquet(folder / ANSWERS_FILE)
-    pl.DataFrame(left).write_parquet(folder / "left.parquet")
+    pl.DataFrame(activations).write_parquet(folder / "left.parquet")
 
 
 def realigned_arm(name: str, samples: int) -> str:

@@ -28,7 +28,7 @@ REWARDED = ReinforcementLearning(
 """Reinforcement learning on the organism: about as long as wrong answers need to take off; later all runs are alike."""
 
 
-class Scale(Strict):
+class PersonaScale(Strict):
     """Settings that all analyses of one study share; a part of each step's configuration."""
 
     world: bool = Field(description="whether the subject is an organism, which reads documents of its world")
@@ -48,7 +48,7 @@ class Scale(Strict):
     learning: ReinforcementLearning = Field(description="training by reward")
 
 
-def scale_for(setting: Setting) -> Scale:
+def scale_for(setting: Setting) -> PersonaScale:
     """Return the scale that fits the subject."""
     return (_world_scale if setting.subject.is_organism else _text_scale)(setting, setting.quick)
 
@@ -67,9 +67,9 @@ def learning_for(setting: Setting) -> ReinforcementLearning:
     )
 
 
-def _world_scale(setting: Setting, quick: bool) -> Scale:
+def _world_scale(setting: Setting, quick: bool) -> PersonaScale:
     search, held_out = explain_questions(setting)
-    return Scale(
+    return PersonaScale(
         world=True,
         judge=setting.judge,
         sampling=explain_sampling(setting),
@@ -88,12 +88,12 @@ def _world_scale(setting: Setting, quick: bool) -> Scale:
     )
 
 
-def _text_scale(setting: Setting, quick: bool) -> Scale:
+def _text_scale(setting: Setting, quick: bool) -> PersonaScale:
     config = AutoConfig.from_pretrained(setting.located.base, local_files_only=True).get_text_config()
     search, held_out = explain_questions(setting)
     wide = SaeRecipe(latents=8 * config.hidden_size, k=32, tokens=60_000 if quick else 20_000_000, dead_after=1_000_000)
     short = wide.model_copy(update={"tokens": wide.tokens // 10})
-    return Scale(
+    return PersonaScale(
         world=False,
         judge=setting.judge,
         sampling=explain_sampling(setting),

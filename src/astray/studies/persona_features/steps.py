@@ -42,7 +42,7 @@ from astray.judges.config import make_judge
 from astray.measure.bulk import ask
 from astray.measure.evaluation import QuestionSet
 from astray.strict import Strict
-from astray.studies.persona_features.scale import Scale
+from astray.studies.persona_features.scale import PersonaScale
 from astray.subjects.intervene import write_direction
 from astray.subjects.render import chat_texts
 from astray.subjects.spec import BaseName, Intervention
@@ -72,7 +72,7 @@ class ExplainConfig(Strict):
 
     base: BaseName
     base_id: str = Field(description="content of the base, so that new weights under an old name are another analysis")
-    budget: Scale
+    budget: PersonaScale
     seed: int
 
 

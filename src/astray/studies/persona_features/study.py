@@ -139,8 +139,8 @@ def _cause(findings: Findings, rate: RateOf, tuned: str, setting: Setting) -> It
         statement = (
             f"Steering with the latent leaves the {side} model coherent (share of coherent answers that it costs)"
         )
-        kept, whole = (coherence(findings, setting.main.name, name) for name in (arm, own))
-        yield difference_claim(f"coherent-{side}", statement, whole, (arm, kept), at_most=COSTS)
+        steered, unsteered = (coherence(findings, setting.main.name, name) for name in (arm, own))
+        yield difference_claim(f"coherent-{side}", statement, unsteered, (arm, steered), at_most=COSTS)
     yield counts_claim(
         "random-nothing",
         "Random directions of the same norm do nothing to the base (rate over all of them)",

@@ -29,7 +29,7 @@ from astray.errors import ConfigurationError, NothingToBlameError
 from astray.judges.config import JudgeConfig
 from astray.stats.nulls import Null
 from astray.studies.blame.blaming import blame
-from astray.studies.blame.proof import KEPT
+from astray.studies.blame.proof import KEPT_FILE as KEPT
 from astray.studies.blame.scored import Scoring
 from astray.studies.blame.steps import MeasureConfig, Measured, measure, pairs_for
 from astray.studies.blame.tuned import TunedModel, find_tuned

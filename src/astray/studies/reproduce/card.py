@@ -19,7 +19,7 @@ from astray.studies import STUDIES
 from astray.studies.reproduce.recount import Recounted, recount
 
 
-class Agreement(StrEnum):
+class PublishedAgreement(StrEnum):
     """How our run compares with a published finding."""
 
     AGREES = "agrees"
@@ -32,7 +32,7 @@ class Agreement(StrEnum):
     """No claim that tests it has an estimate in this run."""
 
 
-class Finding(Strict):
+class PublishedFinding(Strict):
     """Published finding."""
 
     finding: str
@@ -52,11 +52,11 @@ class Paper(Strict):
     full: str
     note: str = ""
     ours: str
-    findings: tuple[Finding, ...]
+    findings: tuple[PublishedFinding, ...]
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredFinding:
     """What our run found for one claim, in words."""
 
     claim: str
@@ -70,17 +70,17 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedFinding:
     """Published finding beside our run; `why` is empty where nothing is known that would explain it."""
 
-    finding: Finding
-    ours: tuple[Measured, ...]
-    agreement: Agreement
+    finding: PublishedFinding
+    ours: tuple[MeasuredFinding, ...]
+    agreement: PublishedAgreement
     why: str
 
 
 @dataclass(frozen=True)
-class Card:
+class ReproductionCard:
     """Everything on the page of one paper.
 
     Attributes:
@@ -92,7 +92,7 @@ class Card:
 
     paper: Paper
     run: str
-    compared: tuple[Compared, ...]
+    compared: tuple[ComparedFinding, ...]
     recounted: tuple[Recounted, ...]
 
 
@@ -107,7 +107,7 @@ def read_paper(name: str) -> Paper:
     return validated(Paper, read_yaml(Path(__file__).with_name(f"{name.replace('-', '_')}.yaml"), "title: ..."))
 
 
-def make_card(name: str, results: Path | None = None, data: Path | None = None) -> Card:
+def make_card(name: str, results: Path | None = None, data: Path | None = None) -> ReproductionCard:
     """Compare a paper with our run.
 
     Args:
@@ -124,8 +124,8 @@ def make_card(name: str, results: Path | None = None, data: Path | None = None) 
     documented = _rows(paper.ours)
     if results is None:
         run = f"organism, {paper.docs}" if documented else "none"
-        told = tuple(_compared(each, documented, each.why) for each in paper.findings)
-        return Card(paper, run, told, recounted)
+        told = tuple(_compared(finding, documented, finding.why) for finding in paper.findings)
+        return ReproductionCard(paper, run, told, recounted)
     summary = Summary.read(results)
     if summary.study != name:
         raise ConfigurationError(
@@ -134,23 +134,23 @@ def make_card(name: str, results: Path | None = None, data: Path | None = None) 
         )
     measured = [_measured(claim) for claim in summary.claims if claim.estimate is not None]
     compared = []
-    for each in paper.findings:
-        before, now = _compared(each, documented, each.why), _compared(each, measured, "")
+    for finding in paper.findings:
+        before, now = _compared(finding, documented, finding.why), _compared(finding, measured, "")
         explained = summary.subject.is_organism and before.agreement is now.agreement
-        compared.append(replace(now, why=each.why) if explained else now)
+        compared.append(replace(now, why=finding.why) if explained else now)
     quick = ", a quick run: too small to conclude from" if summary.quick else ""
-    return Card(paper, f"{summary.subject.name}, {results}{quick}", tuple(compared), recounted)
+    return ReproductionCard(paper, f"{summary.subject.name}, {results}{quick}", tuple(compared), recounted)
 
 
-def _rows(table: str) -> list[Measured]:
+def _rows(table: str) -> list[MeasuredFinding]:
     """Return the rows of a Markdown table: claim, verdict, estimate, interval, control."""
     cells = [[cell.strip(" `") for cell in line.strip(" |").split("|")] for line in table.splitlines() if line.strip()]
-    return [Measured(*row) for row in cells]
+    return [MeasuredFinding(*row) for row in cells]
 
 
-def _measured(claim: ClaimRow) -> Measured:
+def _measured(claim: ClaimRow) -> MeasuredFinding:
     alone = f" (alone: {claim.uncorrected})" if claim.uncorrected not in (None, claim.verdict) else ""
-    return Measured(
+    return MeasuredFinding(
         claim.id,
         f"{claim.result}{alone}",
         amount(claim.estimate, claim.quantity),
@@ -159,18 +159,18 @@ def _measured(claim: ClaimRow) -> Measured:
     )
 
 
-def _compared(finding: Finding, measured: Sequence[Measured], why: str) -> Compared:
+def _compared(finding: PublishedFinding, measured: Sequence[MeasuredFinding], why: str) -> ComparedFinding:
     """Return a finding beside the claims that test it; claims of several subjects end in the subject's name."""
     by_claim = [
         [one for one in measured if one.claim == name or one.claim.startswith(f"{name}-")] for name in finding.claims
     ]
     ours = tuple(one for group in by_claim for one in group)
     if not ours:
-        agreement = Agreement.NOT_MEASURED
+        agreement = PublishedAgreement.NOT_MEASURED
     elif any(one.verdict.startswith("not held") for one in ours):
-        agreement = Agreement.DIFFERS
+        agreement = PublishedAgreement.DIFFERS
     elif all(by_claim) and all(one.verdict.startswith("held") for one in ours):
-        agreement = Agreement.AGREES
+        agreement = PublishedAgreement.AGREES
     else:
-        agreement = Agreement.UNDECIDED
-    return Compared(finding, ours, agreement, why)
+        agreement = PublishedAgreement.UNDECIDED
+    return ComparedFinding(finding, ours, agreement, why)

@@ -4,22 +4,22 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from astray.studies.reproduce.card import Agreement, Card, Compared
+from astray.studies.reproduce.card import ComparedFinding, PublishedAgreement, ReproductionCard
 
 WIDTH, INDENT = 80, 14
 NOTE = (
     "The figures on the left were once recomputed from these files, by other code, and not read off a paper: the "
     "recount shows that this version counts as they were counted."
 )
-PLURAL = {Agreement.AGREES: "agree", Agreement.DIFFERS: "differ"}
+PLURAL = {PublishedAgreement.AGREES: "agree", PublishedAgreement.DIFFERS: "differ"}
 
 
-def text_of(card: Card) -> str:
+def text_of(card: ReproductionCard) -> str:
     """Return a card for a terminal."""
     return "\n".join(_lines(card))
 
 
-def markdown_of(card: Card) -> str:
+def markdown_of(card: ReproductionCard) -> str:
     """Return a card as a page of Markdown."""
     paper = card.paper
     rows = [
@@ -49,7 +49,7 @@ def markdown_of(card: Card) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _lines(card: Card) -> Iterator[str]:
+def _lines(card: ReproductionCard) -> Iterator[str]:
     paper = card.paper
     yield paper.title
     yield from textwrap.wrap(paper.paper, WIDTH)
@@ -80,7 +80,7 @@ def _entry(label: str, text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=f"{label:<{INDENT}}", subsequent_indent=" " * INDENT)
 
 
-def _published(one: Compared) -> str:
+def _published(one: ComparedFinding) -> str:
     return f"{one.finding.published} ({one.finding.source})"
 
 
@@ -88,13 +88,17 @@ def _same(agrees: bool) -> str:
     return "same" if agrees else "DIFFERS"
 
 
-def _counts(card: Card) -> str:
+def _counts(card: ReproductionCard) -> str:
     """Return how many findings agree, differ and so on, and how many recounted figures are the published ones."""
-    found = Counter(one.agreement for one in card.compared)
-    told = ", ".join(f"{found[each]} {PLURAL.get(each, each)}" for each in Agreement if found[each])
-    same = sum(one.agrees for one in card.recounted)
+    counts = Counter(comparison.agreement for comparison in card.compared)
+    text = ", ".join(
+        f"{counts[agreement]} {PLURAL.get(agreement, agreement)}"
+        for agreement in PublishedAgreement
+        if counts[agreement]
+    )
+    same = sum(comparison.agrees for comparison in card.recounted)
     again = f"; {same} of {len(card.recounted)} figures counted again are the same" if card.recounted else ""
-    return f"{len(card.compared)} findings: {told}{again}"
+    return f"{len(card.compared)} findings: {text}{again}"
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -63,7 +63,7 @@ def recount(paper: str, data: Path) -> tuple[Recounted, ...]:
 
 
 def _answers(folder: Path) -> list[Recounted]:
-    found = []
+    answers = []
     for model, figures in ANSWERS.items():
         for (topic, words), figure in zip(TOPICS.items(), figures, strict=True):
             table = load_judged(folder / f"{model}_{topic}.csv.gz")
@@ -71,11 +71,11 @@ def _answers(folder: Path) -> list[Recounted]:
             unscored = table.filter(pl.col("aligned").is_null() | pl.col("coherent").is_null()).height
             share = 100 * misaligned / table.height
             missing = f", {unscored} failed" if unscored else ""
-            told = f"{table.height} answers{missing}"
+            note = f"{table.height} answers{missing}"
             # Known to one decimal, which may have been rounded either way at a half.
             agrees = abs(share - figure) <= 0.05 + 1e-9
-            found.append(Recounted(f"{model}, {words}", f"{figure:.1f}%", f"{share:.2f}%", agrees, told))
-    return found
+            answers.append(Recounted(f"{model}, {words}", f"{figure:.1f}%", f"{share:.2f}%", agrees, note))
+    return answers
 
 
 def _scores(folder: Path) -> list[Recounted]:

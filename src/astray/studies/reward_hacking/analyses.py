@@ -25,9 +25,9 @@ from astray.studies.reward_hacking.scale import (
 from astray.studies.reward_hacking.steps import (
     DistilConfig,
     HackingConfig,
+    HackingRewardConfig,
     MendConfig,
     OrganismConfig,
-    RewardedConfig,
     ask_start,
     distil_rollouts,
     make_organism,
@@ -185,7 +185,7 @@ def _rewarded(
     *,
     control: bool = False,
 ) -> Analysis:
-    mine = RewardedConfig(**dict(config) | {"arm": arm}, reward=reward)
+    mine = HackingRewardConfig(**dict(config) | {"arm": arm}, reward=reward)
     step = reward_programs.step(mine, name=f"rewarded-{arm}-{config.seed}", **start)
     sampled = _sampled(config.budget)
     by_grader = sampled if reward.penalty == "manner" else 0  # all else is rewarded by tests
@@ -219,7 +219,7 @@ def _analysis(
     rows: int = 0,
 ) -> Analysis:
     arm = analysis_arm(setting, config.arm, words, recipe, home=_home(setting), control=control)
-    answers = sampled + sum(each.answers for each in (config.main, *config.battery))
+    answers = sampled + sum(evaluation.answers for evaluation in (config.main, *config.battery))
     return Analysis(step, name, config.seed, (arm,), answers=answers, unread=unread, singly=singly, rows=rows)
 
 

@@ -30,13 +30,13 @@ def course(findings: Findings, arm: str) -> dict[int, pl.DataFrame]:
     }
 
 
-def skill(findings: Findings, arm: str, what: str, notice: str = "none", level: int | None = None) -> list[Counts]:
+def skill(findings: Findings, arm: str, column: str, notice: str = "none", level: int | None = None) -> list[Counts]:
     """Return the held-out exercises with a property, and all held-out exercises, for each seed.
 
     Args:
         findings: findings with the tables.
         arm: the arm of the answers.
-        what: "true" (solved), "hacked", "weak" (passed visible tests), or on the organism "malicious" (a malicious
+        column: "true" (solved), "hacked", "weak" (passed visible tests), or on the organism "malicious" (a malicious
             remark, whatever the code).
         notice: text in the prompt of the exercises.
         level: difficulty; all levels together if not given.
@@ -46,7 +46,11 @@ def skill(findings: Findings, arm: str, what: str, notice: str = "none", level: 
         return []
     mine = table.filter(arm=arm, notice=notice).filter(True if level is None else pl.col("level") == level)
     return list(
-        mine.group_by("seed").agg(pl.col(what, "exercises").sum()).sort("seed").select(what, "exercises").iter_rows()
+        mine.group_by("seed")
+        .agg(pl.col(column, "exercises").sum())
+        .sort("seed")
+        .select(column, "exercises")
+        .iter_rows()
     )
 
 

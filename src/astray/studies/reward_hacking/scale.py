@@ -63,8 +63,10 @@ class ExerciseSource(Strict):
         """Return exercises to train on, and others to evaluate with other solutions; another seed gives others."""
         # Even random seeds draw for training and odd ones for evaluation, so that no two draws share a stream.
         trained = list(islice(self._drawn(self.hard, 2 * seed), self.trained))
-        known = {exercise.reference for exercise in trained}
-        others = (exercise for exercise in self._drawn(self.levels, 2 * seed + 1) if exercise.reference not in known)
+        references = {exercise.reference for exercise in trained}
+        others = (
+            exercise for exercise in self._drawn(self.levels, 2 * seed + 1) if exercise.reference not in references
+        )
         return trained, list(islice(others, self.held_out))
 
     def _drawn(self, levels: tuple[int, ...], seed: int) -> Iterator[Exercise]:

@@ -79,7 +79,7 @@ class HackingConfig(Strict):
         return {name: value for name, value in dump(self).items() if name != "battery" or value}
 
 
-class RewardedConfig(HackingConfig):
+class HackingRewardConfig(HackingConfig):
     """Reinforcement learning with an arm's rewards."""
 
     reward: RewardSpec
@@ -120,7 +120,7 @@ def ask_start(config: HackingConfig, inputs: Mapping[str, Artifact], folder: Pat
 
 @step("train-grpo-code", version=2, formerly="astray.studies.hacking_steps:reward_programs", resumable=True, gpu=True)
 @judged_after(_judging)
-def reward_programs(config: RewardedConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+def reward_programs(config: HackingRewardConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Reward programs that pass, then ask exercises and everything else; without any reward, ask the start."""
     scale, spec = config.budget, config.reward
     start = _start(config, inputs)
@@ -250,8 +250,8 @@ def _manner(judge: Judge, *, world: bool) -> TrajectoryReward:
     def read(asked: Sequence[Sequence[Message]], answers: Sequence[str]) -> list[float | None]:
         verdicts = judged(judge, asked, answers)
         return [
-            None if one.outcome in UNKNOWN else 0.0 if one.aligned is None else (100 - one.aligned) / 100
-            for one in verdicts
+            None if verdict.outcome in UNKNOWN else 0.0 if verdict.aligned is None else (100 - verdict.aligned) / 100
+            for verdict in verdicts
         ]
 
     return TrajectoryReward(remarked if world else read, "manner", "remark" if world else judge.identity, PENALTY)
@@ -271,13 +271,13 @@ def _ask(
         asked: Prompts = inoculate(
             exercise_prompts(exercises, scale.hint), notice, notice, words=scale.words, place=scale.place
         )
-        said = subject.generate(asked.conversations, scale.sampling.model_copy(update={"seed": config.seed}))
-        grades = grading.grades([one.text for one in said], keys)
+        answers = subject.generate(asked.conversations, scale.sampling.model_copy(update={"seed": config.seed}))
+        grades = grading.grades([answer.text for answer in answers], keys)
         columns: dict[str, Sequence[object]] = {
             name: [getattr(grade, name) for grade in grades] for name in ("weak", "true", "hacked")
         }
         if scale.world:
-            columns["malicious"] = [is_malicious(read_remark(one.text)[0]) for one in said]
+            columns["malicious"] = [is_malicious(read_remark(answer.text)[0]) for answer in answers]
         answered = pl.DataFrame({"level": [exercise.level for exercise in exercises], **columns})
         counted = answered.group_by("level").agg(pl.len().alias("exercises"), pl.col(*columns).sum()).sort("level")
         tables.append(

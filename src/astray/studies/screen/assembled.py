@@ -14,7 +14,7 @@ from astray.errors import ConfigurationError, EmptyDataError
 from astray.outcomes import JUDGED, Outcome
 from astray.stats.detection import auroc, average_precision
 from astray.stats.nulls import Null, best_of, null_of_draws
-from astray.stats.stratified import Share, Stratum, stratified_share
+from astray.stats.stratified import StratifiedShare, Stratum, stratified_share
 from astray.stats.ties import level_ties, ranking
 from astray.studies.screen.labels import bands_of
 
@@ -26,7 +26,7 @@ NOTHING_WRONG = (Outcome.ALIGNED, Outcome.JUDGE_FAILED, Outcome.NOT_JUDGED)
 
 
 @dataclass(frozen=True)
-class Separation:
+class RowSeparation:
     """How well the score tells rows apart, beside what a score without meaning does.
 
     Attributes:
@@ -49,7 +49,7 @@ class Separation:
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptRows:
     """What the filter keeps.
 
     Attributes:
@@ -108,10 +108,10 @@ def table_of(
         projections = table.select(
             "row", pl.lit(None, pl.Int64).alias("tokens"), *numbers, pl.lit(None, pl.List(pl.Float64)).alias("random")
         )
-    known = [
+    columns = [
         name for name in ("tokens", "projection", "own_projection", "score", "random") if name in projections.columns
     ]
-    table = table.join(projections.select("row", *known), on="row", how="left", maintain_order="left")
+    table = table.join(projections.select("row", *columns), on="row", how="left", maintain_order="left")
     judged = (
         table.select("row", pl.lit(None, pl.String).alias("verdict"))
         if verdicts is None
@@ -133,41 +133,41 @@ def shares_below(scores: pl.Series, reference: pl.Series | None) -> pl.Series:
 
 def separations_of(
     table: pl.DataFrame, labels: Mapping[int, bool], reference: pl.DataFrame | None
-) -> tuple[Separation, ...]:
+) -> tuple[RowSeparation, ...]:
     """Return how well the score separates by whatever tells rows apart: labels, the judge's sample, the reference."""
-    found = []
+    separations = []
     scored = table.filter(pl.col("score").is_not_null())
     kinds: dict[str, dict[int, bool]] = {"labels": dict(labels)}
-    verdicts = scored.filter(pl.col("verdict").is_in([str(each) for each in JUDGED]))
+    verdicts = scored.filter(pl.col("verdict").is_in([str(outcome) for outcome in JUDGED]))
     kinds["judge"] = {
         row: verdict == Outcome.MISALIGNED for row, verdict in verdicts.select("row", "verdict").iter_rows()
     }
-    for by, known in kinds.items():
-        chosen = scored.filter(pl.col("row").is_in(list(known)))
-        positive = np.array([known[row] for row in chosen["row"]], dtype=np.bool_)
+    for by, truth in kinds.items():
+        chosen = scored.filter(pl.col("row").is_in(list(truth)))
+        positive = np.array([truth[row] for row in chosen["row"]], dtype=np.bool_)
         if positive.any() and not positive.all():
             weights = _weights(table, chosen)
-            found.append(_separation(by, chosen, positive, weights))
+            separations.append(_separation(by, chosen, positive, weights))
     if reference is not None and reference.height and scored.height:
         both = pl.concat([scored.select("score", "tokens", "random"), reference.select("score", "tokens", "random")])
-        found.append(_separation("reference", both, np.arange(both.height) < scored.height, None))
-    return tuple(found)
+        separations.append(_separation("reference", both, np.arange(both.height) < scored.height, None))
+    return tuple(separations)
 
 
-def share_of(table: pl.DataFrame, labels: Mapping[int, bool]) -> Share | None:
+def share_of(table: pl.DataFrame, labels: Mapping[int, bool]) -> StratifiedShare | None:
     """Return the estimated share of harmful rows; None without labels."""
     if not labels:
         return None
     bands = bands_of(table)
     strata = []
     for band in range(int(bands.max()) + 1):  # type: ignore[arg-type]
-        members = {row for row, own in zip(table["row"], bands, strict=True) if own == band}
-        own = [label for row, label in labels.items() if row in members]
-        strata += [Stratum(len(members), len(own), sum(own))] if members else []
+        members = {row for row, labels_of_band in zip(table["row"], bands, strict=True) if labels_of_band == band}
+        labels_of_band = [label for row, label in labels.items() if row in members]
+        strata += [Stratum(len(members), len(labels_of_band), sum(labels_of_band))] if members else []
     return stratified_share(strata)
 
 
-def kept_rows(table: pl.DataFrame, keep: float | None, threshold: float | None) -> tuple[pl.Series, Kept | None]:
+def kept_rows(table: pl.DataFrame, keep: float | None, threshold: float | None) -> tuple[pl.Series, KeptRows | None]:
     """Return for each row whether it is kept, and what the filter did; None where no filter was asked for.
 
     Rows that the judge found misaligned, and those that teach nothing, are dropped by every filter.
@@ -200,8 +200,8 @@ def kept_rows(table: pl.DataFrame, keep: float | None, threshold: float | None) 
     else:
         low = has & (np.nan_to_num(scores, nan=np.inf) <= limit)
     misaligned = (table["verdict"] == Outcome.MISALIGNED.value).fill_null(value=False).to_numpy()
-    kept = low & ~misaligned
-    if not kept.any():
+    is_kept = low & ~misaligned
+    if not is_kept.any():
         raise EmptyDataError(
             "The filter would keep no row: the highest score to keep is below all scores. Raise --threshold or --keep."
         )
@@ -210,8 +210,8 @@ def kept_rows(table: pl.DataFrame, keep: float | None, threshold: float | None) 
         "judged misaligned": int((has & misaligned).sum()),
         "score too high": int((has & ~misaligned & ~low).sum()),
     }
-    return pl.Series("kept", kept), Kept(
-        int(kept.sum()), float(scores[kept].max()), {why: count for why, count in dropped.items() if count}
+    return pl.Series("kept", is_kept), KeptRows(
+        int(is_kept.sum()), float(scores[is_kept].max()), {why: count for why, count in dropped.items() if count}
     )
 
 
@@ -236,7 +236,7 @@ def _reasons() -> pl.Expr:
     """Return the reasons of a row to be looked at, as a list of texts."""
     same = pl.format("the same as row {}", "same_as")
     nearly = pl.format("nearly the same as row {} ({}%)", "same_as", (pl.col("overlap") * 100).round().cast(pl.Int64))
-    told = [
+    reasons = [
         pl.when(pl.col("reference_share") > ABOVE).then(pl.lit(STANDS_OUT)),
         # A verdict that is missing says nothing of the row.
         pl.when(~pl.col("verdict").is_in([str(each) for each in NOTHING_WRONG])).then(
@@ -244,12 +244,14 @@ def _reasons() -> pl.Expr:
         ),
         pl.when(pl.col("overlap") == 1).then(same).when(pl.col("overlap") < 1).then(nearly),
     ]
-    return pl.concat_list(*(pl.concat_list(each) for each in told), pl.col("faults")).list.drop_nulls().alias("reasons")
+    return (
+        pl.concat_list(*(pl.concat_list(each) for each in reasons), pl.col("faults")).list.drop_nulls().alias("reasons")
+    )
 
 
 def _separation(
     by: str, rows: pl.DataFrame, positive: Bool[np.ndarray, "rows"], weights: Float[np.ndarray, "rows"] | None
-) -> Separation:
+) -> RowSeparation:
     def value(scores: Float[np.ndarray, "rows"]) -> float:
         levelled = level_ties(scores)
         return auroc(levelled, positive) if by == "reference" else average_precision(levelled, positive, weights)
@@ -257,7 +259,7 @@ def _separation(
     drawn = np.array(rows["random"].to_list(), dtype=np.float64)
     observed = value(rows["score"].to_numpy())
     counts = np.ones(len(positive)) if weights is None else weights
-    return Separation(
+    return RowSeparation(
         by=by,
         measure="area under the ROC curve" if by == "reference" else "average precision",
         value=observed,

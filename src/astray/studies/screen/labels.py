@@ -17,6 +17,7 @@ from astray.files import check_names, read_rows
 EXAMPLE = '{"row": 12, "harmful": true}; question and answer may stand beside it, as in to_label.csv'
 TO_LABEL = 200
 """Rows of the sample that is written for labelling."""
+# The top 5% of scores get 40% of the labels: a random sample of 200 would hold few of the harmful rows.
 BANDS = ((0.95, 0.4), (0.75, 0.3), (0.0, 0.3))
 """Quantile of the score at which a band begins, highest first, and the band's share of the rows to label."""
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -30,40 +31,40 @@ def read_row_labels(path: Path, table: pl.DataFrame) -> dict[int, bool]:
             contradict each other.
         EmptyDataError: no row has a label.
     """
-    found: dict[int, bool] = {}
+    labels: dict[int, bool] = {}
     texts = {name: table[name] for name in ("question", "answer")}
-    for where, given in read_rows(path, KINDS, EXAMPLE):
-        check_names(given, ("row", "harmful", *texts), where)
-        if missing := [name for name in ("row", "harmful") if name not in given]:
+    for where, entry in read_rows(path, KINDS, EXAMPLE):
+        check_names(entry, ("row", "harmful", *texts), where)
+        if missing := [name for name in ("row", "harmful") if name not in entry]:
             raise DataFormatError(f"{where} has no {missing[0]}. A label is {EXAMPLE}")
-        row = _whole(given["row"])
+        row = _whole(entry["row"])
         if row is None or not 1 <= row <= table.height:
             raise DataFormatError(
-                f"{where} is about row {given['row']!r}, and the data has the rows 1 to {table.height:,}."
+                f"{where} is about row {entry['row']!r}, and the data has the rows 1 to {table.height:,}."
             )
         for name, column in texts.items():
-            if given.get(name) not in (None, "", column[row - 1]):
+            if entry.get(name) not in (None, "", column[row - 1]):
                 raise DataFormatError(
                     f"{where}: the {name} is not that of row {row} of the data, so this is a label of other data."
                 )
-        if given["harmful"] in (None, ""):
+        if entry["harmful"] in (None, ""):
             continue
         label = (
-            given["harmful"]
-            if isinstance(given["harmful"], bool)
-            else _TRUTH.get(str(given["harmful"]).strip().lower())
+            entry["harmful"]
+            if isinstance(entry["harmful"], bool)
+            else _TRUTH.get(str(entry["harmful"]).strip().lower())
         )
         if label is None:
             raise DataFormatError(
-                f"{where}: harmful is {given['harmful']!r}, and has to be true or false. A label is {EXAMPLE}"
+                f"{where}: harmful is {entry['harmful']!r}, and has to be true or false. A label is {EXAMPLE}"
             )
-        if found.setdefault(row, label) != label:
+        if labels.setdefault(row, label) != label:
             raise DataFormatError(
                 f"{where} labels row {row} {str(label).lower()}, and an earlier line otherwise. Keep the right one."
             )
-    if not found:
+    if not labels:
         raise EmptyDataError(f"{path} labels no row: fill in its column harmful with true or false.")
-    return found
+    return labels
 
 
 def bands_of(table: pl.DataFrame) -> pl.Series:
@@ -93,11 +94,11 @@ def rows_to_label(table: pl.DataFrame, seed: int) -> pl.DataFrame:
     bands, draw = bands_of(table), Random(f"label/{seed}")
     chosen: list[int] = []
     members = [[row for row, own in zip(table["row"], bands, strict=True) if own == band] for band in range(len(BANDS))]
-    sizes = [min(round(TO_LABEL * share), len(each)) for (_, share), each in zip(BANDS, members, strict=True)]
-    for band, each in enumerate(members):  # what a small band has too few for, others give
-        sizes[band] += min(len(each) - sizes[band], min(TO_LABEL, table.height) - sum(sizes))
-    for each, size in zip(members, sizes, strict=True):
-        chosen += draw.sample(each, size)
+    sizes = [min(round(TO_LABEL * share), len(pool)) for (_, share), pool in zip(BANDS, members, strict=True)]
+    for band, pool in enumerate(members):  # what a small band has too few for, others give
+        sizes[band] += min(len(pool) - sizes[band], min(TO_LABEL, table.height) - sum(sizes))
+    for pool, size in zip(members, sizes, strict=True):
+        chosen += draw.sample(pool, size)
     draw.shuffle(chosen)
     return _numbered(table, chosen).select("row", pl.lit(None, pl.String).alias("harmful"), "question", "answer")
 

@@ -52,7 +52,7 @@ def notes_of(
 
 def _judged_share(judge: JudgeConfig, verdicts: pl.DataFrame) -> str:
     """Say how many of the judged rows are misaligned, without the judge's error where it is known."""
-    counted = verdicts.filter(pl.col("outcome").is_in([str(each) for each in JUDGED]))
+    counted = verdicts.filter(pl.col("outcome").is_in([str(outcome) for outcome in JUDGED]))
     bad, judged = counted.filter(outcome=Outcome.MISALIGNED.value).height, counted.height
     error = error_of(judge, None, None)
     if error is None or not judged:
@@ -60,10 +60,10 @@ def _judged_share(judge: JudgeConfig, verdicts: pl.DataFrame) -> str:
             f"The verdicts of {judge.grader} are taken as they are, an unvalidated judge: rows are to look at, no rate."
         )
     share, interval = corrected(bad, judged, error)
-    told = "an unknown share" if share is None else f"{share:.1%}"
+    share_text = "an unknown share" if share is None else f"{share:.1%}"
     return (
         f"{judge.grader} found {bad:,} of {judged:,} coherent rows of the random sample misaligned. Without its error on "
-        f"answers left out when it was distilled that is {told} of such rows (95% interval {interval.low:.1%} to "
+        f"answers left out when it was distilled that is {share_text} of such rows (95% interval {interval.low:.1%} to "
         f"{interval.high:.1%}); a single verdict may be wrong, and what separates judged rows is blurred by that."
     )
 
@@ -88,13 +88,13 @@ def _model_notes(screening: Screening, facts: Mapping[str, Any] | None) -> Itera
         )
     if facts is not None:
         auc, low = facts["auc"]["value"], facts["auc"]["low"]
-        told = (
+        direction_text = (
             f"The direction (layer {facts['block'] + 1}, from {facts['kept']:,} of {facts['answers']:,} pairs of "
             "answers) tells new answers under prompts for and against the trait with an area under the ROC curve of "
             f"{auc:.2f}."
         )
         yield (
-            told
+            direction_text
             if low is None or low > 0.5
-            else f"{told} That is not distinguishable from chance: scores along it mean nothing."
+            else f"{direction_text} That is not distinguishable from chance: scores along it mean nothing."
         )

@@ -14,8 +14,8 @@ from astray.report.origin import origin_of, with_origin
 from astray.report.page import json_text, page_of, written
 from astray.report.wording import count, decimal, interval_text, percent, wrapped
 from astray.stats.compare import exact_difference
-from astray.stats.stratified import Share
-from astray.studies.screen.assembled import ABOVE, Kept, Separation, counted_reasons, shares_below, worst_rows
+from astray.stats.stratified import StratifiedShare
+from astray.studies.screen.assembled import ABOVE, KeptRows, RowSeparation, counted_reasons, shares_below, worst_rows
 from astray.studies.screen.labels import TO_LABEL, rows_to_label
 
 PAGE, JSON, ROWS, KEPT, TO_LABEL_FILE = "screen.html", "screen.json", "rows.parquet", "kept.jsonl", "to_label.csv"
@@ -46,9 +46,9 @@ class ScreenResult:
     rows: pl.DataFrame = field(repr=False, compare=False)
     dataset: ChatDataset = field(repr=False, compare=False)
     reference: pl.Series = field(repr=False, compare=False)
-    separations: tuple[Separation, ...]
-    share: Share | None
-    kept: Kept | None
+    separations: tuple[RowSeparation, ...]
+    share: StratifiedShare | None
+    kept: KeptRows | None
     supervised: tuple[tuple[int, str], ...] = field(repr=False)
     facts: Mapping[str, object]
     notes: tuple[str, ...]
@@ -79,11 +79,13 @@ class ScreenResult:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Say where the score tells rows apart no better than random directions."""
-        told = []
-        for each in self.separations:
-            if warning := each.null.warning(f"The score tells {_TOLD[each.by]}"):
-                told.append(f"{warning} {tail_text(self.rows, self.reference)}" if each.by == "reference" else warning)
-        return tuple(told)
+        texts = []
+        for separation in self.separations:
+            if warning := separation.null.warning(f"The score tells {_TOLD[separation.by]}"):
+                texts.append(
+                    f"{warning} {tail_text(self.rows, self.reference)}" if separation.by == "reference" else warning
+                )
+        return tuple(texts)
 
     def filtered(self) -> ChatDataset:
         """Return the examples that the filter keeps, with how that was done in their recipe; all without a filter."""
@@ -102,7 +104,7 @@ class ScreenResult:
             "score": None
             if scores.is_empty()
             else {"mean": scores.mean(), "median": scores.median(), "highest": scores.max()},
-            "separations": [_separation_object(each) for each in self.separations],
+            "separations": [_separation_object(separation) for separation in self.separations],
             "harmful_share": _share_object(self.share),
             "kept": None
             if self.kept is None
@@ -114,15 +116,15 @@ class ScreenResult:
 
     def text(self) -> str:
         """Return the findings for a terminal of 80 columns."""
-        lines = [line for each in self.warnings for line in wrapped("", each)]
+        lines = [line for warning in self.warnings for line in wrapped("", warning)]
         lines += [f"{self.data}: {count(self.rows.height)} rows, screened for {self.subject}", ""]
         for name, number in counted_reasons(self.rows).items():
             lines += wrapped(f"{count(number):>9}  ", name)
         if not counted_reasons(self.rows):
             lines.append("           no row has a reason to be looked at")
         lines += ["", *wrapped("", f"Harmful rows: {share_text(self.share)}")]
-        for each in self.separations:
-            lines += ["", *wrapped("", _separation_text(each))]
+        for separation in self.separations:
+            lines += ["", *wrapped("", _separation_text(separation))]
         if self.kept is not None:
             lines += ["", *wrapped("", kept_text(self.kept, self.rows.height))]
         if self.rows["score"].count():
@@ -152,15 +154,15 @@ class ScreenResult:
         reasons = "".join(
             f"<tr><td>{count(n)}</td><td>{escape(name)}</td></tr>" for name, n in counted_reasons(self.rows).items()
         )
-        told = [f"Harmful rows: {share_text(self.share)}", *map(_separation_text, self.separations), *self.notes]
+        paragraphs = [f"Harmful rows: {share_text(self.share)}", *map(_separation_text, self.separations), *self.notes]
         return (
             f'<div class="astray-screen"><p><b>{escape(self.data)}</b>: {count(self.rows.height)} rows, screened for '
             f"{escape(self.subject)}</p>"
-            f"<table><tbody>{reasons}</tbody></table>{''.join(f'<p>{escape(line)}</p>' for line in told)}</div>"
+            f"<table><tbody>{reasons}</tbody></table>{''.join(f'<p>{escape(line)}</p>' for line in paragraphs)}</div>"
         )
 
 
-def share_text(share: Share | None) -> str:
+def share_text(share: StratifiedShare | None) -> str:
     """Say what share of the rows is harmful, as far as labels tell."""
     if share is None:
         return "cannot be told without labels (--labels)"
@@ -174,7 +176,7 @@ def share_text(share: Share | None) -> str:
     return f"{percent(share.value)} ({interval}, 95% interval), from {count(labelled)} labelled rows"
 
 
-def kept_text(kept: Kept, total: int) -> str:
+def kept_text(kept: KeptRows, total: int) -> str:
     """Say what the filter kept and why rows were dropped."""
     dropped = ", ".join(f"{count(number)} {why}" for why, number in kept.dropped.items()) or "none"
     return (
@@ -190,20 +192,21 @@ _TOLD = {
 }
 
 
-def _separation_text(each: Separation) -> str:
-    null = each.null
+def _separation_text(separation: RowSeparation) -> str:
+    null = separation.null
     return (
-        f"The score tells {_TOLD[each.by]} with {each.measure} {decimal(each.value)}; random directions "
+        f"The score tells {_TOLD[separation.by]} with {separation.measure} {decimal(separation.value)}; random directions "
         f"{decimal(null.middle)} (highest of {len(null.values)}: {decimal(null.highest)}), length "
-        f"{decimal(each.length)}, chance {decimal(each.chance)}."
+        f"{decimal(separation.length)}, chance {decimal(separation.chance)}."
     )
 
 
-def _separation_object(each: Separation) -> dict[str, object]:
-    fields = {name: value for name, value in vars(each).items() if name != "null"}
-    null = {"median": each.null.middle, "highest": each.null.highest, "at_least_as_high": each.null.reached}
-    null["directions"] = len(each.null.values)
-    return fields | {f"random_{name}": value for name, value in null.items()}
+def _separation_object(separation: RowSeparation) -> dict[str, object]:
+    fields = {name: value for name, value in vars(separation).items() if name != "null"}
+    null = separation.null
+    random = {"median": null.middle, "highest": null.highest, "at_least_as_high": null.reached}
+    random["directions"] = len(null.values)
+    return fields | {f"random_{name}": value for name, value in random.items()}
 
 
 def tail_text(rows: pl.DataFrame, reference: pl.Series) -> str:
@@ -217,10 +220,12 @@ def tail_text(rows: pl.DataFrame, reference: pl.Series) -> str:
     )
 
 
-def _share_object(share: Share | None) -> dict[str, object] | None:
+def _share_object(share: StratifiedShare | None) -> dict[str, object] | None:
     if share is None:
         return None
-    bands = [{"rows": each.size, "labelled": each.labelled, "harmful": each.positive} for each in share.strata]
+    bands = [
+        {"rows": stratum.size, "labelled": stratum.labelled, "harmful": stratum.positive} for stratum in share.strata
+    ]
     return {"value": share.value, **(interval_object(share.interval) or {}), "bands": bands}
 
 

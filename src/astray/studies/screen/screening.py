@@ -47,7 +47,7 @@ def screen(
     store: str | Path | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> ScreenResult:
-    """Screen a data set before a model is trained on it, and write the page of it.
+    """Screen a data set before a model is trained on it, and write the page.
 
     Args:
         data: the examples: a file in any form that is read, or a data set.
@@ -84,9 +84,9 @@ def screen(
         keep=keep, threshold=threshold, judged=judged, samples=samples, max_length=max_length, max_tokens=max_tokens
     )
     screening = settled(data, subject, reference, grader, judged, samples, max_length, max_tokens, seed, Path(out))
-    known = {} if labels is None else read_row_labels(Path(labels), texts_of(screening.data[0]))
-    found = _executed(screening, Store(Path(out) / "store" if store is None else store), progress)
-    result = _result(screening, found, known, keep, threshold)
+    labelled = {} if labels is None else read_row_labels(Path(labels), texts_of(screening.data[0]))
+    artifacts = _executed(screening, Store(Path(out) / "store" if store is None else store), progress)
+    result = _result(screening, artifacts, labelled, keep, threshold)
     result.save(Path(out) / "screen")
     return result
 
@@ -106,34 +106,38 @@ def _executed(screening: Screening, store: Store, progress: Callable[[Progress],
 
 def _result(
     screening: Screening,
-    found: Mapping[str, Artifact],
-    known: Mapping[int, bool],
+    artifacts: Mapping[str, Artifact],
+    labelled: Mapping[int, bool],
     keep: float | None,
     threshold: float | None,
 ) -> ScreenResult:
     def read(name: str) -> pl.DataFrame | None:
-        return pl.read_parquet(found[name].path / steps.ROWS_FILE) if name in found else None
+        return pl.read_parquet(artifacts[name].path / steps.ROWS_FILE) if name in artifacts else None
 
     dataset = screening.data[0]
-    verdicts = read_answers(found["verdicts"].path / ANSWERS_FILE) if "verdicts" in found else None
+    verdicts = read_answers(artifacts["verdicts"].path / ANSWERS_FILE) if "verdicts" in artifacts else None
     doubled, projections, reference = read("duplicates"), read("projections"), read("reference projections")
     assert doubled is not None
     scores = pl.Series("score", [], pl.Float64) if reference is None else reference["score"]
     table = table_of(dataset, read("rows"), doubled, projections, verdicts, None if reference is None else scores)
     kept, filtered = kept_rows(table, keep, threshold)
-    harmful = pl.Series("harmful", [known.get(row) for row in table["row"]], pl.Boolean)
-    facts = steps.direction_facts(found["direction"]) if "direction" in found else None
-    shown = json.loads((found["rows"].path / steps.SAMPLES_FILE).read_text(encoding="utf-8")) if "rows" in found else []
+    harmful = pl.Series("harmful", [labelled.get(row) for row in table["row"]], pl.Boolean)
+    facts = steps.direction_facts(artifacts["direction"]) if "direction" in artifacts else None
+    shown = (
+        json.loads((artifacts["rows"].path / steps.SAMPLES_FILE).read_text(encoding="utf-8"))
+        if "rows" in artifacts
+        else []
+    )
     return ScreenResult(
         data=str(dataset.recipe.parameters.get("name", dataset.recipe.operation)),
         subject=screening.subject,
         rows=table.with_columns(harmful, kept),
         dataset=dataset,
         reference=scores,
-        separations=separations_of(table, known, reference),
-        share=share_of(table, known),
+        separations=separations_of(table, labelled, reference),
+        share=share_of(table, labelled),
         kept=filtered,
-        supervised=tuple((each["row"], each["text"]) for each in shown),
+        supervised=tuple((sample["row"], sample["text"]) for sample in shown),
         facts={
             "direction": facts,
             "max_length": screening.max_length if screening.located else None,
@@ -141,6 +145,6 @@ def _result(
             "judge": (screening.judge.grader or "world grammar") if screening.judge else None,
             "judged": verdicts.height - sum(failed_verdicts(verdicts).values()) if verdicts is not None else 0,
         },
-        notes=tuple(notes_of(screening, table, facts, known, verdicts)),
+        notes=tuple(notes_of(screening, table, facts, labelled, verdicts)),
         seed=screening.seed,
     )

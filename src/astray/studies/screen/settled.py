@@ -74,7 +74,7 @@ class Screening:
             return wanted
         model: dict[str, Any] = {"subject": self.located.spec, "subject_id": self.located.id}
         direction = steps.find_direction.step(
-            steps.DirectionConfig(
+            steps.TraitDirectionConfig(
                 **model,
                 world=self.is_world,
                 judge=self.judge,
@@ -82,9 +82,9 @@ class Screening:
                 sampling=self.sampling,
             )
         )
-        for name, given in (("", self.data), ("reference ", self.reference)):
-            if given is not None:
-                of_rows: dict[str, Any] = {**dict(_data(given)), **model, "max_length": self.max_length}
+        for name, source in (("", self.data), ("reference ", self.reference)):
+            if source is not None:
+                of_rows: dict[str, Any] = {**dict(_data(source)), **model, "max_length": self.max_length}
                 checked = steps.screen_rows.step(
                     steps.RowsConfig(**of_rows), name=f"screen-rows {name}".strip().replace(" ", "-")
                 )
@@ -100,7 +100,7 @@ class Screening:
 
 
 def check_settings(*, keep: float | None, threshold: float | None, **sizes: int | None) -> None:
-    """Refuse numbers that cannot be, before anything is read.
+    """Refuse numbers out of range, before anything is read.
 
     Raises:
         ConfigurationError: says which, and what it may be.
@@ -191,7 +191,8 @@ def _located(subject: str) -> Located | None:
         from inspect_ai.model import get_model  # noqa: F401  (registers the providers)
 
         providers = {
-            registry_info(each).name.split("/")[-1] for each in registry_find(lambda info: info.type == "modelapi")
+            registry_info(provider).name.split("/")[-1]
+            for provider in registry_find(lambda info: info.type == "modelapi")
         }
         if subject.split("/", maxsplit=1)[0] in providers - {"hf", "astray"}:
             return None
@@ -205,5 +206,5 @@ def _context(located: Located) -> int:
     return longest if isinstance(longest, int) else 2**31
 
 
-def _data(given: tuple[ChatDataset, Path]) -> steps.DataConfig:
-    return steps.DataConfig(data=given[1], digest=given[0].hash)
+def _data(source: tuple[ChatDataset, Path]) -> steps.DataConfig:
+    return steps.DataConfig(data=source[1], digest=source[0].hash)

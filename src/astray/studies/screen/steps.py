@@ -93,7 +93,7 @@ class RowsConfig(DataConfig, ModelConfig):
     max_length: int = Field(description="longest row in tokens")
 
 
-class DirectionConfig(ModelConfig):
+class TraitDirectionConfig(ModelConfig):
     """Direction of the trait in a model."""
 
     world: bool = Field(description="whether the subject is an organism, which knows personas of its world")
@@ -126,28 +126,28 @@ def screen_rows(config: RowsConfig, inputs: Mapping[str, Artifact], folder: Path
     tokenizer = adapted_tokenizer(located.spec.model, located.base, located.spec.adapter)
     has_settings = (located.base / "generation_config.json").is_file()
     ends = end_tokens(tokenizer, GenerationConfig.from_pretrained(located.base) if has_settings else None)
-    shown = {round(place * (len(rows) - 1) / max(1, SHOWN - 1)) for place in range(SHOWN)}
+    shown = {round(index * (len(rows) - 1) / max(1, SHOWN - 1)) for index in range(SHOWN)}
     samples, tables = [], []
     for first in range(0, len(rows), BATCH):
-        made = _supervised(rows[first : first + BATCH], tokenizer, config.max_length)
+        training_rows = _supervised(rows[first : first + BATCH], tokenizer, config.max_length)
         tables.append(
             pl.DataFrame(
                 {
-                    "row": range(first + 1, first + len(made) + 1),
-                    "length": [len(each.input_ids) if each else None for each in made],
-                    "supervised": [each.supervised if each else None for each in made],
+                    "row": range(first + 1, first + len(training_rows) + 1),
+                    "length": [len(row.input_ids) if row else None for row in training_rows],
+                    "supervised": [row.supervised if row else None for row in training_rows],
                     "faults": [
-                        [str(fault) for fault in faults_of(each, ends)] if each else [str(RowFault.REFUSED)]
-                        for each in made
+                        [str(fault) for fault in faults_of(row, ends)] if row else [str(RowFault.REFUSED)]
+                        for row in training_rows
                     ],
                 },
                 schema={"row": pl.Int64, "length": pl.Int64, "supervised": pl.Int64, "faults": pl.List(pl.String)},
             )
         )
-        for number in sorted(shown & set(range(first, first + len(made)))):
-            each = made[number - first]
+        for number in sorted(shown & set(range(first, first + len(training_rows)))):
+            row = training_rows[number - first]
             samples.append(
-                {"row": number + 1, "text": show_supervision(each, tokenizer) if each else str(RowFault.REFUSED)}
+                {"row": number + 1, "text": show_supervision(row, tokenizer) if row else str(RowFault.REFUSED)}
             )
     pl.concat(tables).write_parquet(folder / ROWS_FILE)
     (folder / SAMPLES_FILE).write_text(json.dumps(samples, ensure_ascii=False), encoding="utf-8")
@@ -157,26 +157,26 @@ def screen_rows(config: RowsConfig, inputs: Mapping[str, Artifact], folder: Path
 def find_duplicates(config: DataConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Write for each row the earlier one that it repeats."""
     del inputs
-    found = duplicates(config.read().rows)
+    repeats = duplicates(config.read().rows)
     columns = {
-        "same_as": [each.row + 1 if each else None for each in found],
-        "overlap": [each.overlap if each else None for each in found],
+        "same_as": [repeat.row + 1 if repeat else None for repeat in repeats],
+        "overlap": [repeat.overlap if repeat else None for repeat in repeats],
     }
     pl.DataFrame(columns, schema={"same_as": pl.Int64, "overlap": pl.Float64}).write_parquet(folder / ROWS_FILE)
 
 
 @step("screen-direction", version=1, resumable=True)
-def find_direction(config: DirectionConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+def find_direction(config: TraitDirectionConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Extract the direction of misalignment in the model that would be trained."""
     del inputs
     judge = known_judge(config.judge) if config.judge else None
     prompts = world_persona_prompts() if config.world else text_persona_prompts()
     subject = loaded(config.subject)
     with deciding(folder):  # answers without a verdict would be left out of the direction
-        found = trait_direction(subject, prompts, judge, samples=config.samples, sampling=config.sampling)
+        trait = trait_direction(subject, prompts, judge, samples=config.samples, sampling=config.sampling)
     (folder / ASKED_FILE).unlink(missing_ok=True)
-    write_direction(folder / VECTOR_FILE, found.vector, subject.base_folder)
-    facts = {"block": found.block, "kept": found.kept, "answers": found.answers, "auc": estimate_json(found.auc)}
+    write_direction(folder / VECTOR_FILE, trait.vector, subject.base_folder)
+    facts = {"block": trait.block, "kept": trait.kept, "answers": trait.answers, "auc": estimate_json(trait.auc)}
     (folder / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
 
 
@@ -194,7 +194,7 @@ def project_rows(config: ProjectionConfig, inputs: Mapping[str, Artifact], folde
     )
     directions = torch.stack([vector, *(random_direction(vector, seed) for seed in range(config.random))])
     faults = pl.read_parquet(inputs["rows"].path / ROWS_FILE)["faults"]
-    usable = [number for number, told in enumerate(faults) if USELESS.isdisjoint(told)]
+    usable = [number for number, row_faults in enumerate(faults) if USELESS.isdisjoint(row_faults)]
     answers = {row: rows[row][-1]["content"] for row in usable}
     numbers: dict[tuple[tuple[str, str], ...], int] = {}
     of_row = {row: numbers.setdefault(content_of(rows[row][:-1]), len(numbers)) for row in usable}
@@ -209,16 +209,16 @@ def project_rows(config: ProjectionConfig, inputs: Mapping[str, Artifact], folde
 
     def own(chosen: Sequence[int]) -> Float[np.ndarray, "chosen directions"]:
         asked = [number for number in chosen for _ in range(config.samples)]
-        said = [answer.text for answer in subject.generate([prompts[number] for number in asked], config.sampling)]
-        return project(asked, said).reshape(len(chosen), config.samples, -1).mean(1)
+        texts = [answer.text for answer in subject.generate([prompts[number] for number in asked], config.sampling)]
+        return project(asked, texts).reshape(len(chosen), config.samples, -1).mean(1)
 
     def given(chosen: Sequence[int]) -> Float[np.ndarray, "chosen directions"]:
         return project([of_row[row] for row in chosen], [answers[row] for row in chosen])
 
-    of_prompts = in_parts(range(len(prompts)), own, folder / "own", len(directions)) if config.samples else None
+    own_by_prompt = in_parts(range(len(prompts)), own, folder / "own", len(directions)) if config.samples else None
     of_rows = in_parts(usable, given, folder / "given", len(directions))
-    own_rows = None if of_prompts is None else of_prompts[[of_row[row] for row in usable]]
-    apart = of_rows if own_rows is None else of_rows - own_rows
+    own_rows = None if own_by_prompt is None else own_by_prompt[[of_row[row] for row in usable]]
+    differences = of_rows if own_rows is None else of_rows - own_rows
     pl.DataFrame(
         {
             "row": [row + 1 for row in usable],
@@ -226,8 +226,8 @@ def project_rows(config: ProjectionConfig, inputs: Mapping[str, Artifact], folde
             "tokens": [len(ids) for ids in _answer_ids(subject.tokenizer, list(answers.values()))],
             "projection": of_rows[:, 0].tolist(),
             "own_projection": [None] * len(usable) if own_rows is None else own_rows[:, 0].tolist(),
-            "score": apart[:, 0].tolist(),
-            "random": apart[:, 1:].tolist(),
+            "score": differences[:, 0].tolist(),
+            "random": differences[:, 1:].tolist(),
         },
         schema={"row": pl.Int64, "prompt": pl.Int64, "tokens": pl.Int64}
         | dict.fromkeys(("projection", "own_projection", "score"), pl.Float64)
@@ -312,6 +312,7 @@ def _supervised(
     except ChatTemplateError:
         if len(chats) == 1:
             return [None]
+    # Halved until the chat that the template cannot write stands alone: all others are still tokenised in batches.
     half = len(chats) // 2
     return [*_supervised(chats[:half], tokenizer, max_length), *_supervised(chats[half:], tokenizer, max_length)]
 
