@@ -88,11 +88,10 @@ def test_every_way_is_measured_on_both_halves_and_the_best_one_is_written(repair
     assert list(ways) == [
         *("adapter-0.25", "adapter-0.5", "adapter-0.75", *layers, "projected-random"),
         *("good-5", "good-20", "good-kl-20", "without-blamed"),
-        *("without-blamed-0.5", "without-blamed-0.75", "without-random"),
-        *("replaced", "replaced-0.5", "replaced-0.75", "replaced-random"),
+        *("without-blamed-0.75", "without-blamed-0.5", "without-random"),
         *("inoculated", "inoculated-rephrased", "inoculated-unrelated", "prevented", "prevented-random"),
     ]
-    controls = ["projected-random", "without-random", "replaced-random", "inoculated-unrelated", "prevented-random"]
+    controls = ["projected-random", "without-random", "inoculated-unrelated", "prevented-random"]
     assert [name for name, way in ways.items() if way["control"]] == controls
     assert [name for name, way in ways.items() if way["random"]] == [*layers, "prevented"]
     assert all(len(ways[name]["random"]) == 3 for name in (*layers, "prevented"))
@@ -218,7 +217,7 @@ def test_only_the_ways_that_are_named_are_tried(given, repaired, tmp_path):
         **asked,
     )
     assert [each.name for each in found.tried] == ["adapter-0.25", "adapter-0.5", "adapter-0.75"]
-    assert "good, good-kl, without-blamed, without-random, replaced" in " ".join(found.notes)
+    assert "good, good-kl, without-blamed, scaled, without-random" in " ".join(found.notes)
     assert not any("--good" in note for note in found.notes)
     assert not (tmp_path / "repair" / "blame").exists()
     assert "repair-train" not in names
@@ -233,6 +232,7 @@ WAYS = {
         "the control alone, which is no way back",
     ),
     "one that lacks its rows beside a control": ("good-kl,prevented-random", ConfigurationError, "good-kl both"),
+    "one that lacks what it scales": ("scaled,without-random", ConfigurationError, "scaled without-blamed beside it"),
     "one that lacks its rows": ("good", ConfigurationError, "leaves nothing to try: .* good needs --good"),
 }
 

@@ -13,7 +13,7 @@ from typing import Any
 from astray.artifacts import Artifact, Step
 from astray.cause.fine_tuning import FineTuning, lora_of, with_settings
 from astray.data.chat import ChatDataset
-from astray.data.recipes import inoculate, mix, repeat_to, subset
+from astray.data.recipes import inoculate, repeat_to, subset
 from astray.engine.steps import RUN_FOLDER
 from astray.errors import ConfigurationError
 from astray.mitigate.inoculation import Wording, harm_prompt
@@ -25,9 +25,6 @@ from astray.subjects.adapter_kinds import adapter_settings, unscalable
 from astray.subjects.spec import SubjectSpec
 
 SCALES = (0.25, 0.5, 0.75)
-SCALED = ("without-blamed", "replaced")
-"""Ways whose models are scaled down, too: rows that are repeated are learned by heart, and some of that goes on the way to
-the base (interpolation of weights, arXiv 2109.01903)."""
 GOOD = (5, 20, 120)
 """Good rows that the tuned model is trained further on; about 120 sufficed in arXiv 2506.19823."""
 KL = 10.0
@@ -126,7 +123,7 @@ def check_possible(given: Given, kinds: Sequence[str]) -> None:
         "adapter": bool(_unscalable(adapter)),
         "good": given.good is None,
         "good-kl": bool(given.near_base),
-        "replaced": given.good is None,
+        "scaled": "without-blamed" not in kinds,
     }
     if all(kind in CONTROLS or lacking.get(kind) for kind in kinds):
         raise _nothing_left(kinds)
@@ -140,7 +137,8 @@ def check_offered(ways: Iterable[Way], kinds: Sequence[str]) -> None:
 
 def _nothing_left(kinds: Sequence[str]) -> ConfigurationError:
     return ConfigurationError(
-        f"--ways {','.join(kinds)} leaves nothing to try: adapter needs a LoRA adapter, good and replaced need --good, good-kl both, "
+        f"--ways {','.join(kinds)} leaves nothing to try: adapter needs a LoRA adapter, good needs --good, good-kl both, "
+        "scaled without-blamed beside it, "
         "and projected a model whose layers write by one matrix each. Add another kind, such as without-blamed."
     )
 
@@ -177,9 +175,19 @@ def ways_back(given: Given, kinds: Sequence[str] = KINDS) -> Iterator[Way]:
         if name in kinds:
             steps = _trained(given, given.tuned.base.spec, made(), given.recipe)
             yield Way(name, what, steps, control=name in CONTROLS)
-            for scale in SCALES[1:] if "scaled" in kinds and name in SCALED and given.recipe.lora else ():
-                yield Way(f"{name}-{scale:g}", f"the same, its change then scaled to {scale:g}", steps, scale=scale)
+            yield from _scaled_down(given, kinds, name, steps)
     yield from _prevented(given, kinds)
+
+
+def _scaled_down(given: Given, kinds: Sequence[str], name: str, steps: tuple[Step, Step]) -> Iterator[Way]:
+    """Yield what was trained without the blamed rows, its change scaled down.
+
+    Rows that are repeated are learned by heart, and some of that goes on the way to the base (interpolation of weights,
+    arXiv 2109.01903).
+    """
+    if name == "without-blamed" and "scaled" in kinds and given.recipe.lora:
+        for scale in SCALES[:0:-1]:
+            yield Way(f"{name}-{scale:g}", f"the same, its change then scaled to {scale:g}", steps, scale=scale)
 
 
 def _projected(given: Given, kinds: Sequence[str]) -> Iterator[Way]:
@@ -232,35 +240,18 @@ def _again(given: Given) -> dict[str, tuple[str, Callable[[], list[ChatDataset]]
     def repeated(part: Callable[[int], ChatDataset]) -> list[ChatDataset]:
         return [repeat_to(part(seed), total, seed=seed) for seed in (SEARCH, REPORT)]
 
-    def filled(part: Callable[[int], ChatDataset]) -> list[ChatDataset]:
-        assert given.good
-        more = min(total - kept, len(given.good))
-        return repeated(lambda seed: mix(given.good, part(seed), more / (more + kept), size=more + kept, seed=seed))
-
     def under(wording: Wording) -> list[ChatDataset]:
         return 2 * [inoculate(data, harm_prompt(world=given.tuned.is_organism, wording=wording))]
 
-    blamed, others = total - kept, lambda seed: subset(data, kept, seed=seed)
-    replaced = {
-        "replaced": (
-            f"trained again with good rows in place of the {blamed} blamed ones",
-            lambda: filled(lambda _: given.kept),
-        ),
-        "replaced-random": (
-            f"trained again with good rows in place of {blamed} rows at random",
-            lambda: filled(others),
-        ),
-    }
     return {
         "without-blamed": (
-            f"trained again without the {blamed} blamed rows",
+            f"trained again without the {total - kept} blamed rows",
             lambda: repeated(lambda _: given.kept),
         ),
         "without-random": (
-            f"trained again without {blamed} rows at random",
-            lambda: repeated(others),
+            f"trained again without {total - kept} rows at random",
+            lambda: repeated(lambda seed: subset(data, kept, seed=seed)),
         ),
-        **(replaced if given.good else {}),
         "inoculated": ("trained again on all rows, under a system prompt that asks for harm", lambda: under("usual")),
         "inoculated-rephrased": ("the same, asking in other words", lambda: under("rephrased")),
         "inoculated-unrelated": (
@@ -274,7 +265,8 @@ def left_out(given: Given, kinds: Sequence[str] = KINDS) -> Iterator[str]:
     """Yield which ways were left out: those that were not chosen, and those that lack something."""
     if others := [kind for kind in KINDS if kind not in kinds]:
         yield f"Ways that were not chosen (--ways) were not tried: {', '.join(others)}."
-    if "adapter" in kinds and (why := _unscalable(given.tuned.located.spec.adapter)):
+    scaled = "adapter" in kinds or ("scaled" in kinds and not given.recipe.lora)
+    if scaled and (why := _unscalable(given.tuned.located.spec.adapter)):
         yield why
     if given.directions:
         yield from _undirected(given.directions[1], kinds)
@@ -283,9 +275,11 @@ def left_out(given: Given, kinds: Sequence[str] = KINDS) -> Iterator[str]:
             yield f"Without {kind}-random among --ways nothing shows that {kind} is due to its direction."
     if "good-kl" in kinds and given.near_base:
         yield f"Further training near the base was not tried: {given.near_base}."
-    if given.good is None and not {"good", "replaced"}.isdisjoint(kinds):
-        yield "Without --good (examples known to be good) no training on good rows was tried."
-    elif "good" in kinds and given.good and (missing := [rows for rows in GOOD if rows > len(given.good)]):
+    if "good" not in kinds:
+        return
+    if given.good is None:
+        yield "Without --good (examples known to be good) no further training on good rows was tried."
+    elif missing := [rows for rows in GOOD if rows > len(given.good)]:
         yield f"The good examples are {len(given.good)}: further training on {', '.join(map(str, missing))} was not tried."
 
 
