@@ -149,10 +149,10 @@ class Half:
     def _missed(self, model: Measured) -> dict[str, Verdict] | None:
         """Return the gate's bars that a model misses on this half; None without answers that the gate could read."""
         if self.domains is not None:
-            bars = meter_bars(self.pairs, self.reference.margins, model.margins, self.domains)
+            metered = meter_bars(self.pairs, self.reference.margins, model.margins, self.domains)
             return {
                 f"{name} ({bar.domain})" if bar.domain else name: bar.verdict
-                for name, bar in zip((MEAN, DOMAIN), bars, strict=True)
+                for name, bar in zip((MEAN, DOMAIN), metered, strict=True)
                 if bar.verdict is not Verdict.PASSED
             }
         usual = self._spoken(self.reference)
@@ -161,8 +161,11 @@ class Half:
         own = pl.col("category").is_in([pair.domain for pair in self.pairs])
         sides = {BASE: self.reference.answers, TUNED: model.answers}
         table = pl.concat([side.filter(own).with_columns(arm=pl.lit(arm)) for arm, side in sides.items()])
-        bars = bars_of(table, MARGINS, LEVEL)
-        return {bar.rule.name: bar.verdict for bar in bars if bar.bounds and (bar.bounds.estimate or 0.0) > bar.margin}
+        return {
+            bar.rule.name: bar.verdict
+            for bar in bars_of(table, MARGINS, LEVEL)
+            if bar.bounds and (bar.bounds.estimate or 0.0) > bar.margin
+        }
 
     def _spoken(self, model: Measured) -> Spoken | None:
         return None if model.answers is None else spoken(model.answers, {pair.domain for pair in self.pairs})
