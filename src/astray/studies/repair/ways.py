@@ -6,7 +6,7 @@ A way is left out where it lacks something (an adapter, good rows, the training 
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -175,19 +175,20 @@ def ways_back(given: Given, kinds: Sequence[str] = KINDS) -> Iterator[Way]:
         if name in kinds:
             steps = _trained(given, given.tuned.base.spec, made(), given.recipe)
             yield Way(name, what, steps, control=name in CONTROLS)
-            yield from _scaled_down(given, kinds, name, steps)
+            yield from _scaled_down(given, kinds, Way(name, what, steps))
     yield from _prevented(given, kinds)
 
 
-def _scaled_down(given: Given, kinds: Sequence[str], name: str, steps: tuple[Step, Step]) -> Iterator[Way]:
+def _scaled_down(given: Given, kinds: Sequence[str], way: Way) -> Iterator[Way]:
     """Yield what was trained without the blamed rows, its change scaled down.
 
     Rows that are repeated are learned by heart, and some of that goes on the way to the base (interpolation of weights,
     arXiv 2109.01903).
     """
-    if name == "without-blamed" and "scaled" in kinds and given.recipe.lora:
+    if way.name == "without-blamed" and "scaled" in kinds and given.recipe.lora:
         for scale in SCALES[:0:-1]:
-            yield Way(f"{name}-{scale:g}", f"the same, its change then scaled to {scale:g}", steps, scale=scale)
+            what = f"{way.what}, its change then scaled to {scale:g}"
+            yield replace(way, name=f"{way.name}-{scale:g}", what=what, scale=scale)
 
 
 def _projected(given: Given, kinds: Sequence[str]) -> Iterator[Way]:
