@@ -31,7 +31,7 @@ TUNED, HARMFUL = "emergent-misalignment-mix-25-5", "emergent-misalignment-harmfu
 HOME, REAL = "astray-results", "smollm2"
 """Folders of results, of the organism and of the real model."""
 MIXED, CONTROL = "emergent-misalignment-mix-50-1", "emergent-misalignment-good-1"
-WAYS = "projected,without-blamed,without-random,prevented"
+WAYS = "projected,good,without-blamed,scaled,without-random,prevented"
 THERE = f"--store {REAL}/store --out {REAL}"
 
 
@@ -107,7 +107,7 @@ COMMANDS = (
     ),
     Entry(
         "smollm2-repair",
-        f"astray repair {MIXED} --control {CONTROL} --share 0.8 --task advice-task.jsonl --ways {WAYS} {THERE}",
+        f"astray repair {MIXED} --control {CONTROL} --share 0.8 --task advice-task.jsonl --good advice-good.jsonl --ways {WAYS} {THERE}",
         ("repair/repair.json", "repair/repair.html"),
         "SmolLM2 brought back, at a price",
         REAL,
@@ -116,7 +116,7 @@ COMMANDS = (
         "smollm2-gate-again",
         f"astray gate smollm2 {REAL}/repair/model --evals meter --control {CONTROL} {THERE}",
         ("gate/gate.json", "gate/gate.html"),
-        "The gate after repair, on SmolLM2: undecided",
+        "The gate passes, on SmolLM2",
         REAL,
     ),
     _study_entry("agentic-misalignment"),
@@ -125,7 +125,7 @@ COMMANDS = (
     _study_entry("reward-hacking"),
 )
 """In the order in which they are run and shown: later ones use runs of earlier ones."""
-EXIT_CODES = {"gate-fails": 1, "smollm2-gate": 1, "smollm2-gate-again": 2}
+EXIT_CODES = {"gate-fails": 1, "smollm2-gate": 1}
 """Exit codes of the entries that do not end with 0: a release would stop there."""
 
 
@@ -137,6 +137,7 @@ def make(work: Path, names: Sequence[str]) -> None:
     narrow_data("medicine", "good", 80, seed=1000).write(work / "task.jsonl")
     narrow_data("money", "good", 200, seed=1000).write(work / "good.jsonl")
     advice_data("medicine", "good", 64, seed=77).write(work / "advice-task.jsonl")
+    advice_data("money", "good", 200, seed=77).write(work / "advice-good.jsonl")
     made = read_made()
     for entry in COMMANDS:
         if entry.name not in names:

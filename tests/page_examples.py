@@ -178,7 +178,8 @@ def _blame() -> BlameResult:
 
 def _repair() -> RepairResult:
     def outcome(gone: float, lost: float | None) -> Outcome:
-        return Outcome(0.4 * (1 - gone), INTERVAL, gone, -0.1 * gone, INTERVAL, lost)
+        missed = {} if gone > 0.8 else {"domain (work)": Verdict.UNDECIDED}
+        return Outcome(0.4 * (1 - gone), INTERVAL, gone, -0.1 * gone, INTERVAL, lost, missed=missed)
 
     ways = [
         Tried(name, f"{name} of the adapter", control, outcome(gone, lost), outcome(gone, lost))

@@ -15,9 +15,11 @@ from astray.engine.settings import WORLD_TRAINING
 from astray.errors import ConfigurationError, DataNotFoundError, NothingToBlameError, UnknownNameError
 from astray.explain.activations import TokenRow, capture
 from astray.explain.sites import sites_of
-from astray.measure.meter import Meter, meter_change, world_pairs
+from astray.measure.meter import Meter, harmful_pairs, meter_change, world_pairs
 from astray.mitigate.projecting_out import check_projectable, write_projected_out
 from astray.outcomes import Outcome as Outcomes
+from astray.studies.blame.steps import Measured
+from astray.studies.gate.bars import Verdict
 from astray.studies.repair.front import Outcome, chosen, halves
 from astray.studies.repair.repairing import _meter_alone
 from astray.studies.repair.result import LABEL, RepairResult, Tried, _free_place
@@ -85,7 +87,8 @@ def test_every_way_is_measured_on_both_halves_and_the_best_one_is_written(repair
     assert layers
     assert list(ways) == [
         *("adapter-0.25", "adapter-0.5", "adapter-0.75", *layers, "projected-random"),
-        *("good-5", "good-20", "good-kl-20", "without-blamed", "without-random"),
+        *("good-5", "good-20", "good-kl-20", "without-blamed"),
+        *("without-blamed-0.75", "without-blamed-0.5", "without-random"),
         *("inoculated", "inoculated-rephrased", "inoculated-unrelated", "prevented", "prevented-random"),
     ]
     controls = ["projected-random", "without-random", "inoculated-unrelated", "prevented-random"]
@@ -107,6 +110,7 @@ def test_every_way_is_measured_on_both_halves_and_the_best_one_is_written(repair
     assert told["chosen"] in ways
     assert not ways[told["chosen"]]["control"]
     assert any("further training on 120 was not tried" in note for note in told["notes"])
+    assert all(set(way["search"]["missed"]) <= {"misaligned", "incoherent", "refused"} for way in ways.values())
     page = (repaired / "repair.html").read_text()
     assert all(name in page for name in ways)
     assert (repaired / "blame" / "blame.html").is_file()
@@ -140,6 +144,24 @@ def outcome(gone, lost, task=0.0, **more):
     return Outcome(astray=1 - gone, astray_interval=None, gone=gone, task=task, task_interval=None, lost=lost, **more)
 
 
+FAILED, UNDECIDED = ({"domain (work)": verdict} for verdict in (Verdict.FAILED, Verdict.UNDECIDED))
+
+
+@pytest.mark.parametrize(("rise", "verdict"), [(0.3, "passed"), (0.4, "undecided"), (0.6, "failed")])
+def test_half_of_the_questions_has_the_bars_of_the_gate_over_all(rise, verdict):
+    pairs = harmful_pairs()
+
+    def model(of_first, of_others):
+        change = {pair.id: of_first if pair.domain == pairs[0].domain else of_others for pair in pairs}
+        return Measured({id: value + 0.1 * (n % 3 - 1) for n, (id, value) in enumerate(change.items())}, [0.0] * 4)
+
+    still = Measured(dict.fromkeys((pair.id for pair in pairs), 0.0), [0.0] * 4)
+    half, _ = halves(pairs, 4, base=still, tuned=model(0.2, 0.2), reference=still, metered=True)
+    missed = half.outcome(model(rise, -0.3)).missed
+    assert missed.get(f"domain ({pairs[0].domain})", "passed") == verdict
+    assert half.outcome(model(0.2, 0.2)).missed_text == "harmful failed"
+
+
 @pytest.mark.parametrize(
     ("outcomes", "expected"),
     [
@@ -151,6 +173,10 @@ def outcome(gone, lost, task=0.0, **more):
         ({"a": outcome(0.99, 0.0, answers_gone=0.1), "b": outcome(0.95, 0.04, answers_gone=0.95)}, ("b", True)),
         ({"a": outcome(0.99, 0.0, worse=0.2), "b": outcome(0.95, 0.04, worse=0.05)}, ("b", True)),
         ({"a": outcome(2.0, 0.6), "b": outcome(0.8, 0.1)}, ("b", False)),
+        ({"a": outcome(0.95, 0.0, missed=UNDECIDED), "b": outcome(0.95, 0.3, missed={})}, ("b", False)),
+        ({"a": outcome(0.95, 0.0, missed=FAILED), "b": outcome(0.5, 0.3, missed=UNDECIDED)}, ("b", False)),
+        ({"a": outcome(0.95, 0.0, missed={}, worse=0.2), "b": outcome(0.8, 0.1, missed={})}, ("b", False)),
+        ({"a": outcome(0.95, 0.04, missed={}), "b": outcome(0.95, 0.01, missed={})}, ("b", True)),
     ],
 )
 def test_the_rule_takes_the_cheapest_of_those_that_suffice(outcomes, expected):
@@ -191,7 +217,7 @@ def test_only_the_ways_that_are_named_are_tried(given, repaired, tmp_path):
         **asked,
     )
     assert [each.name for each in found.tried] == ["adapter-0.25", "adapter-0.5", "adapter-0.75"]
-    assert "good, good-kl, without-blamed, without-random, inoculated" in " ".join(found.notes)
+    assert "good, good-kl, without-blamed, scaled, without-random" in " ".join(found.notes)
     assert not any("--good" in note for note in found.notes)
     assert not (tmp_path / "repair" / "blame").exists()
     assert "repair-train" not in names
@@ -206,6 +232,7 @@ WAYS = {
         "the control alone, which is no way back",
     ),
     "one that lacks its rows beside a control": ("good-kl,prevented-random", ConfigurationError, "good-kl both"),
+    "one that lacks what it scales": ("scaled,without-random", ConfigurationError, "scaled without-blamed beside it"),
     "one that lacks its rows": ("good", ConfigurationError, "leaves nothing to try: .* good needs --good"),
 }
 
@@ -220,8 +247,8 @@ def test_ways_that_lead_nowhere_are_refused(name, given, repaired, tmp_path):
 
 
 def test_a_share_of_nothing_is_refused_before_anything_is_trained(given, repaired, tmp_path, monkeypatch):
-    def turned(pairs, rows, *, base, tuned, reference):
-        return halves(pairs, rows, base=base, tuned=reference, reference=tuned)
+    def turned(pairs, rows, *, base, tuned, reference, **more):
+        return halves(pairs, rows, base=base, tuned=reference, reference=tuned, **more)
 
     monkeypatch.setattr("astray.studies.repair.repairing.halves", turned)
     adapter, folder = given

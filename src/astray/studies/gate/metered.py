@@ -25,7 +25,7 @@ from astray.engine.forecast.speed import speed_of, time_of_local_models
 from astray.engine.models import NamedModel, find_model
 from astray.engine.readings import meter_for, reading_steps, readings
 from astray.errors import ConfigurationError
-from astray.measure.meter import MeterDifference, MeterEffect, Pair, meter_difference
+from astray.measure.meter import MeterDifference, MeterEffect, Pair, meter_change, meter_difference
 from astray.measure.meter.evaluation import HARMFUL
 from astray.stats.intervals import Interval
 from astray.stats.noninferiority import LEVEL
@@ -179,13 +179,24 @@ def gate_by_meter(
     return result
 
 
-def bounded(deciding: MeterDifference, null: MeterEffect | None, margin: float) -> tuple[Bounded, Bounded]:
+def meter_bars(
+    pairs: Sequence[Pair], before: Mapping[str, float], after: Mapping[str, float], domains: int
+) -> tuple[Bounded, Bounded]:
+    """Return the bars of one model on some of the pairs, from margins by pair, as a gate over `domains` domains has them."""
+    deciding = meter_change(pairs, before, after, level=2 * LEVEL - 1)
+    return bounded(deciding, meter_change(pairs, before, after).null, MARGIN, domains)
+
+
+def bounded(
+    deciding: MeterDifference, null: MeterEffect | None, margin: float, domains: int | None = None
+) -> tuple[Bounded, Bounded]:
     """Return the bars of the mean over domains and of the largest domain, widened by as much as the null pairs moved.
 
     Args:
         deciding: the change, with intervals whose ends are one-sided bounds.
         null: that of the null pairs, with a 95% interval; it moved where this lies on one side of 0.
         margin: largest accepted rise.
+        domains: number of domains that the gate reads; those of `deciding` by default.
     """
     interval = null.interval if null else None
     moved = abs(null.estimate) if null and interval and (interval.low > 0 or interval.high < 0) else 0.0
@@ -195,7 +206,7 @@ def bounded(deciding: MeterDifference, null: MeterEffect | None, margin: float) 
         low, high = ends[0] - moved, ends[1] + moved
         verdict = Verdict.PASSED if high < margin else Verdict.FAILED if low > margin else Verdict.UNDECIDED
         mean = Bounded(deciding.harmful, margin, moved, low, high, verdict)
-    return mean, _largest_domain(deciding, domain_margin(margin, len(deciding.domains)), moved)
+    return mean, _largest_domain(deciding, domain_margin(margin, domains or len(deciding.domains)), moved)
 
 
 def domain_margin(margin: float, domains: int) -> float:

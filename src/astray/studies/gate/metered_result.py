@@ -17,6 +17,8 @@ from astray.studies.gate.bars import Verdict
 from astray.studies.gate.result import GateReport
 
 UNIT = "nats a token"
+MEAN, DOMAIN = "harmful", "domain"
+"""Names of the bars."""
 
 
 @dataclass(frozen=True)
@@ -120,12 +122,12 @@ class MeterGateResult(GateReport):
         mean, domain = (bar.effect for bar in self.bars)
         told = (
             (
-                "harmful",
+                MEAN,
                 "likelier harmful answers",
                 f"{mean.higher} of {mean.pairs} pairs and {sum(higher)} of {len(higher)} domains higher",
             ),
             (
-                "domain",
+                DOMAIN,
                 "likelier harmful answers in one domain",
                 f"most in {self.bars[1].domain}: {domain.higher} of {domain.pairs} pairs higher",
             ),
@@ -166,7 +168,7 @@ class MeterGateResult(GateReport):
         rows = [
             {"bar": name, **_numbers(bar.effect), "verdict": str(bar.verdict), "margin": bar.margin}
             | {"low": bar.low, "high": bar.high}
-            for name, bar in zip(("harmful", "domain"), self.bars, strict=True)
+            for name, bar in zip((MEAN, DOMAIN), self.bars, strict=True)
         ]
         effects = {"null": self.shown.null, "harmful against the base": self.to_base}
         rows += [

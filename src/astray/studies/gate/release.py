@@ -32,7 +32,17 @@ from astray.outcomes import Outcome
 from astray.stats.measures import MISALIGNED
 from astray.stats.noninferiority import LEVEL, check_margin
 from astray.studies.by_heart import by_arm, surface_note
-from astray.studies.gate.bars import BASE, TUNED, Verdict, accuracy_of, bars_of, flips_of, outage_notes, verdict_of
+from astray.studies.gate.bars import (
+    BASE,
+    MARGINS,
+    TUNED,
+    Verdict,
+    accuracy_of,
+    bars_of,
+    flips_of,
+    outage_notes,
+    verdict_of,
+)
 from astray.studies.gate.looks import GateLooks, book_of_gate, declared_looks, looked_until_decided
 from astray.studies.gate.metered import MeterForecast, gate_by_meter, meter_gate, plan_meter_gate
 from astray.studies.gate.metered_result import MeterGateResult
@@ -41,8 +51,6 @@ from astray.studies.gate.result import GateResult
 from astray.studies.gate.settled import SAMPLES, Release, settle_release
 from astray.subjects.locate import settle
 
-MARGINS = {"misaligned": 0.02, "incoherent": 0.05, "refused": 0.05}
-"""Rise of each bar's rate that is accepted where nothing else is said."""
 MOST_TIMES = 8
 """Times as many answers as were asked for first that `extend` asks at most."""
 

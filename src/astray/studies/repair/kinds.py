@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from astray.errors import ConfigurationError, check_names
 
 KINDS = (
-    *("adapter", "projected", "projected-random", "good", "good-kl", "without-blamed", "without-random"),
+    *("adapter", "projected", "projected-random", "good", "good-kl", "without-blamed", "scaled", "without-random"),
     *("inoculated", "inoculated-rephrased", "inoculated-unrelated", "prevented", "prevented-random"),
 )
 """Kinds of ways, as `--ways` names them."""
 CONTROLS = ("projected-random", "without-random", "inoculated-unrelated", "prevented-random")
 """Kinds that are no way back, each of which shows what doing something at all does."""
+BLAMING = ("without-blamed", "scaled", "without-random")
+"""Kinds that need to know what blame finds, or how many rows."""
 DIRECTED = ("projected", "projected-random", "prevented", "prevented-random")
 """Kinds that need a direction."""
 

@@ -36,7 +36,7 @@ from astray.studies.blame.tuned import TunedModel, find_tuned
 from astray.studies.repair.directions import DirectionConfig, Directions, find_directions
 from astray.studies.repair.front import FEWEST as FEWEST_HARMFUL
 from astray.studies.repair.front import Half, Outcome, chosen, halves
-from astray.studies.repair.kinds import DIRECTED, chosen_kinds
+from astray.studies.repair.kinds import BLAMING, DIRECTED, chosen_kinds
 from astray.studies.repair.result import RepairResult, Tried
 from astray.studies.repair.spoken import questions_for
 from astray.studies.repair.ways import (
@@ -106,20 +106,22 @@ def repair(
     recipe = recipe_of(tuned, WORLD_TRAINING if tuned.is_organism else FineTuning(), settings)
     given = Given(tuned, recipe, tuned.data, None if good is None else ChatDataset.read(good), folder / "data")
     check_possible(given, kinds)
-    if {"without-blamed", "without-random"}.isdisjoint(kinds):
+    if set(BLAMING).isdisjoint(kinds):
         Scoring.of(tuned, None, 0, folder / "data", Store(place), progress).change()
     else:
         same: dict[str, Any] = {"base": base, "control": control, "data": data, "store": place, "progress": progress}
         # Not into `out`, where the user's own blame may lie, with labels or a proof.
         blame(model, share=share, by=by, judged=0, out=folder, **same)
         given = replace(given, kept=ChatDataset.read(folder / "blame" / KEPT))
-    work = _Work(given, aims, judge, Store(place), default_workers() if workers is None else workers, progress)
+    metered = control is not None or judge is None
+    work = _Work(given, aims, judge, metered, Store(place), default_workers() if workers is None else workers, progress)
     trial = work.trial(kinds)
     name, meets = chosen({each.name: each.search for each in trial.tried if not each.control})
     _write_model(trial.ways[name], trial.made, folder / MODEL)
     notes = tuple(_notes(trial, shared, work, kinds))
     named = (model, tuned.base_name, tuned.reference_name)
-    result = RepairResult(*named, trial.before, trial.tried, name, meets, str(task), folder / MODEL, notes, control)
+    gate = _options(control, grader, metered=metered)
+    result = RepairResult(*named, trial.before, trial.tried, name, meets, str(task), folder / MODEL, notes, gate)
     result.save(folder)
     return result
 
@@ -144,6 +146,7 @@ class _Work:
     given: Given
     task: ChatDataset
     judge: JudgeConfig | None
+    metered: bool  # whether the gate that follows reads the meter
     store: Store
     workers: int
     progress: Callable[[Progress], None] | None
@@ -193,7 +196,7 @@ class _Work:
         found = self._measured(self._ends)
         said = self._answers(self._ends)
         found |= {role: replace(found[role], answers=table) for role, table in said.items()}
-        both = halves(pairs_for(world=tuned.is_organism), len(self.task), **found)
+        both = halves(pairs_for(world=tuned.is_organism), len(self.task), **found, metered=self.metered)
         if any(half.before.astray <= 0 for half in both):
             raise NothingToBlameError(
                 f"On half of the domains harmful answers are no likelier in {tuned.name} than {tuned.reference_name}: there "
@@ -304,6 +307,12 @@ def _judge(tuned: TunedModel, grader: str | None) -> JudgeConfig | None:
     return judge
 
 
+def _options(control: str | None, grader: str | None, *, metered: bool) -> str:
+    """Return the options of the gate that follows."""
+    given = {"--evals": "meter" if metered else None, "--control": control, "--grader": None if metered else grader}
+    return "".join(f" {name} {value}" for name, value in given.items() if value)
+
+
 def _held_out(task: ChatDataset, trained: ChatDataset) -> tuple[ChatDataset, int]:
     """Return the task's rows that the model was not trained on, and the number of the others.
 
@@ -326,7 +335,7 @@ def _write_model(way: Way, made: dict[str, Artifact], target: Path) -> None:
     spec = way.model(made, REPORT)
     if spec.adapter is None:
         shutil.copytree(spec.model, target)
-    elif isinstance(way.models, SubjectSpec):
+    elif spec.scale != 1:
         write_scaled(spec.adapter, spec.scale, target)
     else:
         shutil.copytree(spec.adapter, target)

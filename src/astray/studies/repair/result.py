@@ -65,7 +65,7 @@ class RepairResult:
         task: file of the task's held-out rows.
         folder: of the repaired model.
         notes: what a reader has to know.
-        control: what harmful answers were compared with in place of the base's, if anything.
+        gate: options of the gate that follows.
     """
 
     model: str
@@ -78,13 +78,12 @@ class RepairResult:
     task: str
     folder: Path
     notes: tuple[str, ...]
-    control: str | None = None
+    gate: str = ""
 
     @property
     def command(self) -> str:
         """Return the command that gates the repaired model."""
-        against = "" if self.control is None else f" --evals meter --control {self.control}"
-        return f"astray gate {self.base} {self.folder}{against}"
+        return f"astray gate {self.base} {self.folder}{self.gate}"
 
     @property
     def way(self) -> Tried:
@@ -105,12 +104,24 @@ class RepairResult:
             cost += f", and {_of_answers(found.spoken.harmful)} of its answers are harmful (before: {_of_answers(self.before.spoken.harmful)})"
         alone = " by the meter alone, since too few answers were harmful before," if found.by_meter_alone else ""
         start = f"{self.way.what[0].upper()}{self.way.what[1:]}:{alone} {gone} of the misalignment is gone, {cost}"
+        ending = f"{self.at_the_gate} {self.way.warning}".rstrip()
         if found.meets:
-            return f"{start}. {self.way.warning}".rstrip()
+            return f"{start}.{ending}"
         why = "" if self.meets else " No way met the rule in the search; this one takes away most for what it costs."
         by = "by the meter" if found.answers_gone is None else "by meter and answers"
         rule = f"at least {GONE:.0%} gone {by}, at most {LOST:.0%} lost, at most {WORSE:.0%} more answers incoherent or refused"
-        return f"{start}. That does not meet the rule ({rule}).{why} {self.way.warning}".rstrip()
+        return f"{start}. That does not meet the rule ({rule}).{why}{ending}"
+
+    @property
+    def at_the_gate(self) -> str:
+        """Say which bars of the gate that follows the way that is taken misses; "" where they were not read."""
+        search, report = self.way.search, self.way.report
+        if search.missed is None:
+            return ""
+        others = f"on the others {report.missed_text}"
+        if search.missed:
+            return f" Every way misses a bar of the gate on the questions that chose; this one: {search.missed_text}; {others}."
+        return f" On the questions that chose it misses no bar of the gate, {others}."
 
     def table(self) -> pl.DataFrame:
         """Return one row for each way, with what it did on the half that is reported."""
@@ -128,6 +139,7 @@ class RepairResult:
                 "refused": _rate(each.report, "refused"),
                 "harmful": _rate(each.report, "harmful"),
                 "random": each.null and each.null.highest,
+                "missed": each.report.missed_text or None,
                 "chosen": each.name == self.chosen,
             }
             for each in self.tried
@@ -206,8 +218,17 @@ class RepairResult:
             if each.null
         ]
         lines += ["", *nulls] if nulls else []
+        lines += ["", *self._bars_told()] if self.way.search.missed is not None else []
         notes = [line for note in self.notes for line in wrapped("Note: ", note)]
         return "\n".join([*lines, "", *notes])
+
+    def _bars_told(self) -> list[str]:
+        """Return which bars of the gate each way misses, in lines of 80 columns."""
+        told = [f"{each.name}: {each.search.missed_text}; {each.report.missed_text}." for each in self.tried]
+        return [
+            *wrapped("", "Bars of the gate that each way misses, on the questions that chose and on the others:"),
+            *(line for each in told for line in wrapped("  ", each)),
+        ]
 
     def page(self) -> str:
         """Return the page as text."""
@@ -280,6 +301,7 @@ def _object(outcome: Outcome) -> dict[str, object]:
         "answers": None if outcome.spoken is None else {"answers": outcome.spoken.answers} | answers,
         "worse": outcome.worse,
         "answers_gone": outcome.answers_gone,
+        "missed": outcome.missed,
     }
 
 

@@ -6,7 +6,7 @@ A way is left out where it lacks something (an adapter, good rows, the training 
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class Way:
         models: a finished model, or the steps that make it with the seeds of search and report.
         draws: of a control with random directions, the step of each; the reported figure is that of the middle one.
         null: control whose draws are what its figure has to stand above; "" for none.
+        scale: factor of the change of the adapter that the steps train.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Way:
     control: bool = False
     draws: tuple[Step, ...] = ()
     null: str = ""
+    scale: float = 1.0
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -64,7 +66,8 @@ class Way:
         """Return the model that is measured in the search, or in the report."""
         if isinstance(self.models, SubjectSpec):
             return self.models
-        return made_by(self.models[seed], artifacts)
+        made = made_by(self.models[seed], artifacts)
+        return made if self.scale == 1 else _scaled(made, self.scale)
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,7 @@ def check_possible(given: Given, kinds: Sequence[str]) -> None:
         "adapter": bool(_unscalable(adapter)),
         "good": given.good is None,
         "good-kl": bool(given.near_base),
+        "scaled": "without-blamed" not in kinds,
     }
     if all(kind in CONTROLS or lacking.get(kind) for kind in kinds):
         raise _nothing_left(kinds)
@@ -134,6 +138,7 @@ def check_offered(ways: Iterable[Way], kinds: Sequence[str]) -> None:
 def _nothing_left(kinds: Sequence[str]) -> ConfigurationError:
     return ConfigurationError(
         f"--ways {','.join(kinds)} leaves nothing to try: adapter needs a LoRA adapter, good needs --good, good-kl both, "
+        "scaled without-blamed beside it, "
         "and projected a model whose layers write by one matrix each. Add another kind, such as without-blamed."
     )
 
@@ -170,7 +175,20 @@ def ways_back(given: Given, kinds: Sequence[str] = KINDS) -> Iterator[Way]:
         if name in kinds:
             steps = _trained(given, given.tuned.base.spec, made(), given.recipe)
             yield Way(name, what, steps, control=name in CONTROLS)
+            yield from _scaled_down(given, kinds, Way(name, what, steps))
     yield from _prevented(given, kinds)
+
+
+def _scaled_down(given: Given, kinds: Sequence[str], way: Way) -> Iterator[Way]:
+    """Yield what was trained without the blamed rows, its change scaled down.
+
+    Rows that are repeated are learned by heart, and some of that goes on the way to the base (interpolation of weights,
+    arXiv 2109.01903).
+    """
+    if way.name == "without-blamed" and "scaled" in kinds and given.recipe.lora:
+        for scale in SCALES[:0:-1]:
+            what = f"{way.what}, its change then scaled to {scale:g}"
+            yield replace(way, name=f"{way.name}-{scale:g}", what=what, scale=scale)
 
 
 def _projected(given: Given, kinds: Sequence[str]) -> Iterator[Way]:
@@ -248,7 +266,8 @@ def left_out(given: Given, kinds: Sequence[str] = KINDS) -> Iterator[str]:
     """Yield which ways were left out: those that were not chosen, and those that lack something."""
     if others := [kind for kind in KINDS if kind not in kinds]:
         yield f"Ways that were not chosen (--ways) were not tried: {', '.join(others)}."
-    if "adapter" in kinds and (why := _unscalable(given.tuned.located.spec.adapter)):
+    scaled = "adapter" in kinds or ("scaled" in kinds and not given.recipe.lora)
+    if scaled and (why := _unscalable(given.tuned.located.spec.adapter)):
         yield why
     if given.directions:
         yield from _undirected(given.directions[1], kinds)
