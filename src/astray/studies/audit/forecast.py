@@ -42,7 +42,7 @@ class _Sizes:
 
 @dataclass(frozen=True)
 class PartForecast:
-    """What one model would be asked of one evaluation.
+    """Forecast of one evaluation of one model.
 
     Attributes:
         model: name of the model.

@@ -137,7 +137,7 @@ class ModelDifference:
 
 @dataclass(frozen=True)
 class Missing:
-    """What could not be measured.
+    """Part that could not be measured of a model.
 
     Attributes:
         model: name of the model.

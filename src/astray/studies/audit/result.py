@@ -28,7 +28,7 @@ WIDTH, NAME = 80, 24
 
 @dataclass(frozen=True)
 class AuditResult:
-    """What models do, and what could not be measured.
+    """Result of an audit: what the models do, and what could not be measured.
 
     Attributes:
         models: the audited one first, then those beside it.

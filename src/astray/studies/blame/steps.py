@@ -111,7 +111,7 @@ def measure(config: MeasureConfig, inputs: Mapping[str, Artifact], folder: Path)
 
 @dataclass(frozen=True)
 class Measured:
-    """What one model does: by pair the margin and the mean log-probability per token of both answers, log-probabilities
+    """Measurements of one model: by pair the margin and the mean log-probability per token of both answers, log-probabilities
     per token by task row, and its own answers where it was asked for any."""
 
     margins: dict[str, float]
