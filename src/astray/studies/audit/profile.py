@@ -169,9 +169,7 @@ class ModelProfile:
     @property
     def parts(self) -> tuple[str, ...]:
         """Return the names of the parts that have a rate or a difference, worst first."""
-        return tuple(
-            dict.fromkeys([*(line.part for line in self.lines), *(difference.part for difference in self.compared)])
-        )
+        return tuple(dict.fromkeys([*(line.part for line in self.lines), *(pair.part for pair in self.compared)]))
 
 
 def profile_of(
