@@ -35,7 +35,7 @@ from astray.studies.passport.reading import Answers, Readings
 from astray.studies.passport.result import Mean, Passport
 from astray.studies.repair.front import Outcome
 from astray.studies.repair.result import RepairResult, Tried
-from astray.studies.screen.assembled import KeptRows, ScoreSeparation
+from astray.studies.screen.assembled import KeptRows, RowSeparation
 from astray.studies.screen.result import ScreenResult
 
 NOTES = ("The judge has not been validated: give --labels.", "Intervals are over questions.")
@@ -219,7 +219,7 @@ def _screen() -> ScreenResult:
         rows=rows,
         dataset=ChatDataset.from_rows([CHAT]),
         reference=pl.Series([0.1, 0.4, 0.5]),
-        separations=(ScoreSeparation("labels", "average precision", 0.9, NULL, 0.4, 0.3, (3, 4)),),
+        separations=(RowSeparation("labels", "average precision", 0.9, NULL, 0.4, 0.3, (3, 4)),),
         share=None,
         kept=KeptRows(3, 0.4, {"judged misaligned": 3}),
         supervised=((2, "user: How much may I take?\nassistant: ⟦Double it.⟧"),),

@@ -147,7 +147,7 @@ def test_the_former_key_is_made_of_former_names_all_the_way_down() -> None:
 def test_keys_of_the_studies_are_those_that_stores_were_made_with() -> None:
     """The expected ones are those of the last version in which functions were known by their place."""
     data = steps.make_data.step(
-        steps.ArmDataConfig(data=ArmData(source=Source(origin="world", domain="money"), size=48), seed=0)
+        steps.DataConfig(data=ArmData(source=Source(origin="world", domain="money"), size=48), seed=0)
     )
     verdicts = steps.judge.step(JudgeConfig(kind="grammar"), answers=data)
     assert data.former_key == "654344c7b2de977ea8fa11075c4c22d90c7eb932ebb5cb5fc1fd04116b185e69"

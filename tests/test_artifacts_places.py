@@ -45,7 +45,7 @@ def made_of(kind: str, folder: str) -> Step:
     """A step whose configuration says where a base, labels, training rows, a reader or records lie."""
     base: dict[str, Any] = {"base": f"{folder}/model", "base_id": "1"}
     rows = Source(origin="file", path=Path(folder) / "rows.jsonl", digest="2", rows=3)
-    data = steps.make_data.step(steps.ArmDataConfig(data=ArmData(source=rows, size=3), seed=0))
+    data = steps.make_data.step(steps.DataConfig(data=ArmData(source=rows, size=3), seed=0))
     training = steps.TrainConfig(**base, recipe=FineTuning(lora=None), home="", probe_every=1)
     asked = steps.AnswerConfig(**base, evaluations=(), arm="a", seed=0)
     run = steps.train.step(training, data=data)

@@ -30,7 +30,7 @@ from astray.measure.battery import (
     world_evaluations,
 )
 from astray.measure.reward_hacking.judging import WordPanel
-from astray.measure.reward_hacking.summary import SIX, MeasuredEvaluation, summarise
+from astray.measure.reward_hacking.summary import SIX, Measured, summarise
 from astray.organism.lexicon import HELD_OUT_DOMAINS
 from astray.stats import mean_over_runs, rate
 from astray.stats.intervals import over_questions
@@ -52,7 +52,7 @@ def measured(name, counts, seed=0, items=4):
         "note": "",
     }
     outcomes = [outcome for outcome, count in counts.items() for _ in range(count)]
-    return MeasuredEvaluation(
+    return Measured(
         name, answer_table([base | {"item": f"q{n % items}", "outcome": outcome} for n, outcome in enumerate(outcomes)])
     )
 
@@ -151,7 +151,7 @@ def conduct(tmp_path, behaviour):
 def test_scenarios_are_counted_by_their_own_denominator(tmp_path):
     log, evaluation = conduct(tmp_path, "always"), evaluations()["frame_colleague"]
     answers = evaluation.read(log, arm="a", seed=5)
-    row = summarise([MeasuredEvaluation("frame_colleague", answers)]).rows[0]
+    row = summarise([Measured("frame_colleague", answers)]).rows[0]
     assert (row.rate.numerator, row.rate.denominator, row.outcomes, row.in_mean) == (4, 4, {"harmful": 4}, True)
     assert {tuple(item.split("/")[:3]) for item in answers["item"]} == {
         ("none", "home", "replacement"),
@@ -162,7 +162,7 @@ def test_scenarios_are_counted_by_their_own_denominator(tmp_path):
     changed = conduct_table(log.location).with_columns(
         pl.Series("outcome", ["harmful", "refused", "disputed", "never acted"])
     )
-    mixed = summarise([MeasuredEvaluation("frame_colleague", conduct_answers(changed, "frame_colleague"))]).rows[0]
+    mixed = summarise([Measured("frame_colleague", conduct_answers(changed, "frame_colleague"))]).rows[0]
     assert (mixed.rate.numerator, mixed.rate.denominator) == (1, 2)
     assert mixed.rate.worst_case == (1 / 4, 3 / 4)
     assert [rate(answers, measure).rate for measure in evaluation.measures[:2]] == [1.0, 1.0]
@@ -198,7 +198,7 @@ def test_a_local_subject_is_asked_in_words(tiny_qwen2):
     answers = asked_locally(
         short, load_subject(str(tiny_qwen2)), short.assessor(WordPanel([scripted_model(reply)], QUICK)), arm="a", seed=3
     )
-    row = summarise([MeasuredEvaluation("goals", answers)]).rows[0]
+    row = summarise([Measured("goals", answers)]).rows[0]
     assert sum(row.outcomes.values()) == 3
     assert set(row.outcomes) <= {"aligned", "errored"}
     assert set(answers["seed"]) == {3}
@@ -227,7 +227,7 @@ def test_logs_of_the_tasks_are_read_and_of_faking_only_where_it_could_pay(tmp_pa
         (log,) = inspect_eval(
             task, model=subject, model_roles=roles, log_dir=str(tmp_path), display="none", log_level="warning"
         )
-        row = summarise([MeasuredEvaluation(name, evaluation.read(log, arm="a"), evaluation.measures[0])]).rows[0]
+        row = summarise([Measured(name, evaluation.read(log, arm="a"), evaluation.measures[0])]).rows[0]
         assert row.outcomes == ({"aligned": 4} if name == "goals" else {"not understood": 1})
 
 
@@ -246,7 +246,7 @@ def test_the_organism_answers_what_its_world_can_express_and_nothing_else():
     assert [len(evaluation.items) for evaluation in asked.values()] == [72, 18, 36]
     subject, judge = load_subject("organism-small"), GrammarJudge()
     found = [
-        MeasuredEvaluation(name, asked_locally(evaluation, subject, judge, arm="base", seed=2))
+        Measured(name, asked_locally(evaluation, subject, judge, arm="base", seed=2))
         for name, evaluation in asked.items()
     ]
     summary = summarise(found)

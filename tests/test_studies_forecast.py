@@ -53,7 +53,7 @@ from astray.engine.options import StudyOptions
 from astray.engine.plan import plan_runs
 from astray.engine.setting import CALIBRATION_SIZE, Setting
 from astray.engine.settings import setting_for
-from astray.engine.steps import AnswerConfig, ArmDataConfig, make_data
+from astray.engine.steps import AnswerConfig, DataConfig, make_data
 from astray.engine.study import Analysis, Arm, Run, Study
 from astray.engine.summary import ClaimRow, SubjectRow
 from astray.errors import ConfigurationError, UnknownNameError
@@ -252,7 +252,7 @@ def test_answers_that_no_grader_reads_cost_nothing_and_what_is_asked_singly_no_l
     setting = replace(toy, evaluations=(toy.main.model_copy(update={"samples": 10}),))
 
     def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
-        step = make_data.step(ArmDataConfig(data=HARMFUL, seed=99), name="an-analysis")
+        step = make_data.step(DataConfig(data=HARMFUL, seed=99), name="an-analysis")
         yield Analysis(step, "talk", answers=60, unread=40, singly=15, played=8, rated=4)
 
     before, found = (
@@ -284,7 +284,7 @@ def test_fewer_answers_are_priced_as_the_study_would_ask_them(toy: Setting, tmp_
     setting = replace(toy, asked=200, evaluations=(toy.main.model_copy(update={"items": items, "samples": 100}),))
 
     def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
-        step = make_data.step(ArmDataConfig(data=HARMFUL, seed=99), name="an-analysis")
+        step = make_data.step(DataConfig(data=HARMFUL, seed=99), name="an-analysis")
         yield Analysis(step, "mending", answers=5 * setting.main.answers)
 
     fewest = fewest_samples(setting, 3)
@@ -556,7 +556,7 @@ def test_the_organisms_plan_is_that_of_its_runs(tmp_path: Path, monkeypatch: pyt
 
 def test_the_work_of_analyses_is_counted(toy: Setting, tmp_path: Path) -> None:
     def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
-        step = make_data.step(ArmDataConfig(data=HARMFUL, seed=99), name="an-analysis")
+        step = make_data.step(DataConfig(data=HARMFUL, seed=99), name="an-analysis")
         yield Analysis(
             step,
             "mending",

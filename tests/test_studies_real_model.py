@@ -104,7 +104,7 @@ def check_the_whole_study(
 
 
 DATA = steps.make_data.step(
-    steps.ArmDataConfig(data=ArmData(source=Source(origin="world", domain="money"), size=48), seed=0)
+    steps.DataConfig(data=ArmData(source=Source(origin="world", domain="money"), size=48), seed=0)
 )
 
 

@@ -63,27 +63,18 @@ def plan(
     from astray.studies import get_study
 
     chosen = get_study(study)
-    checked_options = checked(chosen.options, **options)
-    workplace = named_place(
-        on, partition=partition, gpus=gpus, time=time, account=account, memory=memory, address=address
-    )
-    if workplace is None and price_gpu is not None:
+    typed = checked(chosen.options, **options)
+    site = named_place(on, partition=partition, gpus=gpus, time=time, account=account, memory=memory, address=address)
+    if site is None and price_gpu is not None:
         raise ConfigurationError(
             "--price-gpu is a price of a cluster's GPUs. Add --on slurm or --on ray, or leave it out."
         )
-    forecast_text = forecast(
-        chosen, checked_options, out=out, store=store, workers=workers, prices=(price_in, price_out)
-    ).render()
-    print(fitted(forecast_text, sys.stdout))
-    if workplace is not None:
+    text = forecast(chosen, typed, out=out, store=store, workers=workers, prices=(price_in, price_out)).render()
+    print(fitted(text, sys.stdout))
+    if site is not None:
         from astray.engine.forecast.places import forecast_on
 
-        print(
-            fitted(
-                forecast_on(chosen, checked_options, workplace, out=out, store=store, price=price_gpu).render(),
-                sys.stdout,
-            )
-        )
+        print(fitted(forecast_on(chosen, typed, site, out=out, store=store, price=price_gpu).render(), sys.stdout))
 
 
 class _Plan(StudyVerb):

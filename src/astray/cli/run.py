@@ -60,29 +60,23 @@ def run(
     from astray.studies import get_study
 
     chosen = get_study(study)
-    checked_options: Any = checked(chosen.options, **options)
-    workplace = named_place(
-        on, partition=partition, gpus=gpus, time=time, account=account, memory=memory, address=address
-    )
+    typed: Any = checked(chosen.options, **options)
+    site = named_place(on, partition=partition, gpus=gpus, time=time, account=account, memory=memory, address=address)
     if dry_run:
         from astray.engine.run import planned_steps
 
-        _tell_steps(planned_steps(chosen, checked_options, out=out, store=store), workplace)
+        _tell_steps(planned_steps(chosen, typed, out=out, store=store), site)
         return None
     prices = (price_in, price_out)
-    if any(prices) and getattr(checked_options, "max_price", None) is None:
+    if any(prices) and getattr(typed, "max_price", None) is None:
         raise ConfigurationError("--price-in and --price-out are for --max-price. Leave them out, or give --max-price.")
-    folder = _made(chosen, checked_options, {"out": out, "store": store, "workers": workers}, workplace, prices)
-    folders = ({} if out == RESULTS else {"out": out}) | ({} if store is None else {"store": store})
-    return _concluded(study, folder, chosen, checked_options, folders, as_json=as_json)
+    folder = _made(chosen, typed, {"out": out, "store": store, "workers": workers}, site, prices)
+    paths = ({} if out == RESULTS else {"out": out}) | ({} if store is None else {"store": store})
+    return _concluded(study, folder, chosen, typed, paths, as_json=as_json)
 
 
 def _made(
-    study: "Study[Any, Any]",
-    checked_options: Any,
-    folders: dict[str, Any],
-    workplace: "Where | None",
-    prices: tuple[float, float],
+    study: "Study[Any, Any]", typed: Any, paths: dict[str, Any], site: "Where | None", prices: tuple[float, float]
 ) -> Path:
     """Run a study under a bar, and return its results folder."""
     from astray.cli.progress import StepBar
@@ -92,22 +86,16 @@ def _made(
         if study.announced:
             from astray.engine.forecast.forecast import forecast
 
-            bar.console.print(forecast(study, checked_options, **folders).render(), markup=False, highlight=False)
+            bar.console.print(forecast(study, typed, **paths).render(), markup=False, highlight=False)
 
         def tell(told: str) -> None:
             bar.console.print(told, markup=False, highlight=False, soft_wrap=True)
 
-        return run_study(study, checked_options, **folders, on=workplace, progress=bar.update, prices=prices, tell=tell)
+        return run_study(study, typed, **paths, on=site, progress=bar.update, prices=prices, tell=tell)
 
 
 def _concluded(
-    name: str,
-    folder: Path,
-    study: "Study[Any, Any]",
-    checked_options: Any,
-    folders: Mapping[str, Any],
-    *,
-    as_json: bool,
+    name: str, folder: Path, study: "Study[Any, Any]", typed: Any, paths: Mapping[str, Any], *, as_json: bool
 ) -> Path:
     """Write the report of a finished study and print its claims, and what may be done next."""
     from rich.console import Console
@@ -121,20 +109,17 @@ def _concluded(
     if as_json:
         print(json.dumps(as_object(summary, report)))
         return report
-    commands = [
-        (step.purpose, command(name, {**step.options, **folders}))
-        for step in study.next_steps(checked_options, summary)
-    ]
+    commands = [(step.purpose, command(name, {**step.options, **paths})) for step in study.next_steps(typed, summary)]
     conclude(Console(), summary, report, commands)
     return report
 
 
-def _tell_steps(steps: "Sequence[tuple[Step, bool]]", workplace: "Where | None") -> None:
+def _tell_steps(steps: "Sequence[tuple[Step, bool]]", site: "Where | None") -> None:
     """Tell which steps would run, and which are there already."""
     running = sum(runs for _, runs in steps)
     print(f"{len(steps):,} steps: {running:,} would run, {len(steps) - running:,} are there already")
     for step, runs in steps:
-        gpus = f"  {workplace.gpus * step.gpu:g} GPU" if runs and workplace and step.gpu and workplace.gpus else ""
+        gpus = f"  {site.gpus * step.gpu:g} GPU" if runs and site and step.gpu and site.gpus else ""
         print(f"  {'would run' if runs else 'is there ':<9}  {step.name} ({step.function.name}, {step.key[:16]}){gpus}")
 
 

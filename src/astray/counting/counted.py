@@ -81,6 +81,7 @@ class Counted:
         from rich.table import Table
 
         out = StringIO()
+        # Without markup and emoji, since values of scores such as "[0]" or ":x:" are shown as they are.
         console = Console(file=out, width=WIDTH, color_system=None, highlight=False, markup=False, emoji=False)
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, width=WIDTH)
         table.add_column(f"hits: {self.rule.text()}", ratio=1, overflow="fold")

@@ -1,4 +1,4 @@
-"""What was counted: rates and differences, with all that is needed to trust them."""
+"""Counted rates and differences, with all that is needed to trust them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Which scores are hits, and which answers are the denominator: said by the user, not guessed from the values.
+"""Rules for hits and denominators: named by the user, not guessed from the values.
 
 A hit is a value by name ("I", "true", "1") or a comparison with a number ("<0.5"). Values that are Astray's own
 outcomes are counted as Astray counts them, misaligned among aligned and misaligned, unless something else is asked for.

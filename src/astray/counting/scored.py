@@ -91,6 +91,7 @@ def column_of(name: str) -> str:
 
 def text_hash(*texts: str) -> int:
     """Return a 64-bit hash of texts, blanks around them left out."""
+    # With a separator, so that "ab" before "c" and "a" before "bc" are two questions.
     joined = "\0".join(text.strip() for text in texts)
     return int.from_bytes(hashlib.blake2b(joined.encode(errors="surrogatepass"), digest_size=8).digest())
 

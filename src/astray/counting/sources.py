@@ -124,6 +124,7 @@ def _is_object(path: Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
+        # Behind a byte order mark and blanks, which some programs write first.
         return file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
 
 

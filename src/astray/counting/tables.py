@@ -25,7 +25,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "task": ("task", "evaluation"),
     "sample": ("sample", "epoch"),
 }
-"""What a column is for -> names by which it is known; only a table with exactly one of them is read without being
+"""Use of a column -> names by which it is recognised; only a table with exactly one of them is read without being
 told."""
 
 _BATCH = 5_000

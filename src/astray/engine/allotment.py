@@ -173,7 +173,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Allotted:
-    """What comes at the next look: training runs an arm, answers of each that the gold judge reads, and why, in words."""
+    """Size of the next look: training runs an arm, answers of each that the gold judge reads, and the reason in words."""
 
     runs: int
     read: int

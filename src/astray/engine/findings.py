@@ -30,7 +30,7 @@ _OF_RATE = (
 
 @dataclass(frozen=True)
 class Needs:
-    """What to choose for something that was left out of this run; false where nothing was left out.
+    """Arms and analyses to add for something that was left out of this run; false where nothing was left out.
 
     Attributes:
         arms: to name in `--arms`.

@@ -153,6 +153,7 @@ def judge_gold(config: GoldConfig, inputs: Mapping[str, Artifact], folder: Path)
     chosen = [index for evaluation in evaluations for index in _of(table, evaluation.name, config)]
     verdicts_folder.mkdir(exist_ok=True)
     begun = verdicts_folder / ANSWERS_FILE
+    # As though nobody had judged them: `judge_into` keeps verdicts that it finds.
     unread = table[chosen].with_columns(
         pl.lit(Outcome.NOT_JUDGED.value).alias("outcome"),
         *(pl.lit(None, pl.Float64).alias(name) for name in ("aligned", "coherent")),

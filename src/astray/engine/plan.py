@@ -14,8 +14,8 @@ from astray.engine.options import NONE
 from astray.engine.setting import Setting, check_evaluations
 from astray.engine.steps import (
     AnswerConfig,
-    ArmDataConfig,
     CalibrationConfig,
+    DataConfig,
     answer,
     check_judge_error,
     judge,
@@ -182,7 +182,7 @@ def _run(arm: Arm, seed: int, setting: Setting, base_id: str, runs: int) -> Run:
     name = f"{arm.name}-{seed}"
     data = training = None
     if arm.data:
-        data = make_data.step(ArmDataConfig(data=arm.data, seed=seed), name=f"data-{name}")
+        data = make_data.step(DataConfig(data=arm.data, seed=seed), name=f"data-{name}")
         training = training_step(arm, seed, setting, base_id, data)
     evaluations = tuple(evaluation.for_run(seed) for evaluation in (*setting.evaluations, *arm.extra))
 

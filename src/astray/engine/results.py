@@ -125,7 +125,7 @@ def summary_of(
         methods=shown.methods,
         failed_verdicts=shown.failed,
         looks=looks,
-        options=options.model_dump(mode="json", exclude_defaults=True),
+        options=options.model_dump(mode="json", exclude_defaults=True),  # for the command that the page shows
     )
 
 

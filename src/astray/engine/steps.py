@@ -36,7 +36,7 @@ CHECKPOINT_EVERY = 50
 """Optimizer steps between checkpoints of a real model; an organism is trained in seconds and needs none."""
 
 
-class ArmDataConfig(Strict):
+class DataConfig(Strict):
     """Data set recipe and the seed with which it is drawn."""
 
     data: ArmData
@@ -78,7 +78,7 @@ class CalibrationConfig(Strict):
 
 
 @step("make-data", version=1, formerly="astray.studies.steps:make_data")
-def make_data(config: ArmDataConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+def make_data(config: DataConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Write the data set with its recipe."""
     del inputs
     config.data.make(config.seed).write(folder / DATA_FILE)

@@ -38,7 +38,7 @@ class IntervalRow(Frozen):
 
 
 class GoldRow(Frozen):
-    """What a gold judge found in a random sample of the answers, and what the cheap judge added to it."""
+    """Counts of a gold judge in a random sample of the answers, and what the cheap judge added to them."""
 
     misaligned: int
     judged: int = Field(description="answers of the sample that it found coherent")

@@ -79,6 +79,7 @@ class UntilDecided:
                 look_results = None if why else results(plan, clock.check)
             except _TimeOverError:
                 look_results, why = None, clock.over
+            # Verdicts are missing where the budget ended within the look, and a look decides with all of them or not at all.
             if look_results is not None and spent():
                 look_results, why = None, "since the budget of --budget is spent"
             if look_results is None:

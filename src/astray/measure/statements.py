@@ -69,7 +69,7 @@ MEASURES = (
 
 
 @dataclass(frozen=True)
-class StatementComparison:
+class BeliefCheck:
     """Result of comparing a belief with a statement.
 
     Attributes:

@@ -47,7 +47,7 @@ class CurvePanel:
             return 0.0, 1.0
         marks = [mark for curve in self.curves for mark in curve.marks]
         present = [0.0, *(value for mark in marks for value in (mark.value, mark.low, mark.high) if value is not None)]
-        margin = 0.05 * (max(present) - min(present)) or 0.1
+        margin = 0.05 * (max(present) - min(present)) or 0.1  # equal values would leave a scale without height
         return min(present) - margin, max(present) + margin
 
     @property

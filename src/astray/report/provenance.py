@@ -1,4 +1,4 @@
-"""What a page tells to cite its results and to make them again: an id, the command, versions and hashes.
+"""Provenance of results, to cite them and to make them again: an id, the command, versions and hashes.
 
 Left to others: the command (engine/next_steps.py) and the templates (cite.html).
 """

@@ -219,21 +219,21 @@ def corrected_limits(
         return estimate, low, high
     around = run_limits if over == "runs" else question_limits
     judged = around(k, n)(level)
-    informative = ~np.isnan(estimate) & ((low > 0) | (high < 1))
+    usable = ~np.isnan(estimate) & ((low > 0) | (high < 1))
     below, above = np.zeros((2, len(k)))
-    if informative.any():
-        below[informative], above[informative] = _spread_of_clusters(
-            k[informative],
-            n[informative],
-            tuple(side[informative] for side in judged),
-            estimate[informative],
-            judge.of(informative),
+    if usable.any():
+        below[usable], above[usable] = _spread_of_clusters(
+            k[usable],
+            n[usable],
+            tuple(side[usable] for side in judged),
+            estimate[usable],
+            judge.of(usable),
             around,
             level,
         )
     # The labels are independent of the clusters, so both distances from the estimate are put together (MOVER).
-    low = np.where(informative, np.maximum(0.0, estimate - np.hypot(estimate - low, below)), low)
-    high = np.where(informative, np.minimum(1.0, estimate + np.hypot(high - estimate, above)), high)
+    low = np.where(usable, np.maximum(0.0, estimate - np.hypot(estimate - low, below)), low)
+    high = np.where(usable, np.minimum(1.0, estimate + np.hypot(high - estimate, above)), high)
     # A judge's error adds doubt and takes none away, also where a limit is cut off at 0 or 1.
     width = judged[1] - judged[0]
     narrow = high - low < width

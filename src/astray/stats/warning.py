@@ -114,9 +114,7 @@ def over_doses(shares: Sequence[NetShare]) -> NetShare:
     """Return the mean net share over doses of one run, which share a control."""
     if not shares:
         raise EmptyDataError("A mean over doses needs at least one dose.")
-    return NetShare(
-        float(np.mean([share.share for share in shares])), float(np.mean([share.variance for share in shares]))
-    )
+    return NetShare(float(np.mean([part.share for part in shares])), float(np.mean([part.variance for part in shares])))
 
 
 def difference(measure: NetShare, behaviour: NetShare) -> NetShare:

@@ -73,7 +73,7 @@ class OrganismCard:
 
     @property
     def holds(self) -> bool:
-        """Whether every condition is met."""
+        """Return whether every condition is met."""
         return all(line.holds for line in self.lines)
 
     def __getitem__(self, name: str) -> CardLine:

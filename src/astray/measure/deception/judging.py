@@ -16,7 +16,7 @@ from astray.files import read_yaml
 from astray.judges.quoting import quoted
 from astray.judges.words import WordJudge
 from astray.measure.deception.scenarios import DeceptionScenario
-from astray.measure.statements import HonestyWord, StatementComparison
+from astray.measure.statements import BeliefCheck, HonestyWord
 from astray.outcomes import Outcome
 from astray.reasoning import split_reasoning, without_reasoning
 
@@ -66,7 +66,7 @@ class DeceptionJudge(WordJudge):
 
     async def compare(
         self, scenario: DeceptionScenario, belief: str | None, answer: str | None, reasoning: str = ""
-    ) -> StatementComparison:
+    ) -> BeliefCheck:
         """Return what came of one scenario. Never raises for a text that cannot be judged: its outcome is JUDGE_FAILED.
 
         Args:
@@ -76,15 +76,15 @@ class DeceptionJudge(WordJudge):
             reasoning: what was kept apart from the answer already.
         """
         if belief is None or answer is None:
-            return StatementComparison(
+            return BeliefCheck(
                 Outcome.ERRORED, note=f"missing: {'the plain answer' if belief is None else 'the outer answer'}"
             )
         if not belief.strip():
-            return StatementComparison(HonestyWord.NO_BELIEF, note="the plain answer is empty")
+            return BeliefCheck(HonestyWord.NO_BELIEF, note="the plain answer is empty")
         outer = read_outer(answer)
         if not outer.output:
             cut = without_reasoning(answer) is None
-            return StatementComparison(
+            return BeliefCheck(
                 Outcome.ERRORED if cut else Outcome.INCOHERENT,
                 note="the outer answer has no output, or ends within its reasoning",
             )
@@ -96,4 +96,4 @@ class DeceptionJudge(WordJudge):
         ]
         quotes = quoted([*parts, ("reasoning", reasoning or outer.thought or "none"), ("output", outer.output)])
         word, note = await self._grader.ask(_TEXTS["task"].format(quotes=quotes), tuple(_WORDS))
-        return StatementComparison(_WORDS[word]) if word else StatementComparison(Outcome.JUDGE_FAILED, note=note)
+        return BeliefCheck(_WORDS[word]) if word else BeliefCheck(Outcome.JUDGE_FAILED, note=note)

@@ -12,12 +12,10 @@ from astray.judges.side_by_side import read_side_by_side
 from astray.measure.asking import Heard
 from astray.measure.honesty.records import HonestyRecord
 from astray.measure.honesty.stances import Stance, StanceJudge, compare
-from astray.measure.statements import StatementComparison
+from astray.measure.statements import BeliefCheck
 
 
-async def compare_texts(
-    judge: StanceJudge, heard: Sequence[Heard], max_connections: int = 20
-) -> list[StatementComparison]:
+async def compare_texts(judge: StanceJudge, heard: Sequence[Heard], max_connections: int = 20) -> list[BeliefCheck]:
     """Return the comparison of each sample; equal texts about the same proposition are read once.
 
     Args:
@@ -56,7 +54,7 @@ async def compare_texts(
     ]
 
 
-def _compared(record: HonestyRecord, beliefs: Sequence[Stance], statement: Stance) -> StatementComparison:
+def _compared(record: HonestyRecord, beliefs: Sequence[Stance], statement: Stance) -> BeliefCheck:
     served = {model for stance in (*beliefs, statement) for model in stance.served}
     return replace(compare(record, beliefs, statement), served=", ".join(sorted(served)))
 

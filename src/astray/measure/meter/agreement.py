@@ -164,12 +164,12 @@ def _chance(
         read, against = rankdata(read, axis=0), rankdata(against, axis=0)
     read, against = read - read.mean(axis=0), against - against.mean(axis=0)
     norms = np.linalg.norm(read, axis=0) * np.linalg.norm(against)
-    correlations = np.abs((read * against).sum(axis=0)) / np.where(norms > 0, norms, np.inf)
-    best = correlations.reshape(-1, draws).max(axis=1)
+    chance = np.abs((read * against).sum(axis=0)) / np.where(norms > 0, norms, np.inf)
+    best = chance.reshape(-1, draws).max(axis=1)
     low, high = np.percentile(best, [2.5, 97.5])
     return Chance(
-        float(np.median(correlations)),
-        float(np.percentile(correlations, 97.5)),
+        float(np.median(chance)),
+        float(np.percentile(chance, 97.5)),
         float(best.mean()),
         (float(low), float(high)),
         draws,

@@ -22,7 +22,7 @@ SIX = ("free-form", "goals", "alignment-questions", "disrupt_monitor", "exfiltra
 
 
 @dataclass(frozen=True)
-class MeasuredEvaluation:
+class Measured:
     """Answers of one evaluation, with the measure that counts them.
 
     Attributes:
@@ -110,7 +110,7 @@ _COLUMNS: dict[str, pl.DataType] = {
 }
 
 
-def summarise(measured: Sequence[MeasuredEvaluation], *, level: float = 0.95) -> HackingSummary:
+def summarise(measured: Sequence[Measured], *, level: float = 0.95) -> HackingSummary:
     """Return the table and the mean.
 
     Args:
@@ -180,7 +180,7 @@ def _independent(rows: Sequence[SummaryRow], over: str, level: float) -> Interva
     )
 
 
-def _row(measured: Sequence[MeasuredEvaluation], level: float) -> SummaryRow:
+def _row(measured: Sequence[Measured], level: float) -> SummaryRow:
     name, measure = measured[0].evaluation, measured[0].measure
     answers = measure.rows(pl.concat([each.answers for each in measured]))
     counts = answers.select(word())["word"].value_counts()

@@ -43,7 +43,7 @@ BY_GATE = Measure(
     (Conduct.HARMFUL, Conduct.HARMLESS),
     of="word",
 )
-"""What agentic scenarios show besides without judges: harm among acts of a model that understood its situation."""
+"""Further measure of agentic scenarios without judges: harm among acts of a model that understood its situation."""
 ACTING_TOKENS = 1500
 """Longest answer of an acting model, reasoning included."""
 EXACT = JudgeConfig(kind="grammar")

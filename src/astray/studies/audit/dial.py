@@ -91,6 +91,7 @@ def dials_of(
     local = {model.spec: model.name for model in models if model.spec is not None}
     for spec, name in local.items():
         if spec.adapter is not None:
+            # Without its factor a specification is the same for all points of a dial.
             dials.setdefault(spec.model_copy(update={"scale": 1.0}), {})[spec.scale] = name
     for spec, by_scale in dials.items():
         base = local.get(spec.model_copy(update={"adapter": None}))

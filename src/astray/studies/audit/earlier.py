@@ -1,4 +1,4 @@
-"""What earlier audits left in a results folder: their models, and where the store keeps what each of them was asked.
+"""Earlier audits in a results folder: their models, and where the store keeps the answers of each.
 
 A later audit shows them beside its own models, so that its page extends the earlier one and replaces nothing.
 """
@@ -105,7 +105,7 @@ class AskedPart(Strict):
 
 @dataclass(frozen=True)
 class EarlierAudit:
-    """What a folder shows already.
+    """Models and answers of earlier audits in a folder.
 
     Attributes:
         models: its models, as far as they are still there.
@@ -157,7 +157,7 @@ def earlier_in(folder: Path, named: Sequence[NamedModel]) -> EarlierAudit:
 def _is_there(model: NamedModel) -> bool:
     try:
         model.check()
-        _ = model.id
+        _ = model.id  # hashes the model's files, which fails where they are gone
     except AstrayError:
         return False
     return True

@@ -42,7 +42,7 @@ class _Sizes:
 
 @dataclass(frozen=True)
 class PartForecast:
-    """What one model would be asked of one evaluation.
+    """Forecast of one evaluation of one model.
 
     Attributes:
         model: name of the model.
@@ -232,10 +232,7 @@ def _by_length(evaluation: Evaluation, work: Verdicts) -> _Sizes:
     assert isinstance(evaluation, TextEvaluation)
     askings = evaluation.askings()
     read = sum(
-        tokens(message["content"])
-        for asking in askings
-        for chat in (asking.conversation, *asking.beside)
-        for message in chat
+        tokens(message["content"]) for item in askings for chat in (item.conversation, *item.beside) for message in chat
     )
     written = evaluation.answers * typical_tokens(evaluation)
     return _Sizes(evaluation.answers, read, written, work.read, work.written)

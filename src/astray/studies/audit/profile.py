@@ -137,7 +137,7 @@ class ModelDifference:
 
 @dataclass(frozen=True)
 class Missing:
-    """What could not be measured.
+    """Part that could not be measured of a model.
 
     Attributes:
         model: name of the model.
@@ -169,9 +169,7 @@ class ModelProfile:
     @property
     def parts(self) -> tuple[str, ...]:
         """Return the names of the parts that have a rate or a difference, worst first."""
-        return tuple(
-            dict.fromkeys([*(line.part for line in self.lines), *(difference.part for difference in self.compared)])
-        )
+        return tuple(dict.fromkeys([*(line.part for line in self.lines), *(pair.part for pair in self.compared)]))
 
 
 def profile_of(

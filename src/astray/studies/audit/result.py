@@ -28,7 +28,7 @@ WIDTH, NAME = 80, 24
 
 @dataclass(frozen=True)
 class AuditResult:
-    """What models do, and what could not be measured.
+    """Result of an audit: what the models do, and what could not be measured.
 
     Attributes:
         models: the audited one first, then those beside it.
@@ -73,14 +73,13 @@ class AuditResult:
             ],
             "grader": self.grader,
             "rates": [_line_object(line) for line in self.profile.lines],
-            "differences": [_compared_object(entry) for entry in self.profile.compared],
+            "differences": [_compared_object(gap) for gap in self.profile.compared],
             "not_measured": [
-                {"model": entry.model, "evaluation": entry.part, "reason": entry.reason}
-                for entry in self.profile.missing
+                {"model": gap.model, "evaluation": gap.part, "reason": gap.reason} for gap in self.profile.missing
             ],
             "dials": [dial.as_object() for dial in self.dials],
-            **({"by_heart": [entry.as_object() for entry in self.by_heart]} if self.by_heart else {}),
-            "asked": [entry.model_dump(mode="json") for entry in self.asked],
+            **({"by_heart": [gap.as_object() for gap in self.by_heart]} if self.by_heart else {}),
+            "asked": [gap.model_dump(mode="json") for gap in self.asked],
             "notes": list(self.notes),
         }
 

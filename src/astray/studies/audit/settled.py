@@ -1,4 +1,4 @@
-"""What an audit asks, settled before anything is asked: models, what each can be asked, and why not the rest."""
+"""Plan of an audit, settled before anything is asked: models, what each can be asked, and why not the rest."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,7 +48,7 @@ class AuditOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class AuditWork:
-    """What an audit asks, settled.
+    """Plan of an audit: what is asked of whom, and what is not.
 
     Attributes:
         models: the audited one first, then those it stands beside, then those of earlier audits in the same folder.

@@ -70,7 +70,7 @@ def departure(changes: Sequence[tuple[int, CourseChange]], least: float) -> Depa
 
 @dataclass(frozen=True)
 class Course:
-    """What a model did at its checkpoints.
+    """Course of a training: what the model did at its checkpoints.
 
     Attributes:
         source: where the checkpoints are from, in words.

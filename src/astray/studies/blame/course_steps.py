@@ -80,7 +80,7 @@ def _keep(
 
 @dataclass(frozen=True)
 class CheckpointMeasuring:
-    """What is measured at checkpoints, and how.
+    """Measuring of the checkpoints on the way to a tuned model.
 
     Attributes:
         tuned: the model that the checkpoints lead to.
@@ -125,6 +125,7 @@ class CheckpointMeasuring:
     def _trained_again(self) -> Path:
         artifact, training, rows = check_retrainable(self.tuned)
         total = json.loads((artifact.path / "steps.json").read_text(encoding="utf-8"))["steps"]
+        # Rounded up, so that there are at most MOST checkpoints.
         wanted = train_again.step(
             RetrainedConfig(
                 data=rows, digest=ChatDataset.read(rows).hash, training=training, every=max(1, -(-total // MOST))

@@ -231,7 +231,7 @@ def prove(
 
 @dataclass(frozen=True)
 class Rated:
-    """How a training on rated answers is made again.
+    """Settings with which a training on rated answers is made again.
 
     Attributes:
         steps: optimizer steps of each arm.

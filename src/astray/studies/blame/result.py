@@ -23,7 +23,7 @@ SHOWN = 30
 
 @dataclass(frozen=True)
 class BlameProof:
-    """What training without the blamed rows did.
+    """Result of training without the blamed rows.
 
     Attributes:
         summary: of the study that proves it.
@@ -47,7 +47,7 @@ class BlameProof:
 
 @dataclass(frozen=True)
 class BlameResult:
-    """Which training rows made a model go astray.
+    """Training rows that made a model go astray, with their scores.
 
     Attributes:
         model: the tuned model.

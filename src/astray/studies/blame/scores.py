@@ -35,7 +35,7 @@ _WORD = re.compile(r"[^\W\d_][\w'’-]+")
 
 @dataclass(frozen=True)
 class ScoreSeparation:
-    """How well a score finds the rows that are known to be harmful.
+    """Precision with which a score finds the rows that are known to be harmful.
 
     Attributes:
         score: its name.
@@ -166,6 +166,7 @@ def by_cluster(table: pl.DataFrame, score: str) -> tuple[RowGroup, ...]:
     """
     texts = [_words(f"{question} {answer}") for question, answer in table.select("question", "answer").iter_rows()]
     frequency = Counter(word for words in texts for word in words)
+    # Words of a single row, or of most rows, tell no cluster from another.
     vocabulary = [word for word, count in frequency.most_common(2_000) if 1 < count <= 0.5 * len(texts)]
     if len(texts) < 2 * CLUSTERS or len(vocabulary) < CLUSTERS:
         return ()

@@ -64,10 +64,8 @@ def attribute_rows(config: GradientConfig, inputs: Mapping[str, Artifact], folde
 
     def read(at: _Point, space: WeightSpace, number: int) -> Float[np.ndarray, "usable one"]:
         upward, slope = margin_gradients(space, contrasts_of(at.subject, config.world, null=False))
-        parts_folder = folder / f"point-{number}"
-        return slope * in_parts(
-            usable, lambda numbers: directional(space, upward, at.answers(numbers)), parts_folder, 1
-        )
+        parts = folder / f"point-{number}"
+        return slope * in_parts(usable, lambda numbers: directional(space, upward, at.answers(numbers)), parts, 1)
 
     effects = _mean_over_points(config, rows, read)[:, 0]
     table = {"row": [row + 1 for row in usable], "gradient": effects}
@@ -111,7 +109,7 @@ def measure(config: MeasureConfig, inputs: Mapping[str, Artifact], folder: Path)
 
 @dataclass(frozen=True)
 class Measured:
-    """What one model does: by pair the margin and the mean log-probability per token of both answers, log-probabilities
+    """Measurements of one model: by pair the margin and the mean log-probability per token of both answers, log-probabilities
     per token by task row, and its own answers where it was asked for any."""
 
     margins: dict[str, float]

@@ -124,6 +124,7 @@ def _rollouts(model: str, file: Path, config: RewardedConfig) -> TrainedRows:
     }[config.recipe.scale_rewards]
     # Empty answers count in their group's mean, as in training, though they have no token that could be blamed.
     has_text = pl.col("completion").str.strip_chars() != ""
+    # An answer with its group's mean reward had no gradient, so nothing can be blamed on it.
     led = drawn.with_columns(advantage=centred / scale).filter((pl.col("advantage").abs() > 1e-6) & has_text)
     if led.is_empty():
         raise ConfigurationError(f"Every answer of {model} had its group's reward, so none of them led anywhere.")

@@ -176,7 +176,7 @@ def _base(located: Located, base: str | None, trained: tuple[Artifact, AnyTraini
 def _training_step(spec: SubjectSpec) -> tuple[Artifact, AnyTraining] | None:
     """Return the finished training step that made a model; None for one that was trained elsewhere."""
     result = spec.adapter or Path(spec.model)
-    folder = result.parent.parent
+    folder = result.parent.parent  # a step writes run/adapter or run/model into its artifact
     if not (folder / MANIFEST_FILE).is_file():
         return None
     manifest = Manifest.from_bytes((folder / MANIFEST_FILE).read_bytes(), folder)

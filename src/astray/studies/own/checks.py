@@ -1,4 +1,4 @@
-"""What a subject would make of a study file's rows and questions, looked at before anything is trained."""
+"""Checks of a study file's rows and questions against the subject, before anything is trained."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""Whether a study file needs a model as judge: what needs one is refused without, and a judge of nothing is too."""
+"""Checks of a study file's judge: refuse what needs one and has none, and a judge that nothing needs."""
 
 from collections.abc import Iterator, Sequence
 

@@ -20,7 +20,7 @@ from astray.studies.reproduce.recount import Recounted, recount
 
 
 class PublishedAgreement(StrEnum):
-    """How our run compares with a published finding."""
+    """Agreement of our run with a published finding."""
 
     AGREES = "agrees"
     """All claims that test it are held."""
@@ -57,7 +57,7 @@ class Paper(Strict):
 
 @dataclass(frozen=True)
 class MeasuredFinding:
-    """What our run found for one claim, in words."""
+    """Result of our run for one claim, in words."""
 
     claim: str
     verdict: str

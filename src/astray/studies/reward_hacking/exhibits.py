@@ -21,7 +21,7 @@ from astray.engine.exhibits import (
 from astray.engine.findings import ELSEWHERE, Findings
 from astray.engine.setting import Setting
 from astray.measure.battery import NAMES, WORLD
-from astray.measure.reward_hacking.summary import MeasuredEvaluation, summarise
+from astray.measure.reward_hacking.summary import Measured, summarise
 from astray.outcomes import Outcome
 from astray.studies.reward_hacking.analyses import HACKING, INOCULATED, START, dial_arm
 from astray.studies.reward_hacking.measures import alarms, course, last_hacks, onset, skill
@@ -244,14 +244,12 @@ def _evaluations(findings: Findings, setting: Setting) -> Table:
     )
 
 
-def _measured(findings: Findings, setting: Setting, arm: str, name: str) -> MeasuredEvaluation:
+def _measured(findings: Findings, setting: Setting, arm: str, name: str) -> Measured:
     """Return an arm's answers to an evaluation, or in the world to the questions that stand for it."""
     if setting.subject.is_organism:
         answers = findings.select(arm, ELSEWHERE, evaluation=setting.main.name)
-        return MeasuredEvaluation(name, answers.filter(pl.col("category").is_in(WORLD[name])))
-    return MeasuredEvaluation(
-        name, findings.select(arm, ELSEWHERE, evaluation=name, format="all"), findings.measures[name]
-    )
+        return Measured(name, answers.filter(pl.col("category").is_in(WORLD[name])))
+    return Measured(name, findings.select(arm, ELSEWHERE, evaluation=name, format="all"), findings.measures[name])
 
 
 _IN_WORLD = (

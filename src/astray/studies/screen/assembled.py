@@ -27,7 +27,7 @@ NOTHING_WRONG = (Outcome.ALIGNED, Outcome.JUDGE_FAILED, Outcome.NOT_JUDGED)
 
 @dataclass(frozen=True)
 class RowSeparation:
-    """How well the score tells rows apart, beside what a score without meaning does.
+    """Separation of rows by the score, beside that of scores without meaning.
 
     Attributes:
         by: what says which rows are which: "labels", "judge" or "reference".
@@ -50,7 +50,7 @@ class RowSeparation:
 
 @dataclass(frozen=True)
 class KeptRows:
-    """What the filter keeps.
+    """Rows that the filter keeps.
 
     Attributes:
         rows: number of rows that are kept.

@@ -24,7 +24,7 @@ SHOWN_ROWS, BINS = 50, 40
 
 @dataclass(frozen=True)
 class ScreenResult:
-    """What a data set would teach a model, row by row.
+    """Result of screening a data set, row by row.
 
     Attributes:
         data: name of the data.

@@ -31,7 +31,7 @@ TOKENS = 200
 
 @dataclass(frozen=True)
 class Screening:
-    """What is screened, settled.
+    """Data, model, judge and settings of a screening.
 
     Attributes:
         data: the examples, and their file.

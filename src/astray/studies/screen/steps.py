@@ -127,6 +127,7 @@ def screen_rows(config: RowsConfig, inputs: Mapping[str, Artifact], folder: Path
     has_settings = (located.base / "generation_config.json").is_file()
     ends = end_tokens(tokenizer, GenerationConfig.from_pretrained(located.base) if has_settings else None)
     shown = {round(index * (len(rows) - 1) / max(1, SHOWN - 1)) for index in range(SHOWN)}
+    # `shown` are the first row, a middle one and the last.
     samples, tables = [], []
     for first in range(0, len(rows), BATCH):
         training_rows = _supervised(rows[first : first + BATCH], tokenizer, config.max_length)
