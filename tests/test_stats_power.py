@@ -102,6 +102,15 @@ def test_the_same_seed_gives_the_same_power():
     )
 
 
+def test_a_first_arm_that_is_drawn_once_leaves_the_others_as_they_were():
+    """Drawn as if it were drawn anew each time, number by number."""
+    design = Design(3, 8, 4, 0.05, 0.2)
+    simulated_counts((0.2, 0.01), design, 4, 0)
+    arm, control = simulated_counts((0.2, 0.1), design, 4, 0)
+    assert arm.tolist() == [[4, 8, 6], [3, 3, 7], [8, 8, 9], [5, 2, 5]]
+    assert control.tolist() == [[3, 4, 8], [0, 1, 2], [1, 3, 3], [2, 1, 2]]
+
+
 def test_impossible_plans_are_refused():
     with pytest.raises(ConfigurationError, match="not there"):
         required_n(0.1, 0.1)

@@ -8,9 +8,10 @@ Left to others: the tests themselves on real counts (compare.py).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -163,17 +164,40 @@ def simulated_counts(
     one. Adding deviations to the run's own log odds instead would pull its rate, and the spread of runs, towards a
     half.
     """
+    counts, hardness, state = _first_arm(means[0], design, simulations, seed)
+    generator = np.random.default_rng()
+    generator.bit_generator.state = state
+    # The spread was asked for at the first mean; others get the same correlation, not the same deviation.
+    icc = _run_icc(means[0], design)
+    return [counts, *(_drawn(generator, mean, icc, hardness, design) for mean in means[1:])]
+
+
+# Kept, since a search for a rate of the second arm draws the same first one at each rate that it tries.
+@lru_cache(maxsize=2)
+def _first_arm(
+    mean: float, design: Design, simulations: int, seed: int
+) -> tuple[Int[np.ndarray, "simulations runs"], Float[np.ndarray, "simulations 1 questions"], Mapping[str, Any]]:
+    """Return the first arm's counts, the questions' deviations, and the state of the generator after both."""
     generator = np.random.default_rng(seed)
     hardness = generator.standard_normal((simulations, 1, design.questions))  # shared: all arms get the same questions
-    # The spread was asked for at the first mean; others get the same correlation, not the same deviation.
-    size = means[0] * (1 - means[0])
-    run_icc = design.seed_sd**2 / size if size else 0.0
-    counts = []
-    for mean in means:
-        run_rates = _beta_rates(generator.random((simulations, design.runs, 1)), mean, run_icc)
-        rates = _question_rates(run_rates, hardness, mean, design.question_icc)
-        counts.append(generator.binomial(design.samples, rates).sum(axis=-1))
-    return counts
+    counts = _drawn(generator, mean, _run_icc(mean, design), hardness, design)
+    return counts, hardness, generator.bit_generator.state
+
+
+def _run_icc(mean: float, design: Design) -> float:
+    return design.seed_sd**2 / size if (size := mean * (1 - mean)) else 0.0
+
+
+def _drawn(
+    generator: np.random.Generator,
+    mean: float,
+    run_icc: float,
+    hardness: Float[np.ndarray, "simulations 1 questions"],
+    design: Design,
+) -> Int[np.ndarray, "simulations runs"]:
+    run_rates = _beta_rates(generator.random((len(hardness), design.runs, 1)), mean, run_icc)
+    rates = _question_rates(run_rates, hardness, mean, design.question_icc)
+    return np.asarray(generator.binomial(design.samples, rates).sum(axis=-1))
 
 
 def _above(
