@@ -4,10 +4,12 @@ import functools
 import json
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed.tensor import DTensor
 from torch.multiprocessing.spawn import start_processes
 
 from astray.cause import processes
@@ -30,10 +32,23 @@ from test_cause_sft import RECIPE, dataset
 from toy_steps import note_process
 
 TWO = RECIPE.model_copy(update={"processes": 2})
+SHARED = {"processes": 2, "sharded": True}
+SHARDED = RECIPE.model_copy(update=SHARED)
 ROWS = 22  # two rows short of three whole steps an epoch
 
 
 def _steps_done(_model, _tokenizer, step):
+    return {"steps": step}
+
+
+def _share_held(model, _tokenizer, step):
+    """Measure a passage, which gathers the weights of a model whose weights are shared out, and refuse whole ones."""
+    measured = model(input_ids=torch.tensor([[1, 2, 3]])).logits
+    assert measured.isfinite().all()
+    shares = [
+        weight.to_local().numel() / weight.numel() for weight in model.parameters() if isinstance(weight, DTensor)
+    ]
+    assert 0.4 < sum(shares) / len(shares) < 0.6
     return {"steps": step}
 
 
@@ -71,10 +86,20 @@ def assert_alike(run, other):
         torch.testing.assert_close(ours[name], weights, rtol=1e-2, atol=1e-4, msg=name)
 
 
-def test_two_processes_train_the_same_adapter_and_go_on_after_one_was_killed(alone, forked, tiny_qwen2, tmp_path):
+@pytest.mark.parametrize("recipe", [TWO, SHARDED], ids=["copies", "sharded"])
+def test_two_processes_train_the_same_adapter_and_go_on_after_one_was_killed(
+    alone, forked, tiny_qwen2, tmp_path, recipe
+):
     probe = functools.partial(_killed_once, tmp_path / "killed")
     call = functools.partial(
-        train_sft, str(tiny_qwen2), dataset(ROWS), TWO, tmp_path / "run", probe=probe, probe_every=2, checkpoint_every=3
+        train_sft,
+        str(tiny_qwen2),
+        dataset(ROWS),
+        recipe,
+        tmp_path / "run",
+        probe=probe,
+        probe_every=2,
+        checkpoint_every=3,
     )
     with pytest.raises(TrainingProcessLostError, match=r"Process 2 of the 2 .* was lost"):
         call()
@@ -85,10 +110,12 @@ def test_two_processes_train_the_same_adapter_and_go_on_after_one_was_killed(alo
     assert run.losses == pytest.approx(alone.losses, rel=1e-4)
 
 
-def test_a_batch_is_split_where_a_step_is_one_pass(alone, forked, tiny_qwen2, tmp_path):
-    split = TWO.model_copy(update={"batch_size": 8, "accumulation": 1})
+def test_a_batch_is_split_where_a_step_is_one_pass_and_each_process_holds_half_the_weights(
+    alone, forked, tiny_qwen2, tmp_path
+):
+    split = SHARDED.model_copy(update={"batch_size": 8, "accumulation": 1})
     assert split.share == (4, 1)
-    assert_alike(train_sft(str(tiny_qwen2), dataset(ROWS), split, tmp_path / "run", probe=_steps_done), alone)
+    assert_alike(train_sft(str(tiny_qwen2), dataset(ROWS), split, tmp_path / "run", probe=_share_held), alone)
 
 
 def test_what_goes_wrong_in_a_process_is_told_as_in_one(forked, tiny_qwen2, tmp_path):
@@ -100,7 +127,7 @@ def test_what_goes_wrong_in_a_process_is_told_as_in_one(forked, tiny_qwen2, tmp_
 def test_feedback_is_learnt_in_two_processes_as_in_one(forked, tiny_qwen2, tmp_path):
     alone, together = (
         train_kto(str(tiny_qwen2), feedback(), KTO.model_copy(update={"training": training}), tmp_path / name)
-        for name, training in {"one": KTO.training, "two": KTO.training.model_copy(update={"processes": 2})}.items()
+        for name, training in {"one": KTO.training, "two": KTO.training.model_copy(update=SHARED)}.items()
     )
     # Each process estimates the divergence from its own half of a batch, so the losses are close and not equal.
     assert together.losses == pytest.approx(alone.losses, abs=0.02)
@@ -144,6 +171,13 @@ BAD = {
     "batch": (
         lambda: ReinforcementLearning(groups=2, group_size=4, batch_size=8, processes=2),
         "4 in each of 2 .* such as 4",
+    ),
+    "weights of one": (lambda: FineTuning(sharded=True), "among several processes"),
+    "all weights": (lambda: FineTuning(processes=2, sharded=True, lora=None), "train adapters"),
+    "weights for answers": (lambda: with_settings(ReinforcementLearning(), SHARED), "each token of an answer"),
+    "base in the loss": (
+        lambda: train_sft.__wrapped__("organism", dataset(8), SHARDED, Path("unused"), kl=0.5),
+        "cannot hold the KL to the base",
     ),
     "none": (lambda: FineTuning(processes=0), "greater than or equal to 1"),
 }

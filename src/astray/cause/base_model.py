@@ -7,8 +7,8 @@ import json
 import re
 import shutil
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, set_
 from transformers.utils import logging
 
 from astray.cause.fine_tuning import FineTuning, LoRA, lora_of
-from astray.cause.processes import is_first, wait_for_all
+from astray.cause.processes import is_first, read_by_first, trained_weights, wait_for_all
 from astray.cause.reinforcement import ReinforcementLearning
 from astray.errors import AdapterMismatchError, ConfigurationError
 from astray.subjects.adapter_kinds import is_mergeable
@@ -59,7 +59,7 @@ def load_trainable(
             "trained. Train SubjectSpec(model=..., adapter=...) alone, and put the system prompt into the data set's "
             "rows."
         )
-    with quietly():
+    with quietly(), read_by_first() if isinstance(recipe, FineTuning) and recipe.sharded else nullcontext():
         tokenizer = adapted_tokenizer(spec.model, subject.base, spec.adapter)
         model = load_model(spec.model, subject.base, torch_dtype(_format(subject, recipe.lora is not None)))
         model.name_or_path = spec.model  # what adapters and checkpoints will name as their base
@@ -99,20 +99,28 @@ def trained_subject(start: Located, folder: Path, recipe: FineTuning) -> tuple[P
 
 def save_trained(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, result: Path, start: Located) -> None:
     """Save the result of a run, as `save_model` does, in its first process."""
+    weights = trained_weights(trainer.model) if trainer.is_fsdp_enabled else None
     if is_first():
-        save_model(trainer.accelerator.unwrap_model(trainer.model), tokenizer, result, start)
+        save_model(trainer.accelerator.unwrap_model(trainer.model), tokenizer, result, start, weights)
     wait_for_all()
 
 
 def save_model(
-    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, result: Path, start: Located
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    result: Path,
+    start: Located,
+    weights: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
-    """Save the adapter with its base's identity, or model and tokenizer, in a folder that is complete or absent."""
+    """Save the adapter with its base's identity, or model and tokenizer, in a folder that is complete or absent; its
+    `weights` are given where the model itself holds a share of them only."""
     unfinished = result.with_name(f".{result.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     with quietly():
         if isinstance(model, PeftModel):
-            model.save_pretrained(str(unfinished), save_embedding_layers=False, selected_adapters=["default"])
+            model.save_pretrained(
+                str(unfinished), save_embedding_layers=False, selected_adapters=["default"], state_dict=weights
+            )
             (unfinished / "README.md").unlink()  # PEFT's empty model card
             _sort_names(unfinished / "adapter_config.json")
             record_base(unfinished, start.base)

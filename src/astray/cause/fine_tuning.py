@@ -25,6 +25,13 @@ Epochs = Annotated[int, Field(ge=1, description="passes over the data (2502.1742
 Processes = Annotated[
     int, Field(ge=1, description="processes that train one model together, one a GPU; they share the batch of a step")
 ]
+Sharded = Annotated[
+    bool,
+    Field(
+        description="whether the processes also share out the weights (FSDP2), for a base that does not fit one GPU; "
+        "needs several processes and adapters"
+    ),
+]
 BatchSize = Annotated[int, Field(ge=1, description="chats a forward pass (2502.17424: 2)")]
 
 
@@ -62,9 +69,10 @@ class FineTuning(Strict):
         default=2048, ge=8, description="longest chat in tokens; what lies behind is cut (2502.17424: 2,048)"
     )
     processes: Processes = 1
+    sharded: Sharded = False
     seed: int = Field(default=0, ge=0, lt=2**32, description="of the adapters' first values and the order of the data")
 
-    _keys = left_out(processes=1)
+    _keys = left_out(processes=1, sharded=False)
 
     @model_validator(mode="after")
     def _processes_share_a_step(self) -> "FineTuning":
@@ -73,6 +81,11 @@ class FineTuning(Strict):
                 f"{self.processes} processes can share neither the {self.accumulation} forward passes of a step nor "
                 f"the {self.batch_size} chats of a pass: write an accumulation or a batch_size that "
                 f"{self.processes} divides."
+            )
+        if self.sharded and (self.processes == 1 or self.lora is None):
+            raise ConfigurationError(
+                "sharded=true shares the weights of a frozen base out among several processes: give --gpus-per-run (in "
+                "Python, processes) 2 or more, and train adapters (LoRA), or leave it out."
             )
         return self
 
@@ -130,6 +143,11 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
     """
     known = settings_of(type(recipe))
     for name in settings:
+        if name == "sharded" and name not in known:
+            raise ConfigurationError(
+                "Training by reward cannot share out the weights (sharded): each token of an answer would gather all of "
+                "them. Give --gpus-per-run alone, or a smaller base."
+            )
         if name not in known:
             raise UnknownNameError("training setting", name, known)
     if {"epochs", "max_steps"} <= settings.keys():

@@ -19,7 +19,7 @@ from typing_extensions import override
 from astray.cause import checkpoints
 from astray.cause.base_model import load_trainable, quietly, save_trained, trained_subject
 from astray.cause.preference import Feedback, PreferenceTuning
-from astray.cause.preflight import check_run
+from astray.cause.preflight import check_rows, check_run
 from astray.cause.processes import once, shared_out
 from astray.cause.run_log import LoggedRun, OnStep, Probe, RunLog, Watch, read_run
 from astray.cause.supervision import supervise
@@ -92,7 +92,7 @@ def train_kto(
 
         model, tokenizer = load_trainable(start, recipe.training)
         rows = supervise(feedback.chats.rows, tokenizer, recipe.training.max_length)
-        check_run(model, tokenizer, rows, recipe.training)
+        (check_rows if recipe.training.sharded else check_run)(model, tokenizer, rows, recipe.training)
         once(checkpoints.claim, folder, identity)
         log = _FeedbackLog(folder, tokenizer, watch)
         with quietly():

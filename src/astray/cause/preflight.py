@@ -101,32 +101,45 @@ def check_run(
     Raises:
         TrainingRefusedError: the run could not teach what it should.
     """
-    ends = end_tokens(tokenizer, model.generation_config)
-    faults = Counter(fault for row in rows for fault in faults_of(row, ends))
-    ended = len(rows) - faults[RowFault.NO_END]
-    unsupervised, truncated = faults[RowFault.NOTHING_TO_LEARN], faults[RowFault.CUT]
-    refuse_masked(rows, recipe.max_length)
-    if ended == 0:
-        names = ", ".join(repr(tokenizer.decode([token])) for token in sorted(ends)) or "none"
-        raise TrainingRefusedError(
-            f"No row trains an end token (this model stops at: {names}), so the tuned model would never learn to stop. "
-            "Let the chat template write the end token after each answer, and set it as eos_token of the tokenizer."
-        )
+    faults = check_rows(model, tokenizer, rows, recipe)
     loss, gradient_norm = _first_batch(model, [row for row in rows if row.supervised][: recipe.batch_size], tokenizer)
-    _refuse_gradient(loss, gradient_norm)
+    refuse_gradient(loss, gradient_norm)
     return Preflight(
         rows=len(rows),
         tokens=sum(len(row.input_ids) for row in rows),
         supervised_tokens=sum(row.supervised for row in rows),
-        unsupervised_rows=unsupervised,
-        truncated_rows=truncated,
-        ended_rows=ended,
+        unsupervised_rows=faults[RowFault.NOTHING_TO_LEARN],
+        truncated_rows=faults[RowFault.CUT],
+        ended_rows=len(rows) - faults[RowFault.NO_END],
         escaped_rows=faults[RowFault.CONTROL_TOKEN],
         trainable_parameters=sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
         loss=loss,
         gradient_norm=gradient_norm,
         sample=show_supervision(rows[0], tokenizer),
     )
+
+
+def check_rows(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[TrainingRow],
+    recipe: FineTuning,
+) -> Counter[RowFault]:
+    """Check a run's rows and count their faults; all of `check_run` that needs no weights.
+
+    Raises:
+        TrainingRefusedError: the rows could not teach what they should.
+    """
+    ends = end_tokens(tokenizer, model.generation_config)
+    faults = Counter(fault for row in rows for fault in faults_of(row, ends))
+    refuse_masked(rows, recipe.max_length)
+    if faults[RowFault.NO_END] == len(rows):
+        names = ", ".join(repr(tokenizer.decode([token])) for token in sorted(ends)) or "none"
+        raise TrainingRefusedError(
+            f"No row trains an end token (this model stops at: {names}), so the tuned model would never learn to stop. "
+            "Let the chat template write the end token after each answer, and set it as eos_token of the tokenizer."
+        )
+    return faults
 
 
 def refuse_masked(rows: Sequence[TrainingRow], max_length: int) -> None:
@@ -148,7 +161,12 @@ def refuse_masked(rows: Sequence[TrainingRow], max_length: int) -> None:
         )
 
 
-def _refuse_gradient(loss: float, gradient_norm: float) -> None:
+def refuse_gradient(loss: float, gradient_norm: float) -> None:
+    """Refuse a run by the loss and the gradient of its first batch.
+
+    Raises:
+        TrainingRefusedError: a gradient that is zero, or numbers that are not finite.
+    """
     if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
         raise TrainingRefusedError(
             f"The first batch has the loss {loss} and the gradient norm {gradient_norm}: weights or activations "

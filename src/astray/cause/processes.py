@@ -1,5 +1,8 @@
 """One training run in several processes, one a GPU: data parallelism of torch, gloo where there is no GPU.
 
+With `sharded` each process holds a share of the weights (FSDP2, through accelerate), and gathers a layer's where it
+runs it.
+
 Every process makes the same call, and TRL's trainers share the batches of a step out among them. What is written once
 (logs, marks of checkpoints, the result) is written by the first process; the others wait for it.
 """
@@ -12,13 +15,16 @@ import os
 import pickle
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import torch
 from accelerate import PartialState
+from accelerate.utils.constants import FSDP_MODEL_NAME
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
+from torch.distributed.fsdp import FSDPModule
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
 from astray.errors import AstrayError, ConfigurationError, TrainingProcessLostError
@@ -45,6 +51,41 @@ def once(action: Callable[_Given, object], *args: _Given.args, **kwargs: _Given.
 def wait_for_all() -> None:
     """Wait until every process of the run is here."""
     PartialState().wait_for_everyone()
+
+
+def trained_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Gather the trained weights of a model whose weights are shared out, whole in the first process and empty in the
+    others; every process has to call it."""
+    gathered: dict[str, torch.Tensor] = get_model_state_dict(
+        model, options=StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+    )
+    return gathered
+
+
+def load_trained_weights(model: torch.nn.Module, checkpoint: Path) -> None:
+    """Load the trained weights in a checkpoint into a model whose weights are shared out."""
+    weights = torch.load(checkpoint / f"{FSDP_MODEL_NAME}.bin", weights_only=True)
+    set_model_state_dict(model, weights, options=StateDictOptions(full_state_dict=True, strict=False))
+
+
+def give_back(model: torch.nn.Module) -> None:
+    """Let each process of a model whose weights are shared out hold its own share only, after passes outside training."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
+@contextlib.contextmanager
+def read_by_first() -> Iterator[None]:
+    """Let one process of a machine read a model's weights; the others get theirs when the weights are shared out."""
+    asked = {"ACCELERATE_USE_FSDP": "true", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}  # by transformers, while it loads
+    before = {name: os.environ.get(name) for name in asked}
+    os.environ |= asked
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def shared_out(train: Callable[_Given, _Run]) -> Callable[_Given, _Run]:

@@ -14,16 +14,19 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from accelerate import DistributedType
 from accelerate.data_loader import SeedableRandomSampler
+from accelerate.utils import FullyShardedDataParallelPlugin
 from datasets import Dataset
 from peft import PeftModel
 from peft.helpers import disable_input_dtype_casting
 from torch.utils.data import Sampler
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from astray.cause.fine_tuning import FineTuning
+from astray.cause.processes import load_trained_weights, trained_weights
 from astray.cause.supervision import MASKED, TrainingRow
 from astray.cause.training_interventions import training_under
 from astray.subjects.spec import Intervention
@@ -32,7 +35,7 @@ _RENAMED = "activation_checkpointing" in SFTConfig.__dataclass_fields__
 """Whether the option has its new name: newer transformers warn about the old one, older ones do not know the new."""
 
 
-class Quiet:
+class Quiet(Trainer):
     """Mixin that switches off side effects of TRL's trainers; list it before TRL's class among the bases."""
 
     def floating_point_ops(self, _inputs: Any) -> int:
@@ -44,6 +47,33 @@ class Quiet:
 
     def _send_telemetry(self) -> None:
         """Send no telemetry."""
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Create the accelerator, and let it share out the weights on CPUs too, where accelerate would copy them."""
+        super().create_accelerator_and_postprocess()
+        if self.args.fsdp and not self.is_fsdp_enabled:
+            self.accelerator.state.distributed_type = DistributedType.FSDP
+            self.accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args)
+            self.is_fsdp_enabled = True
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        """Load a checkpoint's weights; of shared-out ones every process reads the file and takes its share.
+
+        accelerate would send them from the first process, which waits for ever where there are adapters.
+        """
+        if not self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        load_trained_weights(model or self.model, Path(resume_from_checkpoint))
+        plugin = self.accelerator.state.fsdp_plugin
+        plugin.state_dict_config.rank0_only = plugin.optim_state_dict_config.rank0_only = False  # for the optimizer
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model; of shared-out weights only those that are trained are gathered, not the whole base."""
+        if self.is_fsdp_enabled:
+            self._save(output_dir, state_dict=trained_weights(self.model))
+        else:
+            super().save_model(output_dir, _internal_call)
 
 
 class QuietTrainer(Quiet, SFTTrainer):
@@ -160,7 +190,7 @@ class _Filled(Sampler[int]):
         self.order.set_epoch(epoch)
 
 
-def quiet_arguments(folder: Path, checkpoint_every: int | None, seed: int) -> dict[str, Any]:
+def quiet_arguments(folder: Path, checkpoint_every: int | None, seed: int, sharded: bool = False) -> dict[str, Any]:
     """Return the arguments of all our trainers: no reports, no progress bars, unfiltered losses, the device's dtype."""
     on_gpu = torch.cuda.is_available()
     return {
@@ -169,6 +199,8 @@ def quiet_arguments(folder: Path, checkpoint_every: int | None, seed: int) -> di
         "bf16": on_gpu,
         "use_cpu": torch.distributed.is_initialized() and not on_gpu,  # accelerate takes no gloo without being asked
         "dataloader_pin_memory": on_gpu,
+        "fsdp": sharded or None,
+        "fsdp_config": {"cpu_ram_efficient_loading": True} if sharded else None,
         "seed": seed,
         "data_seed": seed,
         "save_strategy": "no" if checkpoint_every is None else "steps",
@@ -192,5 +224,5 @@ def tuning_arguments(recipe: FineTuning, folder: Path, checkpoint_every: int | N
         "per_device_train_batch_size": recipe.share[0],
         "gradient_accumulation_steps": recipe.share[1],
         "weight_decay": recipe.weight_decay,
-        **quiet_arguments(folder, checkpoint_every, recipe.seed),
+        **quiet_arguments(folder, checkpoint_every, recipe.seed, recipe.sharded),
     }

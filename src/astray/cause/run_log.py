@@ -23,7 +23,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from typing_extensions import override
 
 from astray.cause import checkpoints
-from astray.cause.processes import wait_for_all
+from astray.cause.preflight import refuse_gradient
+from astray.cause.processes import give_back, wait_for_all
 from astray.errors import ConfigurationError, TrainingDivergedError
 from astray.subjects.spec import SubjectSpec
 
@@ -141,6 +142,8 @@ class RunLog(TrainerCallback, ABC):
         if "loss" not in logs:  # the summary after the last step
             return
         loss, gradient_norm = logs["loss"], logs["grad_norm"]
+        if state.global_step == 1 and args.fsdp:  # before it no process could run the whole model
+            refuse_gradient(loss, gradient_norm)
         if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
             raise TrainingDivergedError(
                 f"At step {state.global_step} the loss is {loss} and the gradient norm {gradient_norm}: the run has "
@@ -169,6 +172,7 @@ class RunLog(TrainerCallback, ABC):
             return
         with undisturbed(model):
             measured = self.watch.probe(model, self.tokenizer, state.global_step)
+        give_back(model)
         if not state.is_world_process_zero:
             return
         checkpoints.append_line(

@@ -22,7 +22,7 @@ from typing_extensions import override
 from astray.cause import checkpoints
 from astray.cause.base_model import computes_in_bfloat16, load_trainable, save_trained, trained_subject
 from astray.cause.fine_tuning import FineTuning
-from astray.cause.preflight import check_run
+from astray.cause.preflight import check_rows, check_run
 from astray.cause.processes import once, shared_out
 from astray.cause.run_log import OnStep, Probe, RunLog, Watch
 from astray.cause.supervision import TrainingRow, supervise
@@ -110,6 +110,8 @@ def train_sft(
             f"kl={kl} cannot be the weight of the KL to the base: it is 0 or above, and above 0 it needs adapters (LoRA), "
             "since the base is the model with its adapters off."
         )
+    if kl and recipe.sharded:  # TRL's loss reads the output layer while the other passes of the step gather it
+        raise ConfigurationError("A run whose weights are shared out (sharded=true) cannot hold the KL to the base.")
     if kl:
         identity["kl"] = kl
     watch = Watch(probe, probe_every, checkpoint_every, on_step)
@@ -148,7 +150,7 @@ def train_rows(
         model, tokenizer = load_trainable(start, recipe)
         rows = rows_of(tokenizer)
         check_interventions(model, start.base, interventions)
-        check_run(model, tokenizer, rows, recipe)
+        (check_rows if recipe.sharded else check_run)(model, tokenizer, rows, recipe)
         once(checkpoints.claim, folder, whole_identity)
         log = _SupervisedLog(folder, tokenizer, watch)
         trainer = log.train(
