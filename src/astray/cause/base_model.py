@@ -99,6 +99,7 @@ def trained_subject(start: Located, folder: Path, recipe: FineTuning) -> tuple[P
 
 def save_trained(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, result: Path, start: Located) -> None:
     """Save the result of a run, as `save_model` does, in its first process."""
+    assert trainer.model is not None
     weights = trained_weights(trainer.model) if trainer.is_fsdp_enabled else None
     if is_first():
         save_model(trainer.accelerator.unwrap_model(trainer.model), tokenizer, result, start, weights)

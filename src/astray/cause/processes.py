@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Iterator
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 
 import torch
 from accelerate import PartialState
@@ -56,10 +56,8 @@ def wait_for_all() -> None:
 def trained_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Gather the trained weights of a model whose weights are shared out, whole in the first process and empty in the
     others; every process has to call it."""
-    gathered: dict[str, torch.Tensor] = get_model_state_dict(
-        model, options=StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
-    )
-    return gathered
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+    return cast(dict[str, torch.Tensor], get_model_state_dict(model, options=options))
 
 
 def load_trained_weights(model: torch.nn.Module, checkpoint: Path) -> None:

@@ -64,13 +64,16 @@ class Quiet(Trainer):
         if not self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
-        load_trained_weights(model or self.model, Path(resume_from_checkpoint))
+        model = model or self.model
+        assert model is not None
+        load_trained_weights(model, Path(resume_from_checkpoint))
         plugin = self.accelerator.state.fsdp_plugin
         plugin.state_dict_config.rank0_only = plugin.optim_state_dict_config.rank0_only = False  # for the optimizer
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model; of shared-out weights only those that are trained are gathered, not the whole base."""
         if self.is_fsdp_enabled:
+            assert self.model is not None
             self._save(output_dir, state_dict=trained_weights(self.model))
         else:
             super().save_model(output_dir, _internal_call)
