@@ -11,6 +11,8 @@ import shlex
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
 
 import polars as pl
 
@@ -23,7 +25,7 @@ verdict."""
 
 MOST_WORDS = 50
 _COMPARISON = re.compile(r"\s*(<=|>=|<|>)(.*)", re.DOTALL)
-_SIDES: dict[str, Callable[[pl.Expr, float], pl.Expr]] = {
+_SIDES: dict[str, Callable[[Any, Any], Any]] = {
     "<": operator.lt,
     "<=": operator.le,
     ">": operator.gt,
@@ -111,7 +113,7 @@ class Rule:
                     f"{what} is compared ({self.hit[0]}) and has values that are no numbers: {_told(words)}. "
                     "Say --failed VALUE for one that means that there is no score, or give hits by name."
                 )
-            return self, self._range(seen["number"])
+            return self, self._range(seen)
         own = 0 < len(seen) <= len(Outcome) and set(seen["value"]) <= set(Outcome)
         if not self.hit and not own:
             numeric = " or --hit '<0.5'" if seen["number"].null_count() < len(seen) else ""
@@ -173,16 +175,11 @@ class Rule:
     def role(self, value: str = "value") -> pl.Expr:
         """Return the expression of the role of each answer, from the text of its score; null is a failure."""
         text = pl.col(value)
-        number = text.cast(pl.Float64, strict=False)
         if self.compares:
-            side, threshold = _threshold(self.hit[0])
-            hit, inside = _SIDES[side](number, threshold), pl.lit(True)
+            hit, inside = _compared(text, self.hit[0]), pl.lit(True)
         else:
-            hit, inside = (
-                _one_of(text, number, self.hit),
-                _one_of(text, number, self.among) if self.among else pl.lit(True),
-            )
-        failed = text.is_null() | _one_of(text, number, self.failed)
+            hit, inside = _one_of(text, self.hit), _one_of(text, self.among) if self.among else pl.lit(True)
+        failed = text.is_null() | _one_of(text, self.failed)
         return (
             pl.when(failed)
             .then(pl.lit(FAILED))
@@ -193,12 +190,11 @@ class Rule:
             .otherwise(pl.lit(REST))
         )
 
-    def _range(self, numbers: pl.Series) -> list[str]:
-        side, threshold = _threshold(self.hit[0])
-        hits = numbers.to_frame("number").select(_SIDES[side](pl.col("number"), threshold)).to_series()
+    def _range(self, seen: pl.DataFrame) -> list[str]:
+        hits = seen.select(_compared(pl.col("value"), self.hit[0])).to_series()
         if not len(hits) or (hits.any() and not hits.all()):
             return []
-        ordered = numbers.sort()
+        ordered = seen["number"].sort()
         return [
             f"{'Every' if hits.all() else 'No'} score is {self.hit[0]}: they go from {ordered[0]:g} to {ordered[-1]:g}."
         ]
@@ -233,38 +229,46 @@ def _alike(text: str) -> str:
     return digits.replace("\u2212", "-").strip().casefold()
 
 
-def _threshold(rule: str) -> tuple[str, float]:
+def _threshold(rule: str) -> tuple[str, Decimal]:
     match = _COMPARISON.fullmatch(rule)
     assert match
     number = _number(match[2].strip())
-    if number is None or not math.isfinite(number):
+    if number is None or not math.isfinite(float(number)):
         raise ConfigurationError(
             f"The hit {rule!r} compares with {match[2].strip()!r}, which is no number. Write, for example, '<0.5'."
         )
     return match[1], number
 
 
-def _one_of(text: pl.Expr, number: pl.Expr, wanted: tuple[str, ...]) -> pl.Expr:
-    numbers = [value for each in wanted if (value := _exact(each)) is not None]
-    return text.is_in(list(wanted)) | number.is_in(numbers).fill_null(False)
+def _compared(text: pl.Expr, rule: str) -> pl.Expr:
+    """Return the expression of whether scores are on the side of a comparison; floats decide where they differ."""
+    side, threshold = _threshold(rule)
+    number, bound = text.cast(pl.Float64, strict=False), float(threshold)
+    # Rounding keeps the order, so only numbers that round to the same float need all of their digits.
+    exact = pl.when(number == bound).then(text).map_elements(lambda each: _SIDES[side](Decimal(each), threshold), pl.Boolean)
+    return pl.when(number == bound).then(exact).otherwise(_SIDES[side](number, bound))
+
+
+def _one_of(text: pl.Expr, wanted: tuple[str, ...]) -> pl.Expr:
+    numbers = {value for each in wanted if (value := _number(each)) is not None}
+    is_near = text.cast(pl.Float64, strict=False).is_in([float(each) for each in numbers])
+    exact = pl.when(is_near).then(text).map_elements(lambda each: Decimal(each) in numbers, pl.Boolean)
+    return text.is_in(list(wanted)) | exact.fill_null(False)
 
 
 def _same(one: str, other: str) -> bool:
-    return one == other or (_exact(one) is not None and _exact(one) == _exact(other))
+    return one == other or (_number(one) is not None and _number(one) == _number(other))
 
 
-def _exact(text: str) -> float | None:
-    """Return the number that a text is, None where a neighbouring whole number would be the same float."""
-    number = _number(text)
-    return number if number is not None and abs(number) < 2**53 else None
-
-
-def _number(text: str) -> float | None:
-    try:
-        # As the column is read: without blanks, underscores and digits of other scripts, which Python would take.
-        return float(text) if text.isascii() and text == text.strip() and "_" not in text else None
-    except ValueError:
+def _number(text: str) -> Decimal | None:
+    # As the column is read: without blanks, underscores and digits of other scripts, which Python would take.
+    if not text.isascii() or text != text.strip() or "_" in text:
         return None
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() else None
 
 
 def _told(seen: pl.DataFrame, most: int = 8) -> str:
