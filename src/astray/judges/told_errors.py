@@ -72,7 +72,8 @@ class _Whole:
 
 
 class _Request:
-    """Request for a completion by a client of a provider without hooks: looks at what comes back as both hooks do."""
+    """Request for a completion by a client of OpenAI's library, which looks at what comes back as both hooks do: before
+    anything else reads it, and also where a provider has no hooks."""
 
     def __init__(self, own: Callable[..., Awaitable[Any]]):
         self._own = own
@@ -120,15 +121,15 @@ def watched(model: Model) -> Model:
     """Return the same model, whose provider from now on raises errors that a service tells beside a reply, and joins
     replies in parts.
 
-    Providers of OpenAI's protocol let their responses be seen, OpenAI's own provider those of its client; others tell
-    errors in ways of their own.
+    Providers of OpenAI's protocol ask through a client of its library, or let their responses be seen; others tell errors
+    in ways of their own.
     """
     own = getattr(model.api, "on_response", None)
     if own is not None and not isinstance(own, _Watch):
         vars(model.api)["on_response"] = _Watch(own)
         if choices := getattr(model.api, "chat_choices_from_completion", None):
             vars(model.api)["chat_choices_from_completion"] = _Whole(choices)
-    elif own is None and isinstance(client := getattr(model.api, "client", None), AsyncOpenAI):
+    if isinstance(client := getattr(model.api, "client", None), AsyncOpenAI):
         completions = client.chat.completions
         if not isinstance(completions.create, _Request):
             vars(completions)["create"] = _Request(completions.create)

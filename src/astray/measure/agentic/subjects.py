@@ -314,7 +314,9 @@ def _grader(name: str) -> Model:
 
 def _model(name: str, what: str, error: type[ConfigurationError | JudgeError], arguments: dict[str, Any]) -> Model:
     try:
-        return get_model(name, memoize=False, **arguments)
+        # Inspect tries a call again for ever where no limit is set, and waits up to half an hour in between.
+        config = GenerateConfig(max_retries=JudgeSettings().max_retries)
+        return get_model(name, config=config, memoize=False, **arguments)
     except (PrerequisiteError, ImportError, ValueError, TypeError) as problem:
         # Without marks for a terminal.
         message = re.sub(r"\[/?[a-z ]+\]", "", " ".join(str(getattr(problem, "message", problem)).split()))
