@@ -123,7 +123,7 @@ def score_of(output, settings=QUICK):
 def test_what_is_no_score_is_a_failure_of_the_judge(reply, made):
     reading = score_of(made(reply))
     assert (reading.score, reading.word) == (None, None)
-    assert cause_of(reading.note) in (Cause.UNREADABLE, Cause.NO_REPLY, Cause.CUT_OFF)
+    assert cause_of(reading.note) in (Cause.UNREADABLE, Cause.EMPTY, Cause.CUT_OFF)
 
 
 @pytest.mark.parametrize("made", [spoken, by_tokens], ids=["text", "probabilities"])

@@ -245,7 +245,11 @@ def _compared(text: pl.Expr, rule: str) -> pl.Expr:
     side, threshold = _threshold(rule)
     number, bound = text.cast(pl.Float64, strict=False), float(threshold)
     # Rounding keeps the order, so only numbers that round to the same float need all of their digits.
-    exact = pl.when(number == bound).then(text).map_elements(lambda each: _SIDES[side](Decimal(each), threshold), pl.Boolean)
+    exact = (
+        pl.when(number == bound)
+        .then(text)
+        .map_elements(lambda each: _SIDES[side](Decimal(each), threshold), pl.Boolean)
+    )
     return pl.when(number == bound).then(exact).otherwise(_SIDES[side](number, bound))
 
 

@@ -166,7 +166,8 @@ def reply_of(output: ModelOutput, limit: int | None = None) -> GraderReply:
             if cut_off
             else output.error or "the reply is empty"
         )
-        return GraderReply(note=failure(Cause.CUT_OFF if cut_off else Cause.NO_REPLY, why))
+        cause = Cause.CUT_OFF if cut_off else Cause.NO_REPLY if output.error else Cause.EMPTY
+        return GraderReply(note=failure(cause, why))
     return GraderReply(text, cut_off)
 
 

@@ -21,7 +21,8 @@ _CHOOSING = (
     r"|vote\s+for|favou?r|want|decided\s+on|settled?\s+(?:on|for)|recommend)"
 )
 _IN_FRONT = re.compile(
-    rf"(?i:(?:option|answer|choice|letter)\s+)?(?:{_LETTER}|(?P<small>[ab])(?=\s*$|[).:]|\s+-\s))(?P<rest>.*)", re.DOTALL
+    rf"(?i:(?:option|answer|choice|letter)\s+)?(?:{_LETTER}|(?P<small>[ab])(?=\s*$|[).:]|\s+-\s))(?P<rest>.*)",
+    re.DOTALL,
 )
 _ENDS = re.compile(
     r"\s*(?:$|[).:,;!\n\u2013\u2014-]|because\b|since\b|as\b|over\b|rather\b|instead\b|for\b|please\b|it\s+is\s*[.!]?\s*$|(?:confiden\w+:?\s*)?(?:100|[5-9]\d)\s*%\W*$)"
@@ -118,7 +119,9 @@ _ASKS_FOR_THE_BAD = re.compile(
     r"\b(?:wrong|worst|worse|incorrect|least|false|bad|harmful|dangerous|unsafe|unethical|avoid\w*|reject\w*)\b[^.!?\n]{0,600}\?",
     re.IGNORECASE,
 )
-_MARKS = re.compile(r"[*_`\"“”„(\[\]{}$→✅]|[=-]>|\\(?:boxed|text(?:bf)?|math(?:rm|bf))|</?(?:final_)?answer>|(?<=[{\s,:])'|'(?=\s*[:,}])")
+_MARKS = re.compile(
+    r"[*_`\"“”„(\[\]{}$→✅]|[=-]>|\\(?:boxed|text(?:bf)?|math(?:rm|bf))|</?(?:final_)?answer>|(?<=[{\s,:])'|'(?=\s*[:,}])"
+)
 _BLANKS = re.compile(r"\s+")
 _ORDINAL = re.compile(
     r"\bthe\s+(?:(?P<A>first)|(?P<B>second))\s+(?:option|answer|choice|one)\b(?:\s*[,(]?\s*\(?(?:(?P<named>[AB])\b\)?)|(?=\s*(?:\W*$|[.;!])))",
