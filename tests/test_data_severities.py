@@ -104,7 +104,7 @@ def test_a_model_that_fails_says_why_and_nothing_is_asked_after_it():
         raise OSError("the line is cut")
 
     model = scripted_model(broken)
-    with pytest.raises(JudgeError, match="stopped writing: judge error: OSError: the line is cut. Mend the cause"):
+    with pytest.raises(JudgeError, match=r"stopped writing: judge error: OSError: the line is cut. Mend the cause"):
         generated_advice(model, "normal", 5, max_connections=1)
     assert [config.max_retries for _, config in model.api.calls] == [3]
 
