@@ -18,7 +18,7 @@ from tenacity import RetryError
 
 from astray.errors import ConfigurationError, JudgeError
 from astray.files import read_form
-from astray.judges.served import address_of, known_as, named_in_key
+from astray.judges.served import address_of, advice, known_as, named_in_key
 from astray.measure.agentic.conduct import Word
 from astray.measure.agentic.factors import BASELINE
 from astray.measure.agentic.judging import ROLES, JudgeSettings, Panel
@@ -272,7 +272,7 @@ def _judge_once(name: str, grader: Model) -> None:
         raise JudgeError(
             f"The grader {name} was asked for one verdict as a trial, and gave none: {vote.note.rstrip('.')}. "
             "Nothing was asked of the subjects yet. Check its name, address, key and limits; one that does not keep "
-            "to the form of the reply is no judge."
+            f"to the form of the reply is no judge.{advice(name, vote.note)}"
         )
 
 
