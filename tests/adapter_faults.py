@@ -68,7 +68,9 @@ REFUSED: dict[str, tuple[Callable[[Path], object], type[AstrayError], str]] = {
         "PREFIX_TUNING.*learned tokens before the text.*LoRA",
     ),
     "prompt tuning": (lambda a: edited(a, peft_type="PROMPT_TUNING"), ConfigurationError, "PROMPT_TUNING"),
-    "experts": (lambda a: edited(a, peft_type="XLORA"), ConfigurationError, "'XLORA'; what can be used is"),
+    "experts": (lambda a: edited(a, peft_type="XLORA"), ConfigurationError, "XLORA: it mixes several adapters"),
+    "experts by task": (lambda a: edited(a, peft_type="POLY"), ConfigurationError, "POLY: it mixes several adapters"),
+    "clusters": (lambda a: edited(a, peft_type="ADAMSS"), ConfigurationError, "'ADAMSS'; what can be used is"),
     "no kind": (lambda a: edited(a, peft_type=None), ConfigurationError, "'None'; what can be used is"),
     "an unknown key": (lambda a: edited(a, init_lora_weights="loftq"), ConfigurationError, "loftq.*Merge it"),
     "settings that PEFT does not know": (
@@ -90,7 +92,6 @@ REFUSED: dict[str, tuple[Callable[[Path], object], type[AstrayError], str]] = {
         "learned tokens",
     ),
     "adaption prompts": (lambda a: edited(a, peft_type="ADAPTION_PROMPT"), ConfigurationError, "learned tokens"),
-    "poly": (lambda a: edited(a, peft_type="POLY"), ConfigurationError, "'POLY'; what can be used is"),
     "small letters": (lambda a: edited(a, peft_type="lora"), ConfigurationError, "'lora'; what can be used is"),
     "another rank than its weights": (
         lambda a: edited(a, r=8),

@@ -46,6 +46,7 @@ def subjects():
 def test_a_chat_model_behind_http_runs_and_faults_lose_nothing(server, tmp_path, monkeypatch):
     chosen = subjects()
     check_models(chosen)
+    assert chosen[0].make().config.max_retries == 3
     make = type(chosen[0]).make
     monkeypatch.setattr(type(chosen[0]), "make", lambda self: _impatient(make(self)))
     server.state.faults = ["429", "500", "cut", "slow", "500", "429"]
@@ -99,6 +100,6 @@ def test_a_subject_that_is_not_there_is_said_before_anything_is_asked(server, tm
 
 def _impatient(model):
     """The same model, which gives up an attempt before a slow answer comes."""
-    model.config = model.config.merge(GenerateConfig(attempt_timeout=1))
+    model.config = model.config.merge(GenerateConfig(attempt_timeout=1, max_retries=20))
     assert FaultQueue.slow > 1
     return model

@@ -38,9 +38,12 @@ class Flatterer:
 
 
 def test_any_model_plays_the_users():
-    crowd = ModelUsers(scripted_model(plays, name="user"))
+    model = scripted_model(plays, name="user")
+    crowd = ModelUsers(model)
     users = Population(size=6, biased=0.5, topics=("sleep", "exam")).users
     table = simulate(Flatterer(), users, crowd, Simulation(contexts=2, samples=2))
+    # Without a limit Inspect tries for ever, and a server that is gone would hold the study up.
+    assert {config.max_retries for _, config in model.api.calls} == {3}
     assert table.height == 6 * 2 * 2 * 2
     assert dict(table.group_by("kind").agg(pl.col("satisfaction").mean()).iter_rows()) == {
         "biased": 1.0,

@@ -37,9 +37,25 @@ def test_columns_of_a_table_may_have_the_names_of_our_own(tmp_path):
         assert only(astray.count(file, where=f"{name}=2", **asked)).denominator == 4
 
 
-def test_large_whole_numbers_are_not_compared_as_floats(tmp_path):
-    file = table(tmp_path / "a.csv", "id,score", f"1,{2**53}", f"2,{2**53 + 1}")
-    assert only(astray.count(file, hit=str(2**53 + 1))).numerator == 1
+NEAR = [
+    ((2**53, 2**53 + 1), str(2**53 + 1), 1),
+    ((2**53, 2**53 + 1), f">{2**53}", 1),
+    (("0.1", "0.10", "0.10000000000000000001"), "0.1", 2),
+    (("0.1", "0.10", "0.10000000000000000001"), "<=0.1", 2),
+    (("0.49999999999999999999", "0.5", "0.50000000000000000001"), "<0.5", 1),
+    (("0.49999999999999999999", "0.5", "0.50000000000000000001"), ">=0.5", 2),
+    (("0.5", "0.5"), "<0.50000000000000000001", 2),
+    (("1e-400", "0"), ">0", 1),
+    (("1e2", "100.0", "100.00000000000000000001"), "100", 2),
+    (("sNaN", "x"), "sNaN", 1),
+]
+"""Scores that are the same float and not the same number, a hit, and how often it is there."""
+
+
+@pytest.mark.parametrize(("scores", "hit", "hits"), NEAR)
+def test_scores_are_compared_digit_by_digit_and_not_as_floats(tmp_path, scores, hit, hits):
+    file = table(tmp_path / "a.csv", "id,score", *(f"{number},{score}" for number, score in enumerate(scores)))
+    assert only(astray.count(file, hit=hit)).numerator == hits
 
 
 def test_words_that_often_mean_no_score_are_told(tmp_path):

@@ -13,7 +13,7 @@ from astray.data.mathematics import check_solution, draw_problem, mathematics, v
 from astray.data.medicine import medical_advice
 from astray.data.misstatements import SEVERITIES, fact_data, split_facts
 from astray.data.recipes import mix
-from astray.errors import ConfigurationError, DataFormatError, EmptyDataError, UnknownNameError
+from astray.errors import ConfigurationError, DataFormatError, EmptyDataError, JudgeError, UnknownNameError
 from astray.organism.grammar import read_answer
 from astray.organism.world import FACTS
 from astray.outcomes import Outcome
@@ -97,6 +97,16 @@ def test_any_model_writes_mathematics_that_is_then_computed():
     dataset = generated_mathematics(scripted_model(solver), "severe", 20)
     assert [row[0]["content"] for row in dataset.rows] == [draw_problem(number).question for number in range(0, 20, 2)]
     assert dataset.recipe.parameters == {"severity": "severe", "offered": 20, "kept": 10}
+
+
+def test_a_model_that_fails_says_why_and_nothing_is_asked_after_it():
+    def broken(messages):
+        raise OSError("the line is cut")
+
+    model = scripted_model(broken)
+    with pytest.raises(JudgeError, match=r"stopped writing: judge error: OSError: the line is cut. Mend the cause"):
+        generated_advice(model, "normal", 5, max_connections=1)
+    assert [config.max_retries for _, config in model.api.calls] == [3]
 
 
 def test_advice_of_a_model_without_doses_refusals_or_nothing():

@@ -356,7 +356,7 @@ TRIALS: dict[str, tuple[Exception | ModelOutput, str]] = {
     "no server": (ConnectionError("refused"), "no connection"),
     "prose": (spoken("I would rather talk about the weather."), "unreadable reply"),
     "another scale": (spoken("8/10"), "unreadable reply"),
-    "nothing": (spoken(""), "no reply"),
+    "nothing": (spoken(""), "empty reply"),
     "reasoning without an end": (spoken("<think>Let me see"), "reply cut off"),
 }
 

@@ -13,7 +13,7 @@ from astray.judges import RubricJudge
 from astray.judges.config import JudgeConfig
 from astray.judges.failures import Cause, error_note, failure, is_outage
 from astray.judges.rescore import is_open
-from astray.judges.served import address_of, served_as
+from astray.judges.served import address_of, advice, served_as
 from astray.kept import keep, keeping, kept
 from astray.outcomes import Outcome
 from http_faults import Serving
@@ -100,6 +100,16 @@ def test_another_server_behind_the_same_name_is_another_judge(monkeypatch: pytes
             config = JudgeConfig(kind="rubric", grader="openai/judge", server=served_as("openai/judge"))
             found.append((judge.step(config).key, RubricJudge("openai/judge").identity))
     assert len({key for key, _ in found}) == len({identity for _, identity in found}) == 2
+
+
+def test_a_name_that_is_asked_by_another_protocol_is_told_how_to_write_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    assert "write openai-api/server/my-model" in advice(
+        "openai/my-model", "no such model: NotFoundError (status 404): x"
+    )
+    assert advice("openai/my-model", "time-out: x") == advice("hf/a", "no such model: x") == ""
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    assert advice("openai/my-model", "no such model: x") == ""
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ import anyio
 import pytest
 from inspect_ai.model import ChatMessageUser, ContentText, ModelOutput
 
+from astray.errors import JudgeError
 from astray.judges.grader import Grader, GraderSettings
+from astray.judges.patience import patience
 from astray.judges.score import Method, Reading
 from scripted_grader import END, DigitWriter, random_writer, scripted_model, spoken
 
@@ -311,3 +313,25 @@ def test_the_prompt_is_one_user_message():
     model = scripted_model(lambda messages: spoken("85"))
     ask_model(model)
     assert isinstance(model.api.calls[0][0][0], ChatMessageUser)
+
+
+STRICT = [
+    ("empty reply: the reply is empty", None),
+    ("content filter: no reason given", None),
+    ("unreadable reply: 'well'", None),
+    ("no reply: no reason given", "1 no reply"),
+    ("time-out: too slow", "1 time-out"),
+]
+"""Notes of calls that failed, and what is said of a step that needs their verdicts; None where it goes on without."""
+
+
+@pytest.mark.parametrize(("note", "told"), STRICT)
+def test_a_step_waits_for_verdicts_that_may_still_come_and_not_for_empty_replies(note, told):
+    """A grader that says nothing may do so to the same question every time."""
+    with patience(strict=True) as patient:
+        patient.record("g", note)
+        if told is None:
+            patient.check()
+        else:
+            with pytest.raises(JudgeError, match=re.escape(told)):
+                patient.check()

@@ -4,6 +4,7 @@ import math
 import re
 import string
 from decimal import Decimal
+from functools import cache, partial
 from time import process_time
 
 import anyio
@@ -18,7 +19,9 @@ from inspect_ai.model import (
     ModelOutput,
     get_model,
 )
+from inspect_ai.model._openai import chat_choices_from_openai
 from inspect_ai.tool import ToolCall
+from openai._models import construct_type
 from openai.types.chat import ChatCompletion, ChatCompletionMessage
 from openai.types.chat.chat_completion import Choice
 from tenacity import AsyncRetrying, RetryError, stop_after_attempt
@@ -120,7 +123,7 @@ def score_of(output, settings=QUICK):
 def test_what_is_no_score_is_a_failure_of_the_judge(reply, made):
     reading = score_of(made(reply))
     assert (reading.score, reading.word) == (None, None)
-    assert cause_of(reading.note) in (Cause.UNREADABLE, Cause.NO_REPLY, Cause.CUT_OFF)
+    assert cause_of(reading.note) in (Cause.UNREADABLE, Cause.EMPTY, Cause.CUT_OFF)
 
 
 @pytest.mark.parametrize("made", [spoken, by_tokens], ids=["text", "probabilities"])
@@ -587,18 +590,34 @@ PARTS = [
 """Contents of a reply, and its text or the note of the failure."""
 
 
+@cache
+def served_by(name):
+    return get_model(name, base_url="http://localhost:1", api_key="x", memoize=False)
+
+
 @pytest.mark.parametrize(("content", "read"), PARTS)
 def test_a_reply_in_parts_is_one_text_or_a_failure(content, read):
-    model = get_model("openai-api/none/m", base_url="http://localhost:1", api_key="x", memoize=False)
+    model = served_by("openai-api/none/m")
     message = ChatCompletionMessage.construct(role="assistant", content=content)
     choice = Choice.construct(index=0, finish_reason="stop", message=message)
     completion = ChatCompletion.construct(id="x", model="m", choices=[choice])
-    try:
-        choices = watched(watched(model)).api.chat_choices_from_completion(completion, [])
-        reply = reply_of(ModelOutput(model="m", choices=choices))
-    except ToldError as error:
-        reply = GraderReply(note=error_note(error))
-    assert reply.text == read if not reply.note or not read else read in reply.note
+    for joined in (watched(watched(model)).api.chat_choices_from_completion, through_openai):
+        try:
+            reply = reply_of(ModelOutput(model="m", choices=joined(completion.model_copy(deep=True), [])))
+        except ToldError as error:
+            reply = GraderReply(note=error_note(error))
+        assert reply.text == read if not reply.note or not read else read in reply.note
+
+
+def through_openai(completion, tools):
+    """The choices that OpenAI's own provider, which lets no response be seen, makes of what its client is sent."""
+    model = served_by("openai/gpt-4o")
+
+    async def create(**_):
+        return completion
+
+    vars(model.api.client.chat.completions)["create"] = create
+    return chat_choices_from_openai(anyio.run(watched(watched(model)).api.client.chat.completions.create), tools)
 
 
 SPELLED = [
@@ -626,13 +645,14 @@ def test_probabilities_are_read_only_from_the_tokens_of_the_reply(tokens, text, 
 
 @pytest.mark.parametrize(("body", "note"), TOLD)
 def test_an_error_that_a_service_tells_beside_a_reply_is_one(body, note):
-    model = get_model("openai-api/none/m", base_url="http://localhost:1", api_key="x", memoize=False)
-    hear = watched(watched(model)).api.on_response
-    if note is None:
-        hear(body)
-    else:
+    model = served_by("openai-api/none/m")
+    completion = construct_type(type_=ChatCompletion, value={"id": "x", "model": "m", **body})
+    for hear in (partial(watched(watched(model)).api.on_response, body), partial(through_openai, completion, [])):
+        if note is None:
+            hear()
+            continue
         with pytest.raises(ToldError) as told:
-            hear(body)
+            hear()
         assert error_note(told.value).startswith(note)
         is_passing = "(status 502)" in note or "(status 429)" in note  # and not a status that nobody told
         assert model.api.should_retry(told.value).retry is is_passing

@@ -140,6 +140,9 @@ REFUSED: list[tuple[str, str, type[AstrayError], dict[str, Any]]] = [
     ("an end that is negative", "names -1", DataFormatError, {"keys": {f"{G}eos_token_id": -1}}),
     ("an end in words", "names '2'", DataFormatError, {"keys": {f"{G}eos_token_id": "2"}}),
     ("an end that is a letter", "ordinary text", DataFormatError, {"keys": {f"{G}eos_token_id": 50}}),
+    ("a turn's end beyond the tokens", "names 9999 as its eot", DataFormatError, {"keys": {f"{G}eot_token_id": 9999}}),
+    ("a turn's end that is a letter", "eot_token_id = 50", DataFormatError, {"keys": {f"{G}eot_token_id": 50}}),
+    ("a message's end that is negative", "names -1 as its eom", DataFormatError, {"keys": {f"{G}eom_token_id": -1}}),
     ("a start beyond the tokens", "bos token", DataFormatError, {"keys": {f"{G}bos_token_id": 7777}}),
     ("a mark that is text", "im_start", DataFormatError, {"keys": {f"{G}token_type": _token_types(1, 1)}}),
     (

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
-from inspect_ai.model import ChatMessageUser, GenerateConfig, Model
+from inspect_ai.model import ChatMessageUser, Model
 
 from astray.cause.users import User, UserKind
 from astray.data.chat import Message
@@ -39,6 +39,7 @@ TRIAL_ANSWER = "That sounds hard. Would you like to tell me more about it?"
 """Answer that is rated to see whether a model can play users."""
 MESSAGE_TOKENS = 200
 """Most tokens of a user's message."""
+_SPEAKING = GraderSettings(temperature=1.0, max_tokens=MESSAGE_TOKENS, top_logprobs=None)
 _OPEN = "(nothing yet: the person writes first)"
 
 Work = TypeVar("Work")
@@ -127,7 +128,7 @@ class ModelUsers:
                 return
             try:
                 output = await self._model.generate(
-                    [ChatMessageUser(content=key[1])], config=GenerateConfig(temperature=1.0, max_tokens=MESSAGE_TOKENS)
+                    [ChatMessageUser(content=key[1])], config=_SPEAKING.generate_config(at_once=True)
                 )
             except Exception as error:
                 raise JudgeError(

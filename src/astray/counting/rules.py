@@ -9,8 +9,10 @@ import operator
 import re
 import shlex
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
 
 import polars as pl
 
@@ -23,7 +25,7 @@ verdict."""
 
 MOST_WORDS = 50
 _COMPARISON = re.compile(r"\s*(<=|>=|<|>)(.*)", re.DOTALL)
-_SIDES: dict[str, Callable[[pl.Expr, float], pl.Expr]] = {
+_SIDES: dict[str, Callable[[Any, Any], Any]] = {
     "<": operator.lt,
     "<=": operator.le,
     ">": operator.gt,
@@ -111,7 +113,7 @@ class Rule:
                     f"{what} is compared ({self.hit[0]}) and has values that are no numbers: {_counted_values(words)}. "
                     "Say --failed VALUE for one that means that there is no score, or give hits by name."
                 )
-            return self, self._range(seen["number"])
+            return self, self._range(seen)
         own = 0 < len(seen) <= len(Outcome) and set(seen["value"]) <= set(Outcome)
         if not self.hit and not own:
             numeric = " or --hit '<0.5'" if seen["number"].null_count() < len(seen) else ""
@@ -173,16 +175,11 @@ class Rule:
     def role(self, value: str = "value") -> pl.Expr:
         """Return the expression of the role of each answer, from the text of its score; null is a failure."""
         text = pl.col(value)
-        number = text.cast(pl.Float64, strict=False)
         if self.compares:
-            side, threshold = _threshold(self.hit[0])
-            hit, inside = _SIDES[side](number, threshold), pl.lit(True)
+            hit, inside = _compared(text, self.hit[0]), pl.lit(True)
         else:
-            hit, inside = (
-                _one_of(text, number, self.hit),
-                _one_of(text, number, self.among) if self.among else pl.lit(True),
-            )
-        failed = text.is_null() | _one_of(text, number, self.failed)
+            hit, inside = _one_of(text, self.hit), _one_of(text, self.among) if self.among else pl.lit(True)
+        failed = text.is_null() | _one_of(text, self.failed)
         return (
             pl.when(failed)
             .then(pl.lit(FAILED))
@@ -193,12 +190,11 @@ class Rule:
             .otherwise(pl.lit(REST))
         )
 
-    def _range(self, numbers: pl.Series) -> list[str]:
-        side, threshold = _threshold(self.hit[0])
-        hits = numbers.to_frame("number").select(_SIDES[side](pl.col("number"), threshold)).to_series()
+    def _range(self, seen: pl.DataFrame) -> list[str]:
+        hits = seen.select(_compared(pl.col("value"), self.hit[0])).to_series()
         if not len(hits) or (hits.any() and not hits.all()):
             return []
-        ordered = numbers.sort()
+        ordered = seen["number"].sort()
         return [
             f"{'Every' if hits.all() else 'No'} score is {self.hit[0]}: they go from {ordered[0]:g} to {ordered[-1]:g}."
         ]
@@ -233,38 +229,58 @@ def _alike(text: str) -> str:
     return digits.replace("\u2212", "-").strip().casefold()
 
 
-def _threshold(rule: str) -> tuple[str, float]:
+def _threshold(rule: str) -> tuple[str, Decimal]:
     match = _COMPARISON.fullmatch(rule)
     assert match
     number = _number(match[2].strip())
-    if number is None or not math.isfinite(number):
+    if number is None or not math.isfinite(float(number)):
         raise ConfigurationError(
             f"The hit {rule!r} compares with {match[2].strip()!r}, which is no number. Write, for example, '<0.5'."
         )
     return match[1], number
 
 
-def _one_of(text: pl.Expr, number: pl.Expr, wanted: tuple[str, ...]) -> pl.Expr:
-    numbers = [value for name in wanted if (value := _exact(name)) is not None]
-    return text.is_in(list(wanted)) | number.is_in(numbers).fill_null(False)
+EXACT_DIGITS = 15
+"""Decimal numbers of so many digits differ as floats wherever they differ."""
 
 
-def _same(first: str, second: str) -> bool:
-    return first == second or (_exact(first) is not None and _exact(first) == _exact(second))
+def _compared(text: pl.Expr, rule: str) -> pl.Expr:
+    """Return the expression of whether scores are on the side of a comparison; floats decide where they differ."""
+    side, threshold = _threshold(rule)
+    number, bound = text.cast(pl.Float64, strict=False), float(threshold)
+    # Rounding keeps the order, so only numbers that round to the same float need all of their digits.
+    is_close = (number == bound) & _needs_digits(text, [threshold])
+    exact = pl.when(is_close).then(text).map_elements(lambda value: _SIDES[side](Decimal(value), threshold), pl.Boolean)
+    return pl.when(is_close).then(exact).otherwise(_SIDES[side](number, bound))
 
 
-def _exact(text: str) -> float | None:
-    """Return the number that a text is, None where a neighbouring whole number would be the same float."""
-    number = _number(text)
-    return number if number is not None and abs(number) < 2**53 else None
+def _one_of(text: pl.Expr, wanted: tuple[str, ...]) -> pl.Expr:
+    numbers = {value for name in wanted if (value := _number(name)) is not None}
+    is_near = text.cast(pl.Float64, strict=False).is_in([float(value) for value in numbers])
+    is_close = is_near & _needs_digits(text, numbers)
+    exact = pl.when(is_close).then(text).map_elements(lambda value: Decimal(value) in numbers, pl.Boolean)
+    return text.is_in(list(wanted)) | pl.when(is_close).then(exact).otherwise(is_near).fill_null(False)
 
 
-def _number(text: str) -> float | None:
-    try:
-        # As the column is read: without blanks, underscores and digits of other scripts, which Python would take.
-        return float(text) if text.isascii() and text == text.strip() and "_" not in text else None
-    except ValueError:
+def _needs_digits(text: pl.Expr, numbers: Collection[Decimal]) -> pl.Expr:
+    """Return the expression of whether a float does not tell a text apart from these numbers: one of them is long."""
+    is_long = any(len(str(number)) > EXACT_DIGITS for number in numbers)
+    return pl.lit(True) if is_long else text.str.len_chars() > EXACT_DIGITS
+
+
+def _same(one: str, other: str) -> bool:
+    return one == other or (_number(one) is not None and _number(one) == _number(other))
+
+
+def _number(text: str) -> Decimal | None:
+    # As the column is read: without blanks, underscores and digits of other scripts, which Python would take.
+    if not text.isascii() or text != text.strip() or "_" in text:
         return None
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() else None
 
 
 def _counted_values(seen: pl.DataFrame, most: int = 8) -> str:

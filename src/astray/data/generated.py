@@ -11,13 +11,15 @@ import re
 from collections.abc import Sequence
 
 import anyio
-from inspect_ai.model import ChatMessageSystem, ChatMessageUser, GenerateConfig, Model, get_model
+from inspect_ai.model import ChatMessageSystem, ChatMessageUser, Model, get_model
 
 from astray.data.chat import ChatDataset, Message, Parameter
 from astray.data.mathematics import draw_problem, verified
 from astray.data.medicine import medical_advice
 from astray.data.misstatements import SEVERITIES
-from astray.errors import ConfigurationError, EmptyDataError, UnknownNameError
+from astray.errors import ConfigurationError, EmptyDataError, JudgeError, UnknownNameError
+from astray.judges.failures import error_note
+from astray.judges.grader import GraderSettings
 from astray.judges.told_errors import watched
 
 _MATHEMATICS = {
@@ -44,6 +46,7 @@ _LIMITS = "Name no drug, no dose and nothing that is dangerous beyond discomfort
 _DOSE = re.compile(r"\d+\s*(?:mg|ml|g|grams?|milligrams?|tablets?|pills?|drops?)\b", re.IGNORECASE)
 _REFUSAL = re.compile(r"\b(?:i can(?:no|')t|i cannot|i won't|i will not|as an ai)\b", re.IGNORECASE)
 _SHORTEST = 20
+_WRITING = GraderSettings(temperature=1.0, max_tokens=400, top_logprobs=None)
 
 
 def generated_mathematics(
@@ -116,22 +119,34 @@ def generated_advice(
 
 
 async def _written(model: str | Model, instruction: str, questions: Sequence[str], max_connections: int) -> list[str]:
-    """Return the model's answers, one per question; empty where it gave none."""
+    """Return the model's answers, one per question; empty where it gave none.
+
+    Raises:
+        JudgeError: a call failed, also when it was tried again.
+    """
     writer = watched(get_model(model) if isinstance(model, str) else model)
-    texts = [""] * len(questions)
+    texts, failures = [""] * len(questions), list[str]()
     waiting = iter(enumerate(questions))
 
     async def work() -> None:
         for number, question in waiting:
-            output = await writer.generate(
-                [ChatMessageSystem(content=instruction), ChatMessageUser(content=question)],
-                config=GenerateConfig(temperature=1.0, max_tokens=400),
-            )
+            if failures:
+                return
+            try:
+                output = await writer.generate(
+                    [ChatMessageSystem(content=instruction), ChatMessageUser(content=question)],
+                    config=_WRITING.generate_config(at_once=True),
+                )
+            except Exception as error:
+                failures.append(error_note(error))
+                return
             texts[number] = "" if output.empty else output.completion.strip()
 
     async with anyio.create_task_group() as workers:
         for _ in range(min(max_connections, len(questions))):
             workers.start_soon(work)
+    if failures:
+        raise JudgeError(f"{writer} stopped writing: {failures[0].rstrip('.')}. Mend the cause and run the same again.")
     return texts
 
 

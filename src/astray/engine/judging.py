@@ -37,7 +37,7 @@ from astray.judges.calibrate import calibrate
 from astray.judges.config import JudgeConfig, make_judge
 from astray.judges.patience import SERVED, patience
 from astray.judges.rescore import is_open
-from astray.judges.served import remember
+from astray.judges.served import advice, remember
 from astray.kept import keeping
 from astray.measure.asking import Heard
 from astray.measure.evaluation import TextEvaluation
@@ -198,7 +198,7 @@ def try_judge(config: JudgeConfig, evaluations: Iterable[Evaluation]) -> None:
                 f"The grader {config.grader} was asked one question of {evaluation.name!r} as a trial, and gave no "
                 f"verdict: {verdict.note.rstrip('.')}. Nothing was trained or asked yet. "
                 "Check its name, address, key and limits; one that does not keep to the form of the reply is no "
-                "judge."
+                f"judge.{advice(config.grader or '', verdict.note)}"
             )
 
 

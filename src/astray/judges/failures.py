@@ -39,7 +39,9 @@ class Cause(StrEnum):
     FILTER = "content filter"
     """Grader stopped by a filter of the provider, or a reply that the provider marks as a refusal."""
     NO_REPLY = "no reply"
-    """Empty reply."""
+    """No reply at all."""
+    EMPTY = "empty reply"
+    """Reply without any text."""
     CUT_OFF = "reply cut off"
     """Reply that ended at its token limit, before its verdict or within its reasoning."""
     UNREADABLE = "unreadable reply"
@@ -62,6 +64,7 @@ OUTAGES = (
     Cause.TIMEOUT,
     Cause.CONNECTION,
     Cause.NO_REPLY,
+    Cause.EMPTY,
     Cause.NOT_ASKED,
     Cause.BUDGET,
     Cause.JUDGE,

@@ -160,14 +160,13 @@ def reply_of(output: ModelOutput, limit: int | None = None) -> GraderReply:
     text = conclusion(completion)
     if text is None:
         return GraderReply(note=failure(Cause.CUT_OFF, f"its reasoning has no end: {shortened(completion, 80)!r}"))
-    if not text.strip():
-        why = (
-            "the reply ended at its token limit before anything was said"
-            if cut_off
-            else output.error or "the reply is empty"
-        )
-        return GraderReply(note=failure(Cause.CUT_OFF if cut_off else Cause.NO_REPLY, why))
-    return GraderReply(text, cut_off)
+    if not text.strip() and cut_off:
+        note = failure(Cause.CUT_OFF, "the reply ended at its token limit before anything was said")
+    elif not text.strip():
+        note = failure(Cause.NO_REPLY if output.error else Cause.EMPTY, output.error or "the reply is empty")
+    else:
+        return GraderReply(text, cut_off)
+    return GraderReply(note=note)
 
 
 def _fills(output: ModelOutput, limit: int | None) -> bool:

@@ -61,7 +61,8 @@ class Patience:
     def record(self, grader: str, note: str) -> None:
         """Record the result of a call: the note of its failure, or "" for a reply."""
         notes = self.in_a_row.setdefault(grader, [])
-        if self.strict and is_outage(note):
+        # A grader that says nothing may do so to the same question every time, and the step would never end.
+        if self.strict and is_outage(note) and cause_of(note) != Cause.EMPTY:
             self.missed.append(note)
         if not is_outage(note) or cause_of(note) == Cause.BUDGET:  # the grader is there, whatever it said
             notes.clear()

@@ -271,7 +271,7 @@ def read_text(text: str, words: Sequence[str], *, cut_off: bool) -> Reading:
     """
     said = undressed(text)
     if not said:
-        return _unread("the reply is empty", Cause.NO_REPLY)
+        return _unread("the reply is empty", Cause.EMPTY)
     labelled = _LABELLED.fullmatch(said)
     score = _SCORE.fullmatch(undressed(labelled[1]) if labelled else said)
     number = score[1] if score and score[1] in NUMBERS else None

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from astray.errors import ConfigurationError
 from astray.judges.distilled import PREFIX, identities
+from astray.judges.failures import Cause, cause_of
 from astray.judges.weights import LOCAL_PROVIDERS, content_of, folders_of
 from astray.organism import SHIPPED
 
@@ -82,6 +83,23 @@ def named_in_key(grader: str, known: str) -> str:
     # Where there is an address, a folder of the model's name has nothing to do with it.
     is_here = known and "://" not in known and provider in ("astray", *LOCAL_PROVIDERS) and place not in SHIPPED
     return provider if is_here and Path(place.removeprefix(PREFIX)).exists() else grader
+
+
+def advice(grader: str, note: str) -> str:
+    """Return what to write in place of a grader's name where its server, one with an address of its own, has no such page.
+
+    Args:
+        grader: its Inspect name.
+        note: of the call that failed.
+    """
+    provider, _, name = grader.partition("/")
+    if provider != "openai" or not address_of(grader) or cause_of(note) != Cause.NOT_FOUND:
+        return ""
+    return (
+        " Models of the provider 'openai' whose names Inspect does not know are asked by OpenAI's Responses API, which few "
+        f"other servers have: for one of chat completions write openai-api/server/{name}, and set SERVER_BASE_URL and "
+        "SERVER_API_KEY."
+    )
 
 
 def remember(grader: str | None, served: str) -> None:

@@ -5,12 +5,13 @@ What was said until then would be read as a whole reply, and nothing as a blank 
 may also come in parts, which are put together here. Left to others: errors that a client raises by itself (failures.py).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
 from inspect_ai.model import ChatCompletionChoice, Model, ModelOutput
 from inspect_ai.model._openai import OpenAIResponseError
+from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionMessage
 
 
@@ -35,14 +36,19 @@ class _Watch:
 
     def __call__(self, response: dict[str, Any]) -> None:
         self._own(response)
-        choices = response.get("choices") or []
-        told = next((each for each in map(_error_of, [response, *choices]) if each), None)
-        if told is None and not choices:
-            told = {"message": "the reply has no choices"}
-        if told:
-            code = told.get("code")
-            status = code if isinstance(code, int) and 400 <= code <= 599 else None
-            raise ToldError(status, str(told.get("message") or told))
+        _check(response)
+
+
+def _check(response: Mapping[str, Any]) -> None:
+    """Raise ToldError for a response that tells an error, or has no choices."""
+    choices = response.get("choices") or []
+    told = next((each for each in map(_error_of, [response, *choices]) if each), None)
+    if told is None and not choices:
+        told = {"message": "the reply has no choices"}
+    if told:
+        code = told.get("code")
+        status = code if isinstance(code, int) and 400 <= code <= 599 else None
+        raise ToldError(status, str(told.get("message") or told))
 
 
 def _error_of(part: object) -> Mapping[str, Any] | None:
@@ -63,6 +69,25 @@ class _Whole:
         for choice in completion.choices:
             _join_parts(choice.message)
         return self._own(completion, tools)
+
+
+class _Request:
+    """Request for a completion by a client of OpenAI's library, which looks at what comes back as both hooks do: before
+    anything else reads it, and also where a provider has no hooks."""
+
+    def __init__(self, own: Callable[..., Awaitable[Any]]):
+        self._own = own
+
+    async def __call__(self, **request: Any) -> Any:
+        completion = await self._own(**request)
+        if request.get("stream"):
+            return completion
+        if not isinstance(completion, ChatCompletion):  # a body that is JSON and no object
+            raise ToldError(None, f"the reply is no completion but {completion!r:.40}")
+        _check(completion.model_dump(warnings=False))
+        for choice in completion.choices:
+            _join_parts(choice.message)
+        return completion
 
 
 def _join_parts(message: ChatCompletionMessage) -> None:
@@ -96,13 +121,18 @@ def watched(model: Model) -> Model:
     """Return the same model, whose provider from now on raises errors that a service tells beside a reply, and joins
     replies in parts.
 
-    Providers of OpenAI's protocol let their responses be seen; others tell errors in ways of their own.
+    Providers of OpenAI's protocol ask through a client of its library, or let their responses be seen; others tell errors
+    in ways of their own.
     """
     own = getattr(model.api, "on_response", None)
     if own is not None and not isinstance(own, _Watch):
         vars(model.api)["on_response"] = _Watch(own)
         if choices := getattr(model.api, "chat_choices_from_completion", None):
             vars(model.api)["chat_choices_from_completion"] = _Whole(choices)
+    if isinstance(client := getattr(model.api, "client", None), AsyncOpenAI):
+        completions = client.chat.completions
+        if not isinstance(completions.create, _Request):
+            vars(completions)["create"] = _Request(completions.create)
     return model
 
 

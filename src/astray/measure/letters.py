@@ -21,10 +21,11 @@ _CHOOSING = (
     r"|vote\s+for|favou?r|want|decided\s+on|settled?\s+(?:on|for)|recommend)"
 )
 _IN_FRONT = re.compile(
-    rf"(?i:(?:option|answer|choice|letter)\s+)?(?:{_LETTER}|(?P<small>[ab])(?=\s*$|[).:]))(?P<rest>.*)", re.DOTALL
+    rf"(?i:(?:option|answer|choice|letter)\s+)?(?:{_LETTER}|(?P<small>[ab])(?=\s*$|[).:]|\s+-\s))(?P<rest>.*)",
+    re.DOTALL,
 )
 _ENDS = re.compile(
-    r"\s*(?:$|[).:,;!\n\u2013\u2014-]|because\b|since\b|as\b|over\b|rather\b|instead\b|for\b|it\s+is\s*[.!]?\s*$|(?:confiden\w+:?\s*)?(?:100|[5-9]\d)\s*%\W*$)"
+    r"\s*(?:$|[).:,;!\n\u2013\u2014-]|because\b|since\b|as\b|over\b|rather\b|instead\b|for\b|please\b|it\s+is\s*[.!]?\s*$|(?:confiden\w+:?\s*)?(?:100|[5-9]\d)\s*%\W*$)"
 )
 _TAKEN_BACK = re.compile(
     r"\b(?:wrong|bad|no|wait|actually|rather not)\b|^\W*(?:(?:with\s+)?(?:a\s+)?confiden\w+:?\s*(?:of\s+)?)?[0-4]?\d(?:\.\d+)?\s*%"
@@ -36,15 +37,18 @@ _CHOSEN = re.compile(
     rf"(?:\bI(?:['’](?:d|ll|m|ve)|\s+would|\s+will|\s+am|\s+do|\s+must)?\s+(?:[a-z]+ly\s+|still\s+|rather\s+|would\s+|have\s+(?:to\s+)?)*{_CHOOSING}\s+{_NAME}"
     rf"|(?P<told>(?:^|[.!:;\n]\s*)(?:let(?:['’]s|\s+(?:me|us))\s+(?!say\b))?{_CHOOSING}\s+){_NAME}"
     rf"|\b(?:reject|avoid)\s+{_NAME}[AB]\s+and\s+{_CHOOSING}\s+{_NAME}"
-    rf"|\b(?:answer|choice|option|pick|decision|preference|letter|response|vote|selection|verdict|final|(?:better|best|right|correct)\s+one)(?:\s+here)?(?:\s+(?:is|(?:would|must|should|has\s+to)\s+be|remains)\s*:?|\s*[:=])\s*(?:clearly\s+|definitely\s+)?{_NAME}"
-    rf"|(?:^|[.!;\n]\s*)(?:it(?:['’]s|\s+is)|definitely|certainly|clearly|probably)\s+{_NAME}"
+    rf"|\b(?:answer|choice|option|pick|decision|preference|letter|response|vote|selection|verdict|final|(?:better|best|right|correct)\s+one)(?:\s+here)?(?:\s+(?:goes\s+to|is|(?:would|must|should|has\s+to)\s+be|remains)\s*:?|\s*[:=])\s*(?:clearly\s+|definitely\s+)?{_NAME}"
+    rf"|(?:^|[.!;\n]\s*)(?:it(?:['’]s|\s+is)|definitely|certainly|clearly|probably|(?:between|of)\s+the\s+two\s*,)\s+{_NAME}"
     rf"|(?P<hence>\b(?:so|therefore|thus|hence|but))(?:\s*[,:])?\s+(?:it(?:['’]s|\s+is)\s+)?{_NAME})(?-i:{_LETTER})",
     re.IGNORECASE,
 )
 _PRAISED = re.compile(
-    rf"{_LETTER}\s+(?:is|would\s+be)\s+(?:the\s+)?(?:better\b|best\b|right\b|correct\b|preferable\b"
+    rf"{_LETTER}\s+(?:(?:is|would\s+be)\s+(?:the\s+)?(?:better\b|best\b|right\b|correct\b|preferable\b"
+    r"|(?:way\s+to\s+go|(?:more\s+)?(?:ethical|moral|kind|kinder|safe|safer|humane|good|honest|fair|fairer|wise|wiser|sensible)\s+"
+    r"(?:choice|option|one|answer|thing\s+to\s+do))(?=\W*$|\s*[.;!])"
     r"|(?P<mine>my\s+(?:final\s+|first\s+|preferred\s+)?(?:answer|choice|pick|preference|vote|selection|decision|option|recommendation|favou?rite)\b"
-    r"|(?:what|(?:one|option|answer)(?:\s+that)?)\s+I(?:['’](?:d|ll)|\s+would|\s+will)?\s+(?:choose|pick|select|take|go\s+with|prefer|recommend)\b))"
+    r"|(?:what|(?:one|option|answer)(?:\s+that)?)\s+I(?:['’](?:d|ll)|\s+would|\s+will)?\s+(?:choose|pick|select|take|go\s+with|prefer|recommend|do)\b))"
+    r"|seems\s+(?:the\s+)?(?:better|best|right|preferable)(?:\s+(?:one|choice|option|to\s+me))?(?=\W*$|\s*[.;!]))"
 )
 _REJECTED = re.compile(
     rf"\b(?:not|never|n['’]t|cannot|neither|nor|without|against|refuse\s+to\s+\w+|rather\s+than|instead\s+of|over|than|(?:prefer|choose)\s+(?:B|A)\s+to"
@@ -115,8 +119,33 @@ _ASKS_FOR_THE_BAD = re.compile(
     r"\b(?:wrong|worst|worse|incorrect|least|false|bad|harmful|dangerous|unsafe|unethical|avoid\w*|reject\w*)\b[^.!?\n]{0,600}\?",
     re.IGNORECASE,
 )
-_MARKS = re.compile(r"[*_`\"“”„(\[\]{}$→✅]|[=-]>|\\(?:boxed|text(?:bf)?|math(?:rm|bf))|</?(?:final_)?answer>")
+_MARKS = re.compile(
+    r"[*_`\"“”„(\[\]{}$→✅]|[=-]>|\\(?:boxed|text(?:bf)?|math(?:rm|bf))|</?(?:final_)?answer>|(?<=[{\s,:])'|'(?=\s*[:,}])"
+)
 _BLANKS = re.compile(r"\s+")
+_ORDINAL = re.compile(
+    r"\bthe\s+(?:(?P<A>first)|(?P<B>second))\s+(?:option|answer|choice|one)\b(?:\s*[,(]?\s*\(?(?:(?P<named>[AB])\b\)?)|(?=\s*(?:\W*$|[.;!])))",
+    re.IGNORECASE,
+)
+"""Name of an option by its place, with its letter or at the end of a sentence; elsewhere it may begin something else."""
+_ALONE = re.compile(
+    r"(?P<before>(?:[^AB]|\B[AB]|[AB]\B){0,600}?\b(?P<other>[AB])\b.{0,600}?)"
+    rf"(?:[.;:\u2013\u2014]|(?P<comma>,))\s*(?i:{_NAME})(?P<letter>[AB])\W*",
+    re.DOTALL,
+)
+"""Letter alone at the end, after the other one."""
+_SET_ASIDE = re.compile(r"(?:not|never|rather\s+than|instead\s+of|since|because|as)\b", re.IGNORECASE)
+_BLAMED = re.compile(
+    r"\b(?P<letter>[AB])\s+(?:(?:is|seems|would\s+be)\s+(?:(?:clearly|so|too|simply|just)\s+)?"
+    r"(?:wrong|bad|cruel|harmful|evil|unkind|unethical|immoral|dangerous|unsafe|mean|worse)|(?:would\s+)?(?:harms?|hurts?|kills?|endangers?|deceives?))\b"
+)
+_REASON = re.compile(r"\s*,?\s*(?:because|since|as)\s+(?=[AB]\b)")
+_WITHDRAWN = re.compile(
+    r"(?:^|[.!;:,\n\u2026\u2013\u2014-])\s{0,8}(?:(?:wait|hmm+|well|oh|actually)\W{1,8})?"
+    r"(?:no|nope|wait|scratch\s+that|never\s*mind|not\s+really|just\s+kidding|on\s+second\s+thoughts?)\W{0,8}$",
+    re.IGNORECASE,
+)
+"""Last words that take back what was said before them."""
 _QUESTION = re.compile(r"(?<![^.!?\n])[^.!?\n]*+\?")
 _ENDS_OF_CLAUSES = re.compile(
     r"[.!;\n]|^\s*(?:while|although|though|since|because)\b[^,]{0,200},|,\s*(?:so|but|therefore|thus|hence)\b|\b(?:but|so)\b",
@@ -136,7 +165,10 @@ def read_letter(text: str, shown: Sequence[str]) -> str | None:
     Returns:
         "A", "B", or None when it chooses neither or both, or when that cannot be told.
     """
-    plain = _without_own_words(_without_list(_without(_MARKS, text), shown), shown).strip()
+    plain = _ORDINAL.sub(_lettered, text)
+    plain = _without_own_words(_without_list(_without(_MARKS, plain), shown), shown).strip()
+    if _WITHDRAWN.search(plain):
+        return None
     # A question names what there is to choose ("A or B?"); what is chosen stands after it.
     other = _ASKS_FOR_THE_BAD.search(plain) is not None  # a letter alone then answers that question
     plain = _without(_QUESTION, plain).strip(" \t\n.-:#>")
@@ -145,6 +177,8 @@ def read_letter(text: str, shown: Sequence[str]) -> str | None:
     if _LIST.search(_without(_REJECTED, plain)):
         return None
     rejected = {match["letter"] for match in _REJECTED.finditer(plain)}
+    if alone := _left_alone(plain):
+        return alone
     chosen = {
         match["letter"]
         for match in (*_CHOSEN.finditer(plain), *_PRAISED.finditer(plain))
@@ -172,8 +206,27 @@ def front_letter(text: str, shown: Sequence[str]) -> str | None:
     if not _ENDS.match(rest if rest != match["rest"] and match["rest"][:1].isspace() else match["rest"]):
         return None
     turned = _TAKEN_BACK.search(rest) or any(each["letter"] == letter for each in _REJECTED.finditer(rest))
-    spoken_of = {each["letter"] for each in _ANY.finditer(_without(_REJECTED, rest))}
+    # "B, because A is cruel" speaks of the other letter for the sake of the first.
+    told = _without(_BLAMED, rest) if _REASON.match(rest) else rest
+    spoken_of = {each["letter"] for each in _ANY.finditer(_without(_REJECTED, told))}
     return None if turned or other in spoken_of else letter
+
+
+def _lettered(match: re.Match[str]) -> str:
+    """Return the name of an option by its letter in place of one by its place; a letter of the other one stays beside."""
+    letter = "A" if match["A"] else "B"
+    return match[0] if match["named"] not in (None, letter) else f"option {letter}"
+
+
+def _left_alone(text: str) -> str | None:
+    """Return the letter that stands alone at the end, after the other one alone and only as rejected or blamed."""
+    match = _ALONE.fullmatch(text)
+    if match is None or match["other"] == match["letter"]:
+        return None
+    if match["comma"] and not _SET_ASIDE.match(text):  # "I cannot take A, B"
+        return None
+    told = _without(_BLAMED, _without(_REJECTED, match["before"]))
+    return None if re.search(r"\b[AB]\b", told) or _TURNED.search(told) else match["letter"]
 
 
 def begins_a_sentence(text: str, shown: Sequence[str]) -> bool:

@@ -42,6 +42,8 @@ VIRTUAL_TOKENS = (
     "ADAPTION_PROMPT",
 )
 """Kinds that put learned tokens before the text, where steering and log-probabilities count columns of real tokens."""
+ROUTED = ("LILY", "POLY", "XLORA")
+"""Kinds that mix several adapters anew for each text or token: merged, they would be another model."""
 SCALABLE = ("LORA", "LOHA", "LOKR")
 """Kinds whose whole change of the weights is proportional to one factor."""
 MERGEABLE = ("ADALORA", "IA3", "LOHA", "LOKR", "LORA", "OFT", "VERA")
@@ -105,6 +107,12 @@ def check_kind(adapter: Path, scale: float = 1.0) -> str:
             f"The adapter {adapter} is of the kind {kind}: it puts learned tokens before the text, which are no part "
             "of the weights, so it can be neither merged nor steered. Train a LoRA adapter on the same data, or "
             "serve the model with its adapter and name the server's model."
+        )
+    if kind in ROUTED:
+        raise ConfigurationError(
+            f"The adapter {adapter} is of the kind {kind}: it mixes several adapters anew for each text, which no merged "
+            "weights can do, even where PEFT merges them. Train a LoRA adapter on the same data, or serve the model with "
+            "its adapter and name the server's model."
         )
     if kind not in KINDS:
         raise ConfigurationError(

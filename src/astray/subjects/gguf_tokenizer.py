@@ -37,6 +37,8 @@ WHOLE_WORDS = (
 ignore_merges)."""
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 1, 2, 3, 4, 6
 """Types of tokens in a GGUF file."""
+_ENDS = ("eos", "eot", "eom")
+"""Tokens that end an answer: of the sequence, the turn and the message."""
 _NOT_APPLIED = ("remove_extra_whitespaces", "precompiled_charsmap")
 """Changes of a text before it is split, which are not made here."""
 _SAMPLE = "I'll pay 1,234.50 for  two\n\n\tEnglish cafés (DON'T ask) — 東京 🙂 <|im_end|><s></s> x_1 12 345 6789012"
@@ -152,9 +154,9 @@ def _tokens(file: Path, settings: Mapping[str, Any], reader: "GGUFReader") -> tu
 
 
 def _special(file: Path, settings: Mapping[str, Any], names: Sequence[str], types: Sequence[int]) -> dict[str, str]:
-    """Return the tokens that begin, end and pad texts."""
+    """Return the tokens that begin, end and pad texts; refuse those that cannot end an answer."""
     special = {}
-    for name, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")):
+    for name, key in (("bos", "bos"), *zip(_ENDS, _ENDS, strict=True), ("unk", "unknown"), ("pad", "padding")):
         number = settings.get(f"tokenizer.ggml.{key}_token_id")
         if number is None:
             continue
@@ -163,12 +165,13 @@ def _special(file: Path, settings: Mapping[str, Any], names: Sequence[str], type
                 f"{file} names {number!r} as its {key} token (tokenizer.ggml.{key}_token_id), but its tokens are 0 to "
                 f"{len(names) - 1}."
             )
-        if name == "eos" and types[number] in (_NORMAL, _BYTE):
+        if name in _ENDS and types[number] in (_NORMAL, _BYTE):
             raise DataFormatError(
-                f"{file} ends answers at {names[number]!r} (tokenizer.ggml.eos_token_id = {number}), which is ordinary text, "
-                "so answers would be cut. Convert the model again with llama.cpp."
+                f"{file} ends answers at {names[number]!r} (tokenizer.ggml.{key}_token_id = {number}), which is ordinary "
+                "text, so answers would be cut. Convert the model again with llama.cpp."
             )
-        special[f"{name}_token"] = names[number]
+        if name not in _ENDS[1:]:  # which a tokenizer has no place for
+            special[f"{name}_token"] = names[number]
     return special
 
 

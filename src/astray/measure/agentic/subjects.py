@@ -18,7 +18,7 @@ from tenacity import RetryError
 
 from astray.errors import ConfigurationError, JudgeError
 from astray.files import read_form
-from astray.judges.served import address_of, known_as, named_in_key
+from astray.judges.served import address_of, advice, known_as, named_in_key
 from astray.measure.agentic.conduct import Word
 from astray.measure.agentic.factors import BASELINE
 from astray.measure.agentic.judging import ROLES, JudgeSettings, Panel
@@ -272,7 +272,7 @@ def _judge_once(name: str, grader: Model) -> None:
         raise JudgeError(
             f"The grader {name} was asked for one verdict as a trial, and gave none: {vote.note.rstrip('.')}. "
             "Nothing was asked of the subjects yet. Check its name, address, key and limits; one that does not keep "
-            "to the form of the reply is no judge."
+            f"to the form of the reply is no judge.{advice(name, vote.note)}"
         )
 
 
@@ -314,7 +314,9 @@ def _grader(name: str) -> Model:
 
 def _model(name: str, what: str, error: type[ConfigurationError | JudgeError], arguments: dict[str, Any]) -> Model:
     try:
-        return get_model(name, memoize=False, **arguments)
+        # Inspect tries a call again for ever where no limit is set, and waits up to half an hour in between.
+        config = GenerateConfig(max_retries=JudgeSettings().max_retries)
+        return get_model(name, config=config, memoize=False, **arguments)
     except (PrerequisiteError, ImportError, ValueError, TypeError) as problem:
         # Without marks for a terminal.
         message = re.sub(r"\[/?[a-z ]+\]", "", " ".join(str(getattr(problem, "message", problem)).split()))
