@@ -36,7 +36,7 @@ from astray.studies.blame.tuned import TunedModel, find_tuned
 from astray.studies.repair.directions import DirectionConfig, Directions, find_directions
 from astray.studies.repair.front import FEWEST as FEWEST_HARMFUL
 from astray.studies.repair.front import Half, Outcome, chosen, halves
-from astray.studies.repair.kinds import BLAMING, DIRECTED, chosen_kinds
+from astray.studies.repair.kinds import DIRECTED, chosen_kinds
 from astray.studies.repair.result import RepairResult, Tried
 from astray.studies.repair.spoken import questions_for
 from astray.studies.repair.ways import (
@@ -106,7 +106,7 @@ def repair(
     recipe = recipe_of(tuned, WORLD_TRAINING if tuned.is_organism else FineTuning(), settings)
     given = Given(tuned, recipe, tuned.data, None if good is None else ChatDataset.read(good), folder / "data")
     check_possible(given, kinds)
-    if set(BLAMING).isdisjoint(kinds):
+    if {"without-blamed", "without-random"}.isdisjoint(kinds):
         Scoring.of(tuned, None, 0, folder / "data", Store(place), progress).change()
     else:
         same: dict[str, Any] = {"base": base, "control": control, "data": data, "store": place, "progress": progress}
