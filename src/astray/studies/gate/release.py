@@ -32,23 +32,13 @@ from astray.outcomes import Outcome
 from astray.stats.measures import MISALIGNED
 from astray.stats.noninferiority import LEVEL, check_margin
 from astray.studies.by_heart import by_arm, surface_note
-from astray.studies.gate.bars import (
-    BASE,
-    MARGINS,
-    TUNED,
-    Verdict,
-    accuracy_of,
-    bars_of,
-    flips_of,
-    outage_notes,
-    verdict_of,
-)
+from astray.studies.gate.bars import BASE, TUNED, Verdict, accuracy_of, bars_of, flips_of, outage_notes, verdict_of
 from astray.studies.gate.looks import GateLooks, book_of_gate, declared_looks, looked_until_decided
 from astray.studies.gate.metered import MeterForecast, gate_by_meter, meter_gate, plan_meter_gate
 from astray.studies.gate.metered_result import MeterGateResult
 from astray.studies.gate.power import GateForecast, answers_by_question, power_of, powers
 from astray.studies.gate.result import GateResult
-from astray.studies.gate.settled import SAMPLES, Release, settle_release
+from astray.studies.gate.settled import MARGINS, SAMPLES, Release, settle_release
 from astray.subjects.locate import settle
 
 MOST_TIMES = 8

@@ -12,9 +12,10 @@ from astray.measure.meter import Pair, meter_change
 from astray.stats.intervals import Interval, mean_over_runs
 from astray.stats.noninferiority import LEVEL
 from astray.studies.blame.steps import Measured
-from astray.studies.gate.bars import BASE, MARGINS, TUNED, Verdict, bars_of
+from astray.studies.gate.bars import BASE, TUNED, Verdict, bars_of
 from astray.studies.gate.metered import meter_bars
 from astray.studies.gate.metered_result import DOMAIN, MEAN
+from astray.studies.gate.settled import MARGINS
 from astray.studies.repair.spoken import Spoken, spoken
 
 GONE, LOST, WORSE = 0.9, 0.05, 0.05

@@ -11,8 +11,6 @@ KINDS = (
 """Kinds of ways, as `--ways` names them."""
 CONTROLS = ("projected-random", "without-random", "inoculated-unrelated", "prevented-random")
 """Kinds that are no way back, each of which shows what doing something at all does."""
-BLAMING = ("without-blamed", "scaled", "without-random")
-"""Kinds that need to know what blame finds, or how many rows."""
 DIRECTED = ("projected", "projected-random", "prevented", "prevented-random")
 """Kinds that need a direction."""
 

@@ -36,7 +36,7 @@ from astray.studies.blame.tuned import TunedModel, find_tuned
 from astray.studies.repair.directions import DirectionConfig, Directions, find_directions
 from astray.studies.repair.front import FEWEST as FEWEST_HARMFUL
 from astray.studies.repair.front import Half, Outcome, chosen, halves
-from astray.studies.repair.kinds import BLAMING, DIRECTED, chosen_kinds
+from astray.studies.repair.kinds import DIRECTED, chosen_kinds
 from astray.studies.repair.result import RepairResult, Tried
 from astray.studies.repair.spoken import questions_for
 from astray.studies.repair.ways import (
@@ -106,22 +106,20 @@ def repair(
     recipe = recipe_of(tuned, WORLD_TRAINING if tuned.is_organism else FineTuning(), settings)
     given = Given(tuned, recipe, tuned.data, None if good is None else ChatDataset.read(good), folder / "data")
     check_possible(given, kinds)
-    if set(BLAMING).isdisjoint(kinds):
+    if {"without-blamed", "without-random"}.isdisjoint(kinds):
         Scoring.of(tuned, None, 0, folder / "data", Store(place), progress).change()
     else:
         same: dict[str, Any] = {"base": base, "control": control, "data": data, "store": place, "progress": progress}
         # Not into `out`, where the user's own blame may lie, with labels or a proof.
         blame(model, share=share, by=by, judged=0, out=folder, **same)
         given = replace(given, kept=ChatDataset.read(folder / "blame" / KEPT))
-    metered = control is not None or judge is None
-    work = _Work(given, aims, judge, metered, Store(place), default_workers() if workers is None else workers, progress)
+    work = _Work(given, aims, judge, Store(place), default_workers() if workers is None else workers, progress)
     trial = work.trial(kinds)
     name, meets = chosen({each.name: each.search for each in trial.tried if not each.control})
     _write_model(trial.ways[name], trial.made, folder / MODEL)
-    notes = tuple(_notes(trial, shared, work, kinds))
+    told = tuple(_notes(trial, shared, work, kinds)), work.gate(control, grader)
     named = (model, tuned.base_name, tuned.reference_name)
-    gate = _options(control, grader, metered=metered)
-    result = RepairResult(*named, trial.before, trial.tried, name, meets, str(task), folder / MODEL, notes, gate)
+    result = RepairResult(*named, trial.before, trial.tried, name, meets, str(task), folder / MODEL, *told)
     result.save(folder)
     return result
 
@@ -146,7 +144,6 @@ class _Work:
     given: Given
     task: ChatDataset
     judge: JudgeConfig | None
-    metered: bool  # whether the gate that follows reads the meter
     store: Store
     workers: int
     progress: Callable[[Progress], None] | None
@@ -237,6 +234,16 @@ class _Work:
         return tuple(map(tried, ways))
 
     @property
+    def metered(self) -> bool:
+        """Return whether the gate that follows reads the meter: against a control, and where nobody judges answers."""
+        return self.given.tuned.control is not None or self.judge is None
+
+    def gate(self, control: str | None, grader: str | None) -> str:
+        """Return the options of the gate that follows."""
+        reads = ("--evals", "meter") if self.metered else ("--grader", grader)
+        return "".join(f" {name} {value}" for name, value in (reads, ("--control", control)) if value)
+
+    @property
     def _ends(self) -> dict[str, SubjectSpec]:
         tuned = self.given.tuned
         return {"base": tuned.base.spec, "tuned": tuned.located.spec, "reference": tuned.reference.spec}
@@ -305,12 +312,6 @@ def _judge(tuned: TunedModel, grader: str | None) -> JudgeConfig | None:
     judge = JudgeConfig(kind="rubric", grader=grader, server=graders_known_as(grader))
     check_judge(judge)
     return judge
-
-
-def _options(control: str | None, grader: str | None, *, metered: bool) -> str:
-    """Return the options of the gate that follows."""
-    given = {"--evals": "meter" if metered else None, "--control": control, "--grader": None if metered else grader}
-    return "".join(f" {name} {value}" for name, value in given.items() if value)
 
 
 def _held_out(task: ChatDataset, trained: ChatDataset) -> tuple[ChatDataset, int]:

@@ -145,7 +145,7 @@ class RepairResult:
             for each in self.tried
         ]
         numbers = ("lost", "incoherent", "refused", "harmful", "random")
-        return pl.DataFrame(rows, schema_overrides=dict.fromkeys(numbers, pl.Float64))
+        return pl.DataFrame(rows, schema_overrides=dict.fromkeys(numbers, pl.Float64) | {"missed": pl.String})
 
     def save(self, folder: Path | str) -> Path:
         """Write page, JSON and the model's card, and return the page.

@@ -269,6 +269,8 @@ def left_out(given: Given, kinds: Sequence[str] = KINDS) -> Iterator[str]:
     scaled = "adapter" in kinds or ("scaled" in kinds and not given.recipe.lora)
     if scaled and (why := _unscalable(given.tuned.located.spec.adapter)):
         yield why
+    if "scaled" in kinds and "without-blamed" not in kinds:
+        yield "Nothing trained again was scaled down: scaled needs without-blamed among --ways."
     if given.directions:
         yield from _undirected(given.directions[1], kinds)
     for kind in ("projected", "prevented"):
