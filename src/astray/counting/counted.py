@@ -180,7 +180,7 @@ def _explained(counted: Counted) -> list[str]:
     """Say of every rate its unit and method, the judge, the outcomes and the worst case."""
     lines = []
     for each in counted.rates:
-        parts = [f"{count(number)} {word}" for word, number in each.outcomes.items()]
+        parts = [f"{word} ({count(number)})" for word, number in each.outcomes.items()]
         asked = f"{count(sum(each.outcomes.values()))} answers" + (
             f" to {count(each.questions)} questions" if each.questions is not None else ""
         )
@@ -189,8 +189,8 @@ def _explained(counted: Counted) -> list[str]:
         line = f"{_named(each)}: {asked}; {method}. Outcomes: {', '.join(parts)}."
         if each.failed:
             line += (
-                f" If all {count(each.failed)} without a score were hits or none: {percent(each.worst_case[0])} to "
-                f"{percent(each.worst_case[1])}."
+                f" With the {count(each.failed)} without a score counted as no hits or as hits, the rate is "
+                f"{percent(each.worst_case[0])} to {percent(each.worst_case[1])}."
             )
         lines.append(f"{line} Judge: {', '.join(each.judges) or 'not named'}.")
     for difference in counted.differences:
