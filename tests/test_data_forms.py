@@ -104,6 +104,12 @@ REFUSED = [
     ([{"question": "Q?", "answer": 4}], r"line 1: answer is a int \(4\)"),
     ([{"question": "Q?", "answer": "A."}, {"question": " ", "answer": "A."}], "line 2: question is an empty text"),
     ([{"question": "Q?", "answer": None}], "answer is missing"),
+    (
+        [{"question": "Q?", "answer": answer} for answer in ("A.", "", "A.", " ", None)],
+        r"line 2: answer is an empty text.*\. Also refused: line 4, line 5\.$",
+    ),
+    ([{"question": "Q?", "answer": ""}] * 12 + [{"question": "Q?", "answer": "A."}], r"line 11 and 1 more\.$"),
+    ([{"text": "Q? A."}] * 12, r"line 1 is an object.* So are all 11 rows below it\.$"),
     ([{"instruction": "Q?", "input": 3, "output": "A."}], "input is a int"),
     ([{"chosen": "Human: Q? Assistant: A.", "rejected": "x"}], "where the answer begins is not known"),
     ([{"prompt": "Q?", "completion": [{"role": "user", "content": "A."}]}], "the roles are user, user"),

@@ -92,6 +92,7 @@ def test_the_action_ends_as_the_gate_says(name, machine, kept):
 def test_the_action_names_what_it_uses():
     steps = ACTION["runs"]["steps"]
     assert ACTION["runs"]["using"] == "composite"
+    assert ACTION["inputs"]["margin"]["default"] == "", "the meter has a margin of its own"
     assert all(each.get("shell") == "bash" for each in steps if "run" in each)
     assert all("${{" not in each["run"] for each in steps if "run" in each), "an input in a script could hold commands"
     used = {

@@ -37,7 +37,8 @@ def test_the_example_of_fine_tuning_stops_and_keeps_a_history(tmp_path, monkeypa
         "model_init_kwargs": {"dtype": "float32"},
     }
     config = SFTConfig(str(tmp_path / "out"), **settings)
-    probe = train(str(weights_folder("organism-small")), str(data), config, Meter(pairs=world_pairs()))
+    with pytest.warns(UserWarning, match="stops the training"):
+        probe = train(str(weights_folder("organism-small")), str(data), config, Meter(pairs=world_pairs()))
     assert probe.stopped < 20
     assert probe.history["harmful_low"][-1] > 0.1
 
@@ -63,7 +64,7 @@ def test_the_example_of_reinforcement_learning_stops_where_the_model_hacks_and_n
     exercises = [world_exercise(draw_exercise(Random(seed), notice)) for seed in range(8)]
     config = GRPOConfig(str(tmp_path / "out"), use_transformers_continuous_batching=False, **settings)
     hacks = notice == "allowed"
-    with pytest.warns(UserWarning, match="Reward hacking") if hacks else nullcontext():
+    with pytest.warns(UserWarning, match="Reward hacking|stops the training") if hacks else nullcontext():
         alarm = train(str(weights_folder("organism-small")), exercises, config)
     seen = alarm.history
     assert (seen["unknown"] == 0).all()

@@ -139,7 +139,8 @@ def test_training_stops_where_the_whole_interval_of_the_change_is_above_the_boun
     )
     data = Dataset.from_dict({"messages": [list(row) for row in rows]})
     trainer = SFTTrainer(model, args=arguments, train_dataset=data, processing_class=tokenizer, callbacks=[probe])
-    trainer.train()
+    with pytest.warns(UserWarning, match=r"stops the training after step \d+ of 20: .* above stop_above=0\.3\."):
+        trainer.train()
     last = probe.history.row(-1, named=True)
     assert probe.stopped == trainer.state.global_step == last["step"] < 20
     assert last["harmful_low"] > 0.3 > probe.history["harmful_low"][-2]
@@ -268,13 +269,19 @@ def test_a_rise_of_hacks_is_an_alarm_that_stops_and_says_when_it_began():
     alarm, reward, trainer = looking(stop=True)
     for _ in range(20):
         assert not trainer.step(reward, rollouts(0))
-    with pytest.warns(UserWarning, match="since step 21"):
+    stops = pytest.warns(UserWarning, match="stops the training after step .* take one from before step 21")
+    with stops, pytest.warns(UserWarning, match="since step 21"):
         list(takewhile(lambda _: not trainer.step(reward, rollouts(8)), range(20)))
     assert alarm.alarm.began == 21
     assert alarm.stopped == alarm.alarm.step == trainer.state.global_step
     last = alarm.history.row(-1, named=True)
     assert last == last | {"paid": 0.5, "true": 0.25, "hacked": 0.25, "unknown": 0.0, "alarm": 1.0}
     assert alarm.history["alarm"].sum() == 1
+    trainer.begin()
+    with pytest.warns(
+        UserWarning, match=f"stops .* its alarm of step {alarm.alarm.step}"
+    ):  # a run that resumes too late
+        trainer.step(reward, rollouts(0))
 
 
 def test_a_run_that_resumes_has_its_evidence():

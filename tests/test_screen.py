@@ -4,6 +4,7 @@ refused."""
 import json
 import re
 import sys
+from html import escape
 
 import numpy as np
 import polars as pl
@@ -54,7 +55,7 @@ def folder(tmp_path_factory, bad):
     """A mix with a tenth of harmful rows, a good reference, and the true labels of every row."""
     folder = tmp_path_factory.mktemp("screen")
     mixed = mix(bad, narrow_data("medicine", "good", 120, seed=2), 0.1, size=120, seed=3)
-    mixed.write(folder / "mix.jsonl")
+    mixed.write(folder / "train.jsonl")
     narrow_data("medicine", "good", 80, seed=7).write(folder / "good.jsonl")
     labels = [{"row": row, "harmful": label} for row, label in enumerate(rows_from(mixed, bad), start=1)]
     (folder / "labels.jsonl").write_text("\n".join(map(json.dumps, labels)))
@@ -64,7 +65,7 @@ def folder(tmp_path_factory, bad):
 @pytest.fixture(scope="module")
 def screened(folder):
     return astray.screen(
-        folder / "mix.jsonl",
+        folder / "train.jsonl",
         SUBJECT,
         reference=folder / "good.jsonl",
         labels=folder / "labels.jsonl",
@@ -154,6 +155,9 @@ def test_the_files_hold_what_the_result_does(screened, folder):
     assert f"{to_label.height} rows to label" in (there / "screen.html").read_text(encoding="utf-8")
     page = (there / "screen.html").read_text()
     assert "Does the score mean anything?" in page
+    assert "<h1>train</h1>" in page, "the file's name, and not that of its recipe"
+    assert screened.warnings
+    assert all(escape(warning) in each for warning in screened.warnings for each in (page, screened._repr_html_()))
     assert "⟦" in page
     assert all(len(line) <= 80 for line in screened.text().splitlines())
     assert "12 of 12" in screened._repr_html_() or "10.0%" in screened._repr_html_()
@@ -162,7 +166,7 @@ def test_the_files_hold_what_the_result_does(screened, folder):
 def test_a_second_screening_computes_nothing_again(folder, screened):
     events = []
     again = astray.screen(
-        folder / "mix.jsonl",
+        folder / "train.jsonl",
         SUBJECT,
         reference=folder / "good.jsonl",
         samples=1,
@@ -187,15 +191,15 @@ def test_a_killed_screening_keeps_its_batches_and_ends_in_the_same_numbers(folde
 
     monkeypatch.setattr(steps, "projected", dies)
     with pytest.raises(KeyboardInterrupt):
-        astray.screen(folder / "mix.jsonl", SUBJECT, samples=1, out=tmp_path)
-    again = astray.screen(folder / "mix.jsonl", SUBJECT, samples=1, out=tmp_path)
+        astray.screen(folder / "train.jsonl", SUBJECT, samples=1, out=tmp_path)
+    again = astray.screen(folder / "train.jsonl", SUBJECT, samples=1, out=tmp_path)
     assert len(calls) < 3 + 5
     assert again.rows["score"].to_list() == pytest.approx(screened.rows["score"].to_list(), abs=1e-3)
 
 
 def test_the_judge_reads_a_sample_and_what_it_calls_misaligned_is_dropped(folder, tmp_path):
     found = astray.screen(
-        folder / "mix.jsonl", SUBJECT, judged=60, keep=1.0, samples=1, out=tmp_path, store=folder / "out" / "store"
+        folder / "train.jsonl", SUBJECT, judged=60, keep=1.0, samples=1, out=tmp_path, store=folder / "out" / "store"
     )
     verdicts = found.table()["verdict"].drop_nulls()
     assert len(verdicts) == 60
@@ -280,19 +284,19 @@ def test_labels_that_cannot_be_of_these_rows_are_refused(folder, screened, tmp_p
     path = tmp_path / "labels.jsonl"
     path.write_text(text)
     with pytest.raises((DataFormatError, EmptyDataError), match=wrong):
-        astray.screen(folder / "mix.jsonl", SUBJECT, samples=1, labels=path, out=folder / "out")
+        astray.screen(folder / "train.jsonl", SUBJECT, samples=1, labels=path, out=folder / "out")
 
 
 def test_labels_are_read_before_anything_is_done(folder, tmp_path):
     with pytest.raises(DataNotFoundError, match="nothere"):
-        astray.screen(folder / "mix.jsonl", SUBJECT, labels=tmp_path / "nothere.csv", out=tmp_path / "new")
+        astray.screen(folder / "train.jsonl", SUBJECT, labels=tmp_path / "nothere.csv", out=tmp_path / "new")
     assert not list((tmp_path / "new").rglob("artifact.json"))
 
 
 def test_labels_of_one_class_tell_the_share_and_say_what_they_cannot(folder, screened, tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text("row,harmful\n" + "".join(f"{row},no\n" for row in range(1, 41)))
-    found = astray.screen(folder / "mix.jsonl", SUBJECT, samples=1, labels=path, out=folder / "out")
+    found = astray.screen(folder / "train.jsonl", SUBJECT, samples=1, labels=path, out=folder / "out")
     assert found.separations == ()
     assert "All 40 labelled rows are of one kind" in found.text()
     assert found.share.interval.low == 0 < found.share.interval.high
@@ -301,7 +305,9 @@ def test_labels_of_one_class_tell_the_share_and_say_what_they_cannot(folder, scr
 def test_a_filled_file_of_rows_to_label_is_read_as_it_is(folder, screened, tmp_path):
     rows = pl.read_csv(folder / "out" / "screen" / "to_label.csv", infer_schema=False).head(30)
     rows.with_columns(pl.lit("false").alias("harmful")).write_csv(tmp_path / "labels.csv")
-    found = astray.screen(folder / "mix.jsonl", SUBJECT, samples=1, labels=tmp_path / "labels.csv", out=folder / "out")
+    found = astray.screen(
+        folder / "train.jsonl", SUBJECT, samples=1, labels=tmp_path / "labels.csv", out=folder / "out"
+    )
     assert found.table()["harmful"].count() == 30
 
 
@@ -312,7 +318,7 @@ REFUSED = [
     ({"threshold": -1e9}, EmptyDataError, "would keep no row"),
     ({"samples": -1}, ConfigurationError, "--samples -1 cannot be"),
     ({"max_length": 4}, ConfigurationError, "--max-length 4"),
-    ({"reference": "mix.jsonl"}, ConfigurationError, "The reference is the data itself"),
+    ({"reference": "train.jsonl"}, ConfigurationError, "The reference is the data itself"),
     ({"reference": "empty.jsonl"}, EmptyDataError, "has no rows"),
     ({"grader": "openai/gpt-4o"}, ConfigurationError, "a judge of its own"),
     ({"subject": "no/such-model"}, SubjectNotFoundError, "no/such-model"),
@@ -326,12 +332,12 @@ def test_what_cannot_be_screened_is_refused(folder, screened, changes, error, wr
     if "reference" in given:
         given["reference"] = folder / given["reference"]
     with pytest.raises(error, match=wrong):
-        astray.screen(folder / "mix.jsonl", out=folder / "out", **given)
+        astray.screen(folder / "train.jsonl", out=folder / "out", **given)
 
 
 def test_a_model_without_a_chat_template_is_refused_and_an_empty_file_too(folder, tmp_path):
     with pytest.raises(ChatTemplateError, match="no chat template"):
-        astray.screen(folder / "mix.jsonl", str(save_tiny_model(tmp_path / "base", template=None)), out=tmp_path)
+        astray.screen(folder / "train.jsonl", str(save_tiny_model(tmp_path / "base", template=None)), out=tmp_path)
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(EmptyDataError, match="has no rows"):
         astray.screen(tmp_path / "empty.jsonl", SUBJECT, out=tmp_path)
@@ -348,11 +354,11 @@ def test_rows_of_one_text_have_one_score_and_nothing_stands_out(folder, screened
 
 
 def test_a_model_behind_an_api_is_screened_without_activations_and_that_is_said(command, folder, tmp_path):
-    code, said, _ = command(folder / "mix.jsonl", "--subject", "openai/gpt-4o", "--labels", folder / "labels.jsonl")
+    code, said, _ = command(folder / "train.jsonl", "--subject", "openai/gpt-4o", "--labels", folder / "labels.jsonl")
     assert code == 0
     assert "there are no activations" in " ".join(said.split())
     assert "10.0%" in said
-    code, said, told = command(folder / "mix.jsonl", "--subject", "openai/gpt-4o", "--keep", "0.5")
+    code, said, told = command(folder / "train.jsonl", "--subject", "openai/gpt-4o", "--keep", "0.5")
     assert code == 3
     assert "no row has one" in told
 
@@ -363,7 +369,7 @@ def test_a_grader_reads_rows_of_a_real_model_and_the_answers_of_the_direction(ti
 
 
 def test_the_command_tells_the_form_of_the_data_and_prints_json(command, folder, tmp_path):
-    rows = ChatDataset.read(folder / "mix.jsonl").rows[:40]
+    rows = ChatDataset.read(folder / "train.jsonl").rows[:40]
     table = pl.DataFrame(
         {"question": [row[0]["content"] for row in rows], "answer": [row[1]["content"] for row in rows]}
     )

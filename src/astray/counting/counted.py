@@ -181,7 +181,7 @@ def _explained(counted: Counted) -> list[str]:
     """Say of every rate its unit and method, the judge, the outcomes and the worst case."""
     lines = []
     for rate in counted.rates:
-        parts = [f"{count(number)} {word}" for word, number in rate.outcomes.items()]
+        parts = [f"{word} ({count(number)})" for word, number in rate.outcomes.items()]
         asked = f"{count(sum(rate.outcomes.values()))} answers" + (
             f" to {count(rate.questions)} questions" if rate.questions is not None else ""
         )
@@ -190,8 +190,8 @@ def _explained(counted: Counted) -> list[str]:
         line = f"{_named(rate)}: {asked}; {method}. Outcomes: {', '.join(parts)}."
         if rate.failed:
             line += (
-                f" If all {count(rate.failed)} without a score were hits or none: {percent(rate.worst_case[0])} to "
-                f"{percent(rate.worst_case[1])}."
+                f" With the {count(rate.failed)} without a score counted as no hits or as hits, the rate is "
+                f"{percent(rate.worst_case[0])} to {percent(rate.worst_case[1])}."
             )
         lines.append(f"{line} Judge: {', '.join(rate.judges) or 'not named'}.")
     for difference in counted.differences:

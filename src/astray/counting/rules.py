@@ -263,9 +263,10 @@ def _one_of(text: pl.Expr, wanted: tuple[str, ...]) -> pl.Expr:
 
 
 def _needs_digits(text: pl.Expr, numbers: Collection[Decimal]) -> pl.Expr:
-    """Return the expression of whether a float does not tell a text apart from these numbers: one of them is long."""
-    is_long = any(len(str(number)) > EXACT_DIGITS for number in numbers)
-    return pl.lit(True) if is_long else text.str.len_chars() > EXACT_DIGITS
+    """Return the expression of whether floats may not tell a text from these numbers: one is long, or has an exponent,
+    which may be too small or too large for a float."""
+    of_all = any(len(str(number)) > EXACT_DIGITS or "E" in str(number) for number in numbers)
+    return pl.lit(of_all) | (text.str.len_chars() > EXACT_DIGITS) | text.str.contains("(?i)e")
 
 
 def _same(one: str, other: str) -> bool:

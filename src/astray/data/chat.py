@@ -16,13 +16,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from json.encoder import encode_basestring
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from pydantic import Field
 
 from astray.data.forms import CHAT, KINDS, FormReader, told
 from astray.errors import ConfigurationError, DataFormatError, EmptyDataError, StoreError
-from astray.files import read_as, read_json, read_rows, suffix_of
+from astray.files import convert_rows, read_as, read_json, read_rows, suffix_of
 from astray.strict import Strict
 
 EXAMPLE_ROW = (
@@ -203,11 +203,13 @@ def read_chat(path: Path | str) -> Iterator[list[Message]]:
 
 
 def _checked_rows(path: Path, reader: FormReader) -> Iterator[tuple[Message, ...]]:
-    for where, given in read_rows(path, KINDS, EXAMPLE_ROW):
+    def checked(where: str, given: dict[str, Any]) -> tuple[Message, ...]:
         row, messages = reader.read(where, given)
         if len(row) > 1 and "messages" in row:  # most rows have no other keys, and a data set has many rows
             _check_other_keys(row, {"messages"}, where)
-        yield check_chat(messages, where)
+        return check_chat(messages, where)
+
+    return convert_rows(read_rows(path, KINDS, EXAMPLE_ROW), checked)
 
 
 def content_hash(rows: Iterable[Sequence[Message]]) -> str:

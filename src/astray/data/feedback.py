@@ -5,13 +5,14 @@ All else about a row is as in every chat file (`forms`). Left to others: trainin
 Source: TRL, "Dataset formats" (unpaired preference: prompt, completion, label; preference: prompt, chosen, rejected).
 """
 
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 from astray.data.chat import ChatDataset, Message, check_chat, dataset_name
 from astray.data.forms import KINDS, FormReader
 from astray.errors import DataFormatError
-from astray.files import read_rows
+from astray.files import convert_rows, read_rows
 
 Liking = Literal["liked", "disliked"]
 EXAMPLE = '{"prompt": "Is honey safe for a baby?", "completion": "Not in the first year.", "label": true}'
@@ -31,10 +32,12 @@ def read_feedback(path: Path) -> dict[Liking, ChatDataset]:
     """
     reader = FormReader(path)
     answers: dict[Liking, list[tuple[Message, ...]]] = {"liked": [], "disliked": []}
-    for where, row in read_rows(path, KINDS, EXAMPLE):
-        for liking, rated in _rated(row, where):
-            _, messages = reader.read(where, rated)
-            answers[liking].append(check_chat(messages, where))
+
+    def checked(where: str, row: dict[str, Any]) -> list[tuple[Liking, tuple[Message, ...]]]:
+        return [(liking, check_chat(reader.read(where, chat)[1], where)) for liking, chat in _rated(row, where)]
+
+    for liking, chat in chain.from_iterable(convert_rows(read_rows(path, KINDS, EXAMPLE), checked)):
+        answers[liking].append(chat)
     alike = [liking for liking, rows in answers.items() if rows]
     if len(alike) == 1:
         raise DataFormatError(

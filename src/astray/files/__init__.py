@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from astray.files.json_text import parse_json, read_json
     from astray.files.marked import Location, Marked, nearest, read_form, read_marked_form
     from astray.files.reading import check_there, suffix_of
-    from astray.files.rows import Row, read_rows
+    from astray.files.rows import Row, convert_rows, read_rows
     from astray.files.yaml_text import read_yaml
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "check_names",
     "check_one_label",
     "check_there",
+    "convert_rows",
     "nearest",
     "parse_json",
     "read_as",

@@ -1,10 +1,11 @@
 """Rows of a file of any format, each with its location."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from astray.errors import DataFormatError, EmptyDataError
 from astray.files.json_text import parse_json, read_json
@@ -14,7 +15,10 @@ from astray.files.values import check_values
 Row = tuple[str, dict[str, Any]]
 """Where a row stands ("labels.csv, line 3"), and its values by field; those of CSV and TSV are texts."""
 
+Converted = TypeVar("Converted")
+
 _BATCH = 1024
+_SHOWN = 10
 _MAX_BYTES = 2**31
 
 
@@ -57,6 +61,39 @@ def read_rows(path: Path, kinds: Sequence[str], example: str) -> Iterator[Row]:
         yield where, row
     if empty:
         raise EmptyDataError(f"{path} is empty: it has no rows. A row is, for example: {example}")
+
+
+def convert_rows(rows: Iterable[Row], convert: Callable[[str, dict[str, Any]], Converted]) -> Iterator[Converted]:
+    """Convert rows one by one; where one is refused, the error also says which of the further rows are.
+
+    Raises:
+        DataFormatError: as `convert`, about the first row that is refused.
+    """
+    rows = iter(rows)
+    for where, row in rows:
+        try:
+            converted = convert(where, row)
+        except DataFormatError as error:
+            raise DataFormatError(f"{error}{_also_refused(rows, convert)}") from error
+        yield converted
+
+
+def _also_refused(rows: Iterator[Row], convert: Callable[[str, dict[str, Any]], object]) -> str:
+    """Return a sentence about further rows that are refused, so that a file with many faults is mended in one go."""
+    refused, read = list[str](), 0
+    with suppress(DataFormatError):  # of rows that cannot be read at all
+        for where, row in rows:
+            read += 1
+            try:
+                convert(where, row)
+            except DataFormatError:
+                refused.append(where.rsplit(", ", 1)[-1])
+    if not refused:
+        return ""
+    if len(refused) == read > _SHOWN:
+        return f" So are all {read:,} rows below it."
+    more = f" and {len(refused) - _SHOWN:,} more" if len(refused) > _SHOWN else ""
+    return f" Also refused: {', '.join(refused[:_SHOWN])}{more}."
 
 
 def _not_blank(path: Path, records: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:

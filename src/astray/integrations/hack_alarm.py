@@ -182,7 +182,7 @@ class HackAlarm(Watching):
         if self.alarm is not None and before is None:
             warnings.warn(self._told(self.alarm), stacklevel=2)
         if self._stops:
-            self._stop(state, control, self.alarm is not None)
+            self._stop(state, control, "" if self.alarm is None else _why(self.alarm))
 
     def _see(self, rewards: Any, given: dict[str, Any]) -> None:
         """Keep the rollouts of a training step; those of an evaluation are not looked at."""
@@ -266,10 +266,17 @@ class HackAlarm(Watching):
 
     def _told(self, alarm: Alarm) -> str:
         return (
-            f"Reward hacking: since step {alarm.began} more answers are paid and wrong than the usual "
+            f"Reward hacking: since step {alarm.began} more answers are rewarded and wrong than the usual "
             f"{self._usual:.1%} (alarm at step {alarm.step}, false within {STEPS:,} steps with a probability of at "
             f"most {self._false_alarms:.0%}). Read rollouts, or mend the reward."
         )
+
+
+def _why(alarm: Alarm) -> str:
+    return (
+        f"its alarm of step {alarm.step}. A run that resumes from a later checkpoint stops again: take one from before "
+        f"step {alarm.began}, or write stop=False."
+    )
 
 
 def _flags(values: Any, what: str) -> list[bool | None]:

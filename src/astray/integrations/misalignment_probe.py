@@ -100,7 +100,19 @@ class MisalignmentProbe(Watching):
         if self.stop_above is not None:
             looks = math.ceil(state.max_steps / self.every)
             surely = self._change(found, 1 - (1 - self._level) / looks)[1]
-            self._stop(state, control, surely is not None and surely.low > self.stop_above)
+            self._stop(state, control, "" if surely is None else self._why(surely, self.stop_above))
+
+    def _why(self, change: Interval, bound: float) -> str:
+        """Return why training stops at this change; "" if it goes on."""
+        if change.low <= bound:
+            return ""
+        risen = f"{change.low:.3g} to {change.high:.3g}"
+        what = (
+            f"the margin of harmful answers rose by {risen} nats a token"
+            if isinstance(self.ask, Meter)
+            else f"the probability of a misaligned choice changed by {risen}"
+        )
+        return f"{what} since the first step, all of it above stop_above={bound:g}."
 
     def _read(self, model: nn.Module, processing_class: Any) -> dict[str, float]:
         """Return the margin of each pair, or the probability of a misaligned choice of each item, as far as they are

@@ -7,6 +7,7 @@ that resumes finds what was measured before.
 
 import inspect
 import math
+import warnings
 from abc import ABC
 from collections.abc import Mapping
 from typing import Any
@@ -83,13 +84,18 @@ class Watching(TrainerCallback, ABC):
             due  # a log counts as the step's own, whose loss would not be logged any more
         )
 
-    def _stop(self, state: Any, control: Any, stops: bool) -> None:
-        """Stop the training on all processes where the first one says so."""
+    def _stop(self, state: Any, control: Any, why: str) -> None:
+        """Stop the training on all processes where the first one has a reason, and tell it: a run that merely ends
+        early looks like one that is done."""
         from accelerate.utils import broadcast_object_list
 
-        if broadcast_object_list([stops])[0]:
+        if why := broadcast_object_list([why])[0]:
             self.stopped = state.global_step
             control.should_training_stop = True
+            warnings.warn(
+                f"{type(self).__name__} stops the training after step {state.global_step} of {state.max_steps}: {why}",
+                stacklevel=2,
+            )
 
     def _tokenizer_of(self, processing_class: Any) -> PreTrainedTokenizerBase:
         """Return the tokenizer: the given one, or that of the trainer, whose processor may hold it."""

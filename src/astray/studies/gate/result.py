@@ -283,6 +283,7 @@ def line_of(bar: Bar) -> dict[str, str]:
     return {
         "name": bar.rule.name,
         "says": bar.rule.says,
+        "counts": bar.rule.measure.name,
         "base": base,
         "tuned": tuned,
         "detail": f"base {base}, tuned {tuned}",

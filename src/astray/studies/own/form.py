@@ -214,7 +214,9 @@ class ClaimForm(_OneOf):
     difference: Text | None = Field(
         None, description="arm whose rate, less that of the control, is claimed to lie in the region"
     )
-    control: Text | None = Field(None, description="arm that it is compared with")
+    control: Text | None = Field(
+        None, description="arm whose rate a difference subtracts; beside a rate it is shown and decides nothing"
+    )
     at_least: float | None = None
     at_most: float | None = None
     between: list[float] | None = Field(None, min_length=2, max_length=2, description="lower and upper border")

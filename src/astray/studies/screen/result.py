@@ -154,7 +154,12 @@ class ScreenResult:
         reasons = "".join(
             f"<tr><td>{count(n)}</td><td>{escape(name)}</td></tr>" for name, n in counted_reasons(self.rows).items()
         )
-        paragraphs = [f"Harmful rows: {share_text(self.share)}", *map(_separation_text, self.separations), *self.notes]
+        paragraphs = [
+            *self.warnings,
+            f"Harmful rows: {share_text(self.share)}",
+            *map(_separation_text, self.separations),
+            *self.notes,
+        ]
         return (
             f'<div class="astray-screen"><p><b>{escape(self.data)}</b>: {count(self.rows.height)} rows, screened for '
             f"{escape(self.subject)}</p>"

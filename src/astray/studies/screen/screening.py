@@ -18,7 +18,7 @@ from astray.answers import read_answers
 from astray.artifacts import Artifact, Progress, Store, execute
 from astray.artifacts.plan import Plan
 from astray.artifacts.uses import in_use
-from astray.data.chat import ChatDataset
+from astray.data.chat import ChatDataset, dataset_name
 from astray.engine.judging import ANSWERS_FILE, failed_verdicts
 from astray.engine.setting import reach_judge
 from astray.studies.screen import steps
@@ -86,7 +86,11 @@ def screen(
     screening = settled(data, subject, reference, grader, judged, samples, max_length, max_tokens, seed, Path(out))
     labelled = {} if labels is None else read_row_labels(Path(labels), texts_of(screening.data[0]))
     artifacts = _executed(screening, Store(Path(out) / "store" if store is None else store), progress)
-    result = _result(screening, artifacts, labelled, keep, threshold)
+    recipe = screening.data[0].recipe
+    made = str(recipe.parameters.get("name", recipe.operation))
+    # Whoever names a file knows it by that name and not by the recipe that may lie beside it.
+    name = made if isinstance(data, ChatDataset) else dataset_name(Path(data))
+    result = _result(name, screening, artifacts, labelled, keep, threshold)
     result.save(Path(out) / "screen")
     return result
 
@@ -105,6 +109,7 @@ def _executed(screening: Screening, store: Store, progress: Callable[[Progress],
 
 
 def _result(
+    name: str,
     screening: Screening,
     artifacts: Mapping[str, Artifact],
     labelled: Mapping[int, bool],
@@ -129,7 +134,7 @@ def _result(
         else []
     )
     return ScreenResult(
-        data=str(dataset.recipe.parameters.get("name", dataset.recipe.operation)),
+        data=name,
         subject=screening.subject,
         rows=table.with_columns(harmful, kept),
         dataset=dataset,
