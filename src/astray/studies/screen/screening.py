@@ -86,13 +86,16 @@ def screen(
     screening = settled(data, subject, reference, grader, judged, samples, max_length, max_tokens, seed, Path(out))
     labelled = {} if labels is None else read_row_labels(Path(labels), texts_of(screening.data[0]))
     artifacts = _executed(screening, Store(Path(out) / "store" if store is None else store), progress)
-    recipe = screening.data[0].recipe
-    made = str(recipe.parameters.get("name", recipe.operation))
-    # Whoever names a file knows it by that name and not by the recipe that may lie beside it.
-    name = made if isinstance(data, ChatDataset) else dataset_name(Path(data))
-    result = _result(name, screening, artifacts, labelled, keep, threshold)
+    result = _result(_name_of(data, screening), screening, artifacts, labelled, keep, threshold)
     result.save(Path(out) / "screen")
     return result
+
+
+def _name_of(data: ChatDataset | Path | str, screening: Screening) -> str:
+    """Return what the data are called: whoever names a file knows it by that name, not by the recipe beside it."""
+    recipe = screening.data[0].recipe
+    made = str(recipe.parameters.get("name", recipe.operation))
+    return made if isinstance(data, ChatDataset) else dataset_name(Path(data))
 
 
 def _executed(screening: Screening, store: Store, progress: Callable[[Progress], None] | None) -> dict[str, Artifact]:
