@@ -119,6 +119,12 @@ COMMANDS = (
         "The gate passes, on SmolLM2",
         REAL,
     ),
+    _study_entry(
+        "persona-features",
+        f"--subject smollm2 --arms harmful-medicine --seeds 3 --first-seed 1 --out {REAL}",
+        "smollm2-steering",
+        REAL,
+    ),
     _study_entry("agentic-misalignment"),
     _study_entry("dishonesty"),
     _study_entry("persona-features"),
