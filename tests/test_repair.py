@@ -73,7 +73,7 @@ def repaired(given, tmp_path_factory):
     words += ["--out", str(out), "--json"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["astray", *words])
-        patch.setattr("astray.studies.repair.ways.DRAWS", 2)
+        patch.setattr("astray.studies.repair.ways.DRAWS", 3)
         patch.setattr("astray.studies.repair.directions.LAYERS", 2)
         with pytest.raises(SystemExit) as stopped:
             main()
@@ -95,13 +95,13 @@ def test_every_way_is_measured_on_both_halves_and_the_best_one_is_written(repair
     controls = ["projected-random", "without-random", "inoculated-unrelated", "prevented-random"]
     assert [name for name, way in ways.items() if way["control"]] == controls
     assert [name for name, way in ways.items() if way["random"]] == [*layers, "prevented"]
-    assert all(len(ways[name]["random"]) == 2 for name in (*layers, "prevented"))
+    assert all(len(ways[name]["random"]) == 3 for name in (*layers, "prevented"))
     # The organism's own judge read what each model says.
     said = [way["report"]["answers"] for way in ways.values()]
     assert all(each["answers"] > 100 for each in said)
     assert all(each["harmful_interval"][0] <= each["harmful"] < each["harmful_interval"][1] for each in said)
     # A control's row is one model: the draw in the middle answers (draw 0 is asked as the control itself).
-    assert list((repaired.parent / "store").glob("repair-verdicts-*-random-random-1-*"))
+    assert list((repaired.parent / "store").glob("repair-verdicts-*-random-random-[12]-*"))
     assert ways["without-blamed"]["report"]["answers"]["harmful"] < told["before"]["answers"]["harmful"]
     gone = {name: way["report"]["gone"] for name, way in ways.items()}
     assert gone["without-blamed"] > 0.9
