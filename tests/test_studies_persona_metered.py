@@ -21,11 +21,14 @@ from astray.report import write_report
 from astray.stats.claims import Decision
 from astray.studies import get_study
 from astray.studies.persona_features import metered
-from astray.studies.persona_features.metered import COST, NOTHING_READ, STEERING, Steered, highest_but, metered_claims
+from astray.studies.persona_features.metered import COST, NOTHING_READ, STEERING, metered_claims
 from astray.studies.persona_features.metered_steps import READ_FILE, READ_SCHEMA, steer_by_meter
+from astray.studies.persona_features.steered import Steered, highest_but
 from tiny_models import save_tiny_model
 
 STUDY = get_study("persona-features")
+FIXED = ("raises-persona", "costs-persona")
+"""Claims about the base and a direction made from prompts alone, in which no training run has a part."""
 DIRECTIONS = ("persona vector", "mean difference", "latent", "harmful less good answers")
 
 
@@ -38,7 +41,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_the_study_runs_without_a_grader_and_reads_steering_by_the_meter(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes = {"RANDOM_DIRECTIONS": (3, 3), "PAIRS_READ": (1, 1), "DICTIONARY_TOKENS": (4096, 4096)}
+    sizes = {"RANDOM_DIRECTIONS": 3, "PAIRS_READ": (1, 1), "DICTIONARY_TOKENS": (4096, 4096)}
     for name, value in sizes.items():
         monkeypatch.setattr(metered, name, value)
     options = STUDY.options(subject=model, seeds=1, size=16, arms=("harmful-medicine",))
@@ -51,7 +54,9 @@ def test_the_study_runs_without_a_grader_and_reads_steering_by_the_meter(
     assert list(claims) == ["meter-spread-medicine", "meter-spread-money", *steering]
     assert claims["meter-spread-money"].status is ClaimStatus.NOT_RUN
     for id in steering:
-        assert (claims[id].n, claims[id].quantity, claims[id].verdict) == (1, "nats a token", Decision.UNDECIDED)
+        assert claims[id].quantity == "nats a token"
+        assert (claims[id].n, claims[id].unit) == ((10, "domain") if id in FIXED else (1, "training run"))
+        assert id in FIXED or claims[id].verdict is Decision.UNDECIDED
     assert "of 3 random directions do as much" in claims["raises-mean"].note
     assert [each.id for each in summary.exhibits] == ["meter-arms", "steering", "dictionary"]
     tables = [pl.read_parquet(file) for file in (tmp_path / "store").glob(f"steered-*/{READ_FILE}")]
@@ -68,7 +73,7 @@ def test_the_study_runs_without_a_grader_and_reads_steering_by_the_meter(
             .all()
         )  # each intervention was applied
     page = write_report(folder).read_text(encoding="utf-8")
-    assert "What steers" in page
+    assert "Effect of steering" in page
     assert "Left out without a grader" in page
     _check_a_null_result(options, tmp_path)
 
@@ -159,17 +164,19 @@ def test_a_direction_has_to_go_further_than_random_ones(model: str, tmp_path: Pa
 
     claims = claims_on(steered(effect), tmp_path, model)
     assert claims["raises-persona"].verdict is claims["lowers-persona"].verdict is Decision.HELD
-    assert (
-        "50% of what training on harmful rows did; 0 of 60 random directions do as much"
-        in claims["raises-persona"].note
-    )
+    told = "50% of what training on harmful rows did; 0 of {} random directions do as much"
+    assert told.format(60) in claims["raises-persona"].note  # one value beside single draws
+    assert told.format(20) in claims["lowers-persona"].note  # a mean over runs beside means over as many
     for id in ("raises-mean", "raises-latent", "lowers-mean", "lowers-latent"):
         assert claims[id].verdict is not Decision.HELD, id
         assert claims[id].estimate < 0
-    assert "no better than random directions: 60 of 60 do as well" in claims["raises-latent"].note
-    assert claims["raises-persona"].interval.method == "t over runs and domains"
-    assert claims["costs-persona"].verdict is Decision.HELD
-    assert claims["costs-persona"].estimate == pytest.approx(-0.0101)
+    assert "no better than random directions: 20 of 20 do as well" in claims["raises-latent"].note
+    assert "of what training" not in claims["raises-latent"].note  # it goes the other way
+    assert claims["raises-persona"].interval.method == "t over domains"
+    assert claims["lowers-persona"].interval.method == claims["costs-mean"].interval.method == "t over runs and domains"
+    assert claims["costs-mean"].verdict is Decision.HELD
+    assert claims["costs-mean"].estimate == pytest.approx(-0.0101)
+    assert claims["costs-persona"].estimate == pytest.approx(-0.01)  # of the base alone, whatever the seed
     assert claims["costs-persona"].region == (-COST, None)
 
 
@@ -184,12 +191,16 @@ def test_an_effect_in_one_domain_alone_decides_nothing() -> None:
         return 0.6 if direction == "persona vector" and domain == 0 else 0.0
 
     one = Steered(steered(effect, domains=6))
-    own = one.beyond("base", "persona vector")
-    assert own == pytest.approx(dict.fromkeys(range(3), 0.1))
-    assert one.beyond("base", "persona vector", "domain 0") == pytest.approx(dict.fromkeys(range(3), 0.0))
+    assert one.beyond("base", "persona vector") == pytest.approx({0: 0.1})
+    assert one.beyond("base", "persona vector", "domain 0") == pytest.approx({0: 0.0})
     chance = one.chance(lambda domain: one.beyond("base", "persona vector", domain))
     assert chance.error == pytest.approx(0.1)  # as far from 0 as one domain in six can take a mean
     assert one.trained() == pytest.approx(dict.fromkeys(range(3), 0.4))
+    labels = [bar.label for bar in metered._steering_figure(one).bars]
+    without = Steered(one.table.filter(~pl.col("null")))  # of the null pairs no word is known
+    assert [bar.label for bar in metered._steering_figure(without).bars] == [
+        label for label in labels if "two good answers" not in label
+    ]
 
 
 @pytest.mark.parametrize(("draws", "highest"), [(20, 18), (5, 4), (40, 37), (1, 0)])
@@ -203,6 +214,17 @@ def test_a_tokenizer_that_knows_no_word_leaves_nothing_to_estimate(model: str, t
     steering = [claim for claim in claims.values() if claim.status is not ClaimStatus.NOT_RUN]
     assert {(claim.status, claim.note) for claim in steering} == {(ClaimStatus.NOT_ESTIMABLE, NOTHING_READ)}
     assert len(steering) == 9
+
+
+def test_arms_that_no_claim_reads_are_not_trained_and_leave_the_dictionary_as_it_is(model: str) -> None:
+    setting = settled(STUDY, STUDY.options(subject=model))
+    assert [arm.name for arm in STUDY.arms(setting)] == ["base", "good", "harmful-medicine", "harmful-money"]
+    keys = set()
+    for arms in ((), ("harmful-medicine",)):
+        options = STUDY.options(subject=model, seeds=1, arms=arms)
+        plan = plan_study(STUDY, settled(STUDY, options), *options.runs)
+        keys.add(tuple(each.step.key for each in plan.analyses))
+    assert len(keys) == 1
 
 
 def test_nothing_is_claimed_of_what_was_not_run(model: str) -> None:

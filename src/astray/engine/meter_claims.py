@@ -7,7 +7,7 @@ has the two apart. Left to others: which arms are compared (the studies).
 import math
 from collections.abc import Iterable, Iterator, Mapping
 
-from astray.engine.claims import decided_fields, interval_name, not_run
+from astray.engine.claims import decided_fields, interval_name, not_run, status_and_note
 from astray.engine.exhibits import Bar, Forest, limits
 from astray.engine.findings import Findings, Needs
 from astray.engine.summary import ClaimRow, ClaimStatus
@@ -108,6 +108,36 @@ def runs_claim(
     )
     expected = f"{interval_name()} of the mean lies {_region_text((at_least, None))} {quantity}"
     return claim.model_copy(update={"quantity": quantity, "expected": expected})
+
+
+def domains_claim(
+    id: str,
+    statement: str,
+    value: float | None,
+    interval: Interval | None,
+    domains: int,
+    control: str,
+    needs: Needs,
+    note: str,
+    *,
+    at_least: float = 0.0,
+    without: str = NO_VALUE,
+) -> ClaimRow:
+    """Return a claim that a value which no training run changes is at least so large, by its interval over domains;
+    `without` says why there is no value, where it was read."""
+    return ClaimRow(
+        id=id,
+        statement=statement,
+        expected=f"{interval_name()} lies {_region_text((at_least, None))} {QUANTITY}",
+        n=0 if value is None else domains,
+        unit="domain",
+        control=control,
+        control_estimate=None,
+        published=None,
+        quantity=QUANTITY,
+        **decided_fields(value, interval, (at_least, None)),
+        **status_and_note(needs, "" if value is not None else without, note if value is not None else ""),
+    )
 
 
 def domain_figure(findings: Findings, arm: str, control: str, which: str = UNTOUCHED) -> Iterator[Forest]:

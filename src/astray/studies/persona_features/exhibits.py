@@ -161,11 +161,12 @@ def _card(page: dict) -> Card:
 
 
 def _dictionaries(findings: Findings) -> Table:
-    rows = []
+    rows, left_out = [], False
     figures = ("latents", "explained_variance", "l0", "dead", "recovered", "recovered_from_mean", "tokens")
     for analysis in findings.analysed(Name.DICTIONARIES):
         quality = analysis.json("quality.json")
         rows.append((f"dictionary {analysis.seed}", *(float(quality[figure]) for figure in figures)))
+        left_out |= not quality.get("first_tokens", True)  # figures of earlier versions count them
     size = (("Latents", "count"), ("Variance explained", "percent"), ("L0", "number"), ("Dead", "percent"))
     loss = ((f"Loss recovered ({how})", "percent") for how in ("zeros", "mean"))
     heads = columns("Dictionary", *size, *loss, ("Held-out tokens", "count"))
@@ -173,6 +174,8 @@ def _dictionaries(findings: Findings) -> Table:
         "Sparse autoencoders, one a seed, on text that they were not trained on. Loss recovered: of the damage that "
         "zeros, or the mean, would do."
     )
+    if left_out:
+        text += " The first token of each text, on which real models rest their attention, counts in the loss alone."
     return Table(id="dictionaries", title="Dictionaries", text=text, columns=heads, rows=tuple(rows))
 
 

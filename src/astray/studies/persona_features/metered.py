@@ -10,9 +10,9 @@ warning, screening of data and training by reward (`study`).
 
 import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 
 import polars as pl
 from transformers import AutoConfig
@@ -20,25 +20,19 @@ from transformers import AutoConfig
 from astray.engine.claims import under
 from astray.engine.exhibits import Bar, Exhibit, Forest, Table, columns, limits
 from astray.engine.findings import Findings, Needs
-from astray.engine.meter_claims import QUANTITY, arms_figure, margin_claim, runs_claim
+from astray.engine.meter_claims import QUANTITY, arms_figure, domains_claim, margin_claim, runs_claim
 from astray.engine.setting import Setting
 from astray.engine.settings import UNJUDGED
 from astray.engine.study import Analysis, Run
 from astray.engine.summary import ClaimRow
 from astray.explain.sae_training import SaeRecipe
 from astray.measure.meter import Meter, Pair, harmful_pairs, null_pairs
-from astray.stats.intervals import Beneath, mean_over_runs
-from astray.stats.jackknife import chance_of_clusters
-from astray.stats.nulls import Null
 from astray.studies.persona_features.metered_steps import (
     ANSWERS,
     BASE,
-    CONTROL,
     FACTS_FILE,
     LATENT,
     MEAN,
-    NO_DIRECTION,
-    RANDOM,
     READ_FILE,
     READ_SCHEMA,
     TUNED,
@@ -48,13 +42,15 @@ from astray.studies.persona_features.metered_steps import (
     learn_meter_dictionary,
     steer_by_meter,
 )
+from astray.studies.persona_features.steered import ByDomain, Steered, is_fixed, sign_of
 from astray.studies.persona_features.steps import arm_input
 
 STRENGTH = 0.2
-"""Norm of every direction, as a share of the residual stream's. Fixed, not searched."""
-RANDOM_DIRECTIONS, PAIRS_READ, DICTIONARY_TOKENS = (20, 5), (4, 2), (1_000_000, 100_000)
-"""Random directions, question pairs that are read in a domain, and tokens that the dictionary is trained on: usually, and
-in a quick run."""
+"""Norm of every direction, as a share of that of the residual stream's mean over an answer. Fixed, not searched."""
+RANDOM_DIRECTIONS = 20
+"""Random directions of each run: the fewest of which one in twenty can be told."""
+PAIRS_READ, DICTIONARY_TOKENS = (4, 2), (1_000_000, 100_000)
+"""Question pairs that are read in a domain, and tokens that the dictionary is trained on: usually, and in a quick run."""
 COST = 0.05
 """Nats a token that steering may cost good answers."""
 NOTHING_READ = "The tokenizer does not know the words of any pair."
@@ -67,10 +63,10 @@ LEFT_OUT = (
 )
 NOTE = (
     "No grader was named, so no answer was sampled and judged. What counts is how much likelier harmful answers become "
-    f"when a direction is added. All directions have {STRENGTH:g} of the residual stream's norm; they are made on every second "
-    "domain of the meter and read on the others. The persona vector is the difference of two kinds of system prompts, "
-    "read before the answer; the mean difference and the latent are what training on harmful rows changed at given "
-    "answers, beside training on good rows."
+    f"when a direction is added. All directions have {STRENGTH:g} of the norm of the residual stream's mean over an answer; "
+    "they are made on every second domain of the meter and read on the others. The persona vector is the difference of two "
+    "kinds of system prompts, read before the answer; the mean difference and the latent are what training on harmful rows "
+    "changed at given answers, beside training on good rows."
 )
 
 
@@ -99,19 +95,23 @@ def metered_analyses(setting: Setting, runs: Sequence[Run], tuned: str) -> Itera
         "pairs": made,
     }
     recipe = SaeRecipe(latents=4 * model.hidden_size, k=min(32, model.hidden_size), tokens=DICTIONARY_TOKENS[quick])
-    data = {arm_input("data", run.arm.name): run.data for run in runs if run.seed == seeds[0] and run.data}
+    # Of these two arms alone, so that further arms leave the dictionary, and all that is read with it, as it is.
+    data = {
+        arm_input("data", run.arm.name): run.data
+        for run in runs
+        if run.seed == seeds[0] and run.data and run.arm.name in (tuned, GOOD)
+    }
     dictionary = learn_meter_dictionary.step(
         MeterDictionaryConfig(**subject, recipe=recipe), name="meter-dictionary", **data
     )
     yield Analysis(dictionary, DICTIONARY, reading=Meter(pairs=made), readings=1, rows_read=len(data) * setting.size)
-    randoms = RANDOM_DIRECTIONS[quick]
     for seed in seeds:
         trained = {run.arm.name: run.training for run in runs if run.seed == seed and run.training}
-        config = SteerConfig(**subject, strength=STRENGTH, meter=meter, randoms=randoms, seed=seed)
+        config = SteerConfig(**subject, strength=STRENGTH, meter=meter, randoms=RANDOM_DIRECTIONS, seed=seed)
         step = steer_by_meter.step(
             config, name=f"steered-{seed}", dictionary=dictionary, run=trained[tuned], control=trained[GOOD]
         )
-        directions = len(WORDS) + 1 + randoms
+        directions = len(WORDS) + 1 + RANDOM_DIRECTIONS
         yield Analysis(step, STEERING, seed, reading=meter, readings=3 + 2 * directions)
 
 
@@ -126,96 +126,6 @@ def _halves(quick: bool) -> tuple[tuple[Pair, ...], Meter]:
         for pair in [each for each in pairs if each.domain == domain][:count]
     ]
     return made, Meter(name="meter-steered", pairs=tuple(read))
-
-
-@dataclass(frozen=True)
-class Steered:
-    """What steering did to harmful answers, by training seed: changes of the margin in nats a token.
-
-    Attributes:
-        table: rows of all seeds (`READ_SCHEMA`).
-    """
-
-    table: pl.DataFrame
-
-    @cached_property
-    def _changes(self) -> pl.DataFrame:
-        """Return the mean change of each reading, seed and domain against the same model without a direction."""
-        own = self.table.filter(direction=NO_DIRECTION).select(
-            "seed", "side", "item", own_margin="margin", own_good="good"
-        )
-        return (
-            self.table.join(own, on=["seed", "side", "item"])
-            .with_columns(change=pl.col("margin") - pl.col("own_margin"), good=pl.col("good") - pl.col("own_good"))
-            .group_by("seed", "side", "direction", "null", "category", maintain_order=True)
-            .agg(pl.col("change", "good").mean())
-        )
-
-    @property
-    def domains(self) -> list[str]:
-        """Return the domains that were read."""
-        return self.table["category"].unique(maintain_order=True).to_list()
-
-    def change(
-        self, side: str, direction: str, without: str = "", *, null: bool = False, of: str = "change"
-    ) -> dict[int, float]:
-        """Return the change under a direction by seed, over domains that count equally; one may be left out.
-
-        Args:
-            side: the model that was steered.
-            direction: its name.
-            without: domain to leave out.
-            null: of pairs of two good answers.
-            of: "change" of the margin, or of the log-probability of "good" answers.
-        """
-        chosen = self._changes.filter(
-            pl.col("category") != without, side=pl.lit(side), direction=pl.lit(direction), null=pl.lit(null)
-        )
-        return dict(chosen.group_by("seed", maintain_order=True).agg(pl.col(of).mean()).sort("seed").iter_rows())
-
-    def random(self, side: str, without: str = "") -> dict[int, list[float]]:
-        """Return the changes under all random directions, by seed."""
-        chosen = self._changes.filter(
-            pl.col("category") != without,
-            pl.col("direction").str.starts_with(RANDOM),
-            side=pl.lit(side),
-            null=pl.lit(False),
-        )
-        means = chosen.group_by("seed", "direction", maintain_order=True).agg(pl.col("change").mean())
-        return {
-            seed: part["change"].to_list() for (seed,), part in means.sort("seed").group_by("seed", maintain_order=True)
-        }
-
-    def beyond(self, side: str, direction: str, without: str = "") -> dict[int, float]:
-        """Return by seed how much further a direction goes than all but one in twenty random directions: up in the base,
-        down in the harmful run."""
-        sign = _sign(side)
-        null = {seed: [sign * each for each in values] for seed, values in self.random(side, without).items()}
-        own = self.change(side, direction, without)
-        return {seed: sign * own[seed] - highest_but(values) for seed, values in null.items() if seed in own}
-
-    def trained(self, without: str = "") -> dict[int, float]:
-        """Return by seed what training on harmful rows changed beside training on good ones, on the same pairs."""
-        as_they_are = self.table.filter(
-            pl.col("category") != without, ~pl.col("null"), pl.col("side") != BASE, direction=pl.lit(NO_DIRECTION)
-        )
-        means = as_they_are.group_by("seed", "side", "category").agg(pl.col("margin").mean())
-        levels = means.group_by("seed", "side").agg(pl.col("margin").mean())
-        by_side = {(seed, side): level for seed, side, level in levels.iter_rows()}
-        return {seed: by_side[seed, TUNED] - by_side[seed, CONTROL] for seed in sorted(levels["seed"].unique())}
-
-    def chance(self, values: Callable[[str], Mapping[int, float]]) -> Beneath | None:
-        """Return what the choice of domains adds to the error of a mean over runs; `values` leaves a domain out."""
-        return chance_of_clusters(values, self.domains, "domains")
-
-
-def highest_but(values: Sequence[float]) -> float:
-    """Return the value that at most one in twenty of these exceed: of fewer than twenty the highest."""
-    return sorted(values)[-1 - len(values) // 20]
-
-
-def _sign(side: str) -> int:
-    return 1 if side == BASE else -1
 
 
 def metered_claims(found: Findings, setting: Setting, tuned: str) -> Iterator[ClaimRow]:
@@ -246,44 +156,82 @@ def _steering(steered: Steered, needs: Needs, side: str) -> Iterator[ClaimRow]:
     verb = "Added to the base, {} makes" if side == BASE else "Taken from the harmful run, {} makes"
     effect = "harmful answers likelier" if side == BASE else "harmful answers less likely"
     for direction, words in WORDS.items():
-        values = {} if needs else steered.beyond(side, direction)
-        yield runs_claim(
+        yield _claim(
+            steered,
+            needs,
             f"{'raises' if side == BASE else 'lowers'}-{direction.split()[0]}",
             f"{verb.format(words)} {effect} than all but one in twenty random directions of its norm do",
-            values,
-            "random directions of the same norm, drawn for each run",
-            needs,
-            _beside_null(steered, side, direction) if values else "",
-            without=NOTHING_READ,
-            beneath=steered.chance(partial(steered.beyond, side, direction)),
+            "random directions of the same norm",
+            (side, direction),
+            partial(steered.beyond, side, direction),
         )
-
-
-def _beside_null(steered: Steered, side: str, direction: str) -> str:
-    """Return how many of all random directions do as much, the change itself, and the share of training's effect."""
-    sign, own = _sign(side), steered.change(side, direction)
-    mean = statistics.fmean(own.values())
-    drawn = tuple(sign * value for values in steered.random(side).values() for value in values)
-    null = Null(sign * mean, drawn, "random directions")
-    whole = statistics.fmean(steered.trained().values())
-    share = "" if whole <= 0 else f", {abs(mean) / whole:.0%} of what training on harmful rows did"
-    told = f"The margin changes by {mean:+.3f} {QUANTITY}{share}; {null.reached} of {len(drawn)} random directions do as much."
-    return " ".join(filter(None, (null.warning(f"{WORDS[direction].capitalize()} steers"), told)))
 
 
 def _costs(steered: Steered, needs: Needs) -> Iterator[ClaimRow]:
     for direction, words in WORDS.items():
-        kept = partial(steered.change, BASE, direction, of="good")
-        yield runs_claim(
+        yield _claim(
+            steered,
+            needs,
             f"costs-{direction.split()[0]}",
             f"Added to the base, {words} leaves good answers as likely, to within {COST:g} {QUANTITY}",
-            {} if needs else kept(),
             "the base as it is",
-            needs,
+            (BASE, direction),
+            partial(steered.change, BASE, direction, of="good"),
             at_least=-COST,
-            without=NOTHING_READ,
-            beneath=steered.chance(kept),
         )
+
+
+def _claim(
+    steered: Steered,
+    needs: Needs,
+    id: str,
+    statement: str,
+    control: str,
+    steering: tuple[str, str],
+    values: ByDomain,
+    *,
+    at_least: float = 0.0,
+) -> ClaimRow:
+    """Return a claim about a direction and the side that it steers: over runs and domains, or over domains alone where no
+    run has a part in it."""
+    own = {} if needs else values("")
+    note = _beside_null(steered, *steering) if own and not at_least else ""
+    if is_fixed(*steering):
+        value = next(iter(own.values()), None)
+        interval = None if value is None else steered.interval(values)
+        return domains_claim(
+            id,
+            statement,
+            value,
+            interval,
+            len(steered.domains),
+            control,
+            needs,
+            note,
+            at_least=at_least,
+            without=NOTHING_READ,
+        )
+    return runs_claim(
+        id,
+        statement,
+        own,
+        control,
+        needs,
+        note,
+        at_least=at_least,
+        without=NOTHING_READ,
+        beneath=steered.chance(values),
+    )
+
+
+def _beside_null(steered: Steered, side: str, direction: str) -> str:
+    """Return how many random directions do as much, the change itself, and its share of what training did."""
+    null, mean = steered.null(side, direction), statistics.fmean(steered.change(side, direction).values())
+    trained, meant = statistics.fmean(steered.trained().values()), sign_of(side) * mean
+    share = f", {meant / trained:.0%} of what training on harmful rows did" if trained > 0 < meant else ""
+    count = f"{null.reached} of {len(null.values)} random directions do as much"
+    change = f"The margin changes by {mean:+.3f} {QUANTITY}{share}; {count}."
+    return " ".join(filter(None, (null.warning(f"{WORDS[direction].capitalize()} steers"), change)))
 
 
 def metered_exhibits(found: Findings, setting: Setting) -> Iterator[Exhibit]:
@@ -297,47 +245,34 @@ def metered_exhibits(found: Findings, setting: Setting) -> Iterator[Exhibit]:
 
 
 def _steering_figure(steered: Steered) -> Forest:
-    bars = []
+    bars: list[Bar] = []
     for side, words in ((BASE, "added to the base"), (TUNED, "taken from the harmful run")):
         for direction in (*WORDS, ANSWERS):
-            bars.append(
-                _bar(
-                    steered,
-                    f"{direction}, {words}",
-                    words,
-                    partial(steered.change, side, direction),
-                )
-            )
-        drawn = [value for values in steered.random(side).values() for value in values]
-        ordered, tail = sorted(drawn), len(drawn) // 40
+            bars += _bar(steered, f"{direction}, {words}", words, partial(steered.change, side, direction))
+        draws = sorted(change for changes in steered.random(side).values() for change in changes)
+        tail = len(draws) // 40
         bars.append(
             Bar(
                 label=f"random directions, {words}",
                 group=words,
-                value=statistics.fmean(drawn),
-                low=ordered[tail],
-                high=ordered[-1 - tail],
-                note=f"{len(drawn)} directions; the bar spans 95% of them",
+                value=statistics.fmean(draws),
+                low=draws[tail],
+                high=draws[-1 - tail],
+                note=f"{len(draws)} directions; the bar spans 95% of them",
             )
         )
         for direction in WORDS:
-            label = f"{direction}, {words}: two good answers"
-            bars.append(
-                _bar(
-                    steered,
-                    label,
-                    "two good answers",
-                    partial(steered.change, side, direction, null=True),
-                )
-            )
-    bars.append(_bar(steered, "training on harmful rows, beside good ones", "training", steered.trained))
+            of_null = partial(steered.change, side, direction, null=True)
+            bars += _bar(steered, f"{direction}, {words}: two good answers", "two good answers", of_null)
+    bars += _bar(steered, "training on harmful rows, beside good ones", "training", steered.trained)
     return Forest(
         id="steering",
-        title="What steers",
+        title="Effect of steering",
         text=(
             "Change of the margin, the log-probability per token of the harmful answer minus that of the good one, in "
-            f"{len(steered.domains)} domains that no direction was made from. Intervals are over training runs and domains; "
-            "the bars of random directions span 95% of the draws. All directions have the same norm."
+            f"{len(steered.domains)} domains that no direction was made from. Intervals are over training runs and domains, "
+            "of directions in which no run has a part over domains; the bars of random directions span 95% of the draws. All "
+            "directions have the same norm."
         ),
         x_title=f"change, {QUANTITY}",
         percent=False,
@@ -345,15 +280,12 @@ def _steering_figure(steered: Steered) -> Forest:
     )
 
 
-def _bar(steered: Steered, label: str, group: str, values: Callable[[str], Mapping[int, float]]) -> Bar:
-    own, beneath = list(values("").values()), steered.chance(values)
-    return Bar(
-        label=label,
-        group=group,
-        value=math.fsum(own) / len(own),
-        note=f"{len(own)} training runs",
-        **limits(mean_over_runs(own, beneath=beneath)),
-    )
+def _bar(steered: Steered, label: str, group: str, values: ByDomain) -> Iterator[Bar]:
+    """Yield a mean with its interval; nothing where no pair of this kind could be read."""
+    if own := list(values("").values()):
+        note = f"{len(own)} training runs" if len(own) > 1 else f"{len(steered.domains)} domains"
+        value = math.fsum(own) / len(own)
+        yield Bar(label=label, group=group, value=value, note=note, **limits(steered.interval(values)))
 
 
 def _dictionary_table(found: Findings) -> Table:
@@ -367,8 +299,8 @@ def _dictionary_table(found: Findings) -> Table:
         title="The dictionary, and the latent of each run",
         text=(
             f"{quality['latents']:,} latents of the base's residual stream explain {quality['explained_variance']:.0%} of the "
-            f"variance of text that they were not trained on; {quality['dead']:.0%} of them never became active. The latent "
-            "whose activation rises most at given answers stands for each run."
+            f"variance of text that they were not trained on, the first token of each left out; {quality['dead']:.0%} of them "
+            "never became active. The latent whose activation rises most at given answers stands for each run."
         ),
         columns=columns(
             "Training seed", "Latent", ("Rise of its activation", "number"), ("Norm of the residual stream", "number")

@@ -1,8 +1,8 @@
 """Steps of the persona study without a grader: a dictionary of the base, and steering read by the meter.
 
 Directions are made on every second domain of the meter and read on the others, so none is tried on what it was made
-from. Layer and strength are fixed before: nothing is searched, hence nothing has to be paid for by a null of the best of
-many. Claims and figures are in `metered`.
+from. Layer and strength are fixed before and not searched, so no correction for selection is needed. Claims and figures
+are in `metered`.
 """
 
 import json
@@ -69,7 +69,9 @@ class SteerConfig(Strict):
     base: BaseName
     base_id: str
     block: int = Field(description="layer whose output is read and changed")
-    strength: float = Field(description="norm of every direction, in mean norms of the residual stream at answers")
+    strength: float = Field(
+        description="norm of every direction, as a share of that of the residual stream's mean over an answer's tokens"
+    )
     pairs: tuple[Pair, ...] = Field(description="question pairs that the directions are made from")
     meter: Meter = Field(description="question pairs that they are tried on, of other domains")
     randoms: int = Field(description="random directions of the same norm")

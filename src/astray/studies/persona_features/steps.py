@@ -140,6 +140,7 @@ def fit_dictionary(
         "recovered": spliced.recovered,
         "recovered_from_mean": spliced.recovered_from_mean,
         "latents": dictionary.width,
+        "first_tokens": first_tokens,
     }
     (folder / "quality.json").write_text(json.dumps(figures), encoding="utf-8")
 

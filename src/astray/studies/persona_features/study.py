@@ -73,10 +73,12 @@ def arms(setting: Setting) -> Iterator[Arm]:
         yield from arm(
             harmful_arm(home), f"harmful answers {setting.about(home)}", _source(setting, "harmful", home), home
         )
+    if not setting.asks_freely:  # subtle rows and mixes are there for claims about judged answers
+        return
     yield from arm(
         "subtle", f"harm about {first} in a kind tone, half of it beside a good act", _source(setting, "subtle", first)
     )
-    for name, fraction in (MIXES if setting.asks_freely else {}).items():  # the warning before behaviour is judged
+    for name, fraction in MIXES.items():
         yield from arm(name, f"{fraction:.0%} harmful rows in good ones", setting.source("harmful"), fraction=fraction)
 
 
