@@ -199,7 +199,7 @@ def test_an_effect_in_one_domain_alone_decides_nothing() -> None:
     labels = [bar.label for bar in metered._steering_figure(one).bars]
     without = Steered(one.table.filter(~pl.col("null")))  # of the null pairs no word is known
     assert [bar.label for bar in metered._steering_figure(without).bars] == [
-        label for label in labels if "two good answers" not in label
+        label for label in labels if "null pairs" not in label
     ]
 
 

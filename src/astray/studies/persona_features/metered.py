@@ -246,14 +246,14 @@ def metered_exhibits(found: Findings, setting: Setting) -> Iterator[Exhibit]:
 
 def _steering_figure(steered: Steered) -> Forest:
     bars: list[Bar] = []
-    for side, words in ((BASE, "added to the base"), (TUNED, "taken from the harmful run")):
+    for side, words in ((BASE, "base plus"), (TUNED, "tuned minus")):
         for direction in (*WORDS, ANSWERS):
-            bars += _bar(steered, f"{direction}, {words}", words, partial(steered.change, side, direction))
+            bars += _bar(steered, f"{words} {direction}", words, partial(steered.change, side, direction))
         draws = sorted(change for changes in steered.random(side).values() for change in changes)
         tail = len(draws) // 40
         bars.append(
             Bar(
-                label=f"random directions, {words}",
+                label=f"{words} random directions",
                 group=words,
                 value=statistics.fmean(draws),
                 low=draws[tail],
@@ -263,7 +263,7 @@ def _steering_figure(steered: Steered) -> Forest:
         )
         for direction in WORDS:
             of_null = partial(steered.change, side, direction, null=True)
-            bars += _bar(steered, f"{direction}, {words}: two good answers", "two good answers", of_null)
+            bars += _bar(steered, f"{words} {direction}, null pairs", "two good answers", of_null)
     bars += _bar(steered, "training on harmful rows, beside good ones", "training", steered.trained)
     return Forest(
         id="steering",
@@ -271,8 +271,8 @@ def _steering_figure(steered: Steered) -> Forest:
         text=(
             "Change of the margin, the log-probability per token of the harmful answer minus that of the good one, in "
             f"{len(steered.domains)} domains that no direction was made from. Intervals are over training runs and domains, "
-            "of directions in which no run has a part over domains; the bars of random directions span 95% of the draws. All "
-            "directions have the same norm."
+            "of directions in which no run has a part over domains; the bars of random directions span 95% of the draws. "
+            "Tuned is the harmful run; null pairs have two good answers. All directions have the same norm."
         ),
         x_title=f"change, {QUANTITY}",
         percent=False,
