@@ -177,10 +177,10 @@ def test_a_holder_renews_its_lock_and_says_when_it_was_taken_over(bucket: str, m
     mirror, lost, write = Mirror(f"{bucket}/renewed"), [True], Mirror.write
 
     def away_once(own: Mirror, name: str, content: bytes) -> None:
+        write(own, name, content)
         if lost:
             lost.pop()
-            raise StoreError("the connection was lost")
-        write(own, name, content)
+            raise StoreError("the connection was lost before the response came")
 
     class Turns(Event):
         """Lets a lock be renewed three times; another machine takes it before the last."""
@@ -192,7 +192,7 @@ def test_a_holder_renews_its_lock_and_says_when_it_was_taken_over(bucket: str, m
             if self.left == 0:
                 there = mirror.read(".locks/ab")
                 assert there is not None
-                assert b'"renewals": 1' in there
+                assert b'"renewals": 2' in there
                 write(mirror, ".locks/ab", b"of another machine")
             return self.left < 0
 
@@ -203,6 +203,31 @@ def test_a_holder_renews_its_lock_and_says_when_it_was_taken_over(bucket: str, m
         lock.renew(Turns())
     lock.release()
     assert mirror.read(".locks/ab") == b"of another machine"
+
+
+def test_a_storage_that_takes_no_lock_ends_the_step_before_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError("AccessDenied")
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", refused)
+    monkeypatch.setattr(bucket_locks, "_POLL", 0.0)
+    with (
+        pytest.raises(StoreError, match="AccessDenied"),
+        locked(Mirror("memory://read-only"), "ab", "here", wait=False),
+    ):
+        pytest.fail("a step that cannot be stored was begun")
+
+
+def test_a_copy_of_a_cache_folder_on_another_machine_has_a_name_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store("memory://copied", cache=tmp_path)
+    (tmp_path / ".owner").write_text("")  # of a process that was killed just then
+    own = store._owner()
+    assert own == store._owner()
+    monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
+    assert store._owner() != own
+    assert store._owner().split()[-1] == own.split()[-1] == (tmp_path / ".owner").read_text()
 
 
 def test_a_storage_that_cannot_exclude_others_says_so_and_works_as_before(

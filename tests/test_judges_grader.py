@@ -335,3 +335,18 @@ def test_a_step_waits_for_verdicts_that_may_still_come_and_not_for_empty_replies
         else:
             with pytest.raises(JudgeError, match=re.escape(told)):
                 patient.check()
+
+
+@pytest.mark.parametrize(
+    ("calls", "empty", "enough"), [(1, 1, True), (5, 5, True), (12, 6, False), (200, 10, True), (200, 11, False)]
+)
+def test_strict_work_lets_few_empty_replies_pass(calls, empty, enough):
+    with patience(strict=True) as patient:
+        for number in range(calls):
+            patient.record("g", "empty reply: the reply is empty" if number < empty else "")
+            patient.in_a_row.clear()
+        if enough:
+            patient.check()
+        else:
+            with pytest.raises(JudgeError, match=f"{empty} of {calls} replies of the grader were empty"):
+                patient.check()

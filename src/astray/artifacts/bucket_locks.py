@@ -6,7 +6,8 @@
 Making is exclusive by the storage itself (on S3 a conditional write, `If-None-Match: *`). A lock that nobody renews is
 taken over: no clock of another machine is read for that, since each process measures itself how long it has seen the
 same content. A holder that only stalled does its step to the end, which is then done twice; its artifact is whole all
-the same (see `mirror`). Leaves to others: locks between the processes of one machine (`disk.locked`).
+the same (see `mirror`). Reading a lock and then renewing or removing it are two calls: a machine that stalls for longer
+than `STALE` just between them takes the lock from who has it by then, and the step may be done once more. Leaves to others: locks between the processes of one machine (`disk.locked`).
 """
 
 import contextlib
@@ -43,8 +44,8 @@ def locked(mirror: Mirror, digits: str, owner: str, *, wait: bool) -> Iterator[b
     Args:
         mirror: the store.
         digits: first digits of the step's key.
-        owner: name of this machine's cache folder, whose own lock of the step is held: a lock in its name was left by a
-            process that was killed.
+        owner: name of this machine, since it was started, and its cache folder, whose own lock of the step is held: a
+            lock in this name was left by a process that was killed.
         wait: whether to wait for it.
 
     Raises:
@@ -81,46 +82,56 @@ class _Lock:
 
     def acquire(self, wait: bool) -> bool:
         """Make the lock; return True, too, where the storage cannot exclude others, which a warning tells."""
-        tries = 0
-        while tries < _TRIES:
-            made = self.mirror.create(self.name, self.content)
+        failures = 0
+        while True:
+            try:
+                made = self.mirror.create(self.name, self.content)
+            except StoreError:  # without a lock a step that cannot be stored would be done, or be done twice
+                failures += 1
+                if failures == _TRIES:
+                    raise
+                time.sleep(_POLL)
+                continue
             if made:
                 self.made = self._excludes()
                 return True
-            tries = tries + 1 if made is None else 0
-            if made is False and not self._freed():
+            if made is None:
+                self._warn_unlocked()
+                return True
+            if not self._freed():
                 if not wait:
                     return False
                 time.sleep(_POLL)
-        self._warn_unlocked()
-        return True
 
     def renew(self, ended: threading.Event) -> None:
         """Renew the lock until its step has ended."""
         while not ended.wait(RENEWED):
             with contextlib.suppress(StoreError):  # the storage may be back the next time
-                if self.mirror.read(self.name) != self.content:
+                if not self._is_own(self.mirror.read(self.name)):
                     warnings.warn(
                         f"The lock {self.name} of {self.mirror.url} was not renewed for {STALE:.0f} s and taken over: "
                         "another machine does this step, too. The artifact is whole, whoever ends last.",
                         stacklevel=2,
                     )
                     return
-                renewed = _Lock(self.mirror, self.name, self.owner, self.token, self.renewals + 1)
-                self.mirror.write(self.name, renewed.content)
                 self.renewals += 1
+                self.mirror.write(self.name, self.content)
 
     def release(self) -> None:
         """Remove the lock, unless it was taken over."""
-        if self.mirror.read(self.name) == self.content:
+        if self._is_own(self.mirror.read(self.name)):
             self.mirror.remove(self.name)
+
+    def _is_own(self, content: bytes | None) -> bool:
+        """Return whether a lock is this one, whatever number of renewals was stored: a response may be lost."""
+        return content is not None and _field(content, "token") == self.token
 
     def _freed(self) -> bool:
         """Return whether the lock can be tried again at once: it is gone, or was left behind and is now removed."""
         there = self.mirror.read(self.name)
         if there is None:
             return True
-        if self.owner and _owner_of(there) == self.owner:
+        if self.owner and _field(there, "owner") == self.owner:
             self.mirror.remove(self.name)
             return True
         return self._unchanged(self.name, there) and self._take_over(there)
@@ -134,7 +145,7 @@ class _Lock:
             return False
         if self.mirror.read(self.name) == there:
             warnings.warn(
-                f"The lock {self.name} of {self.mirror.url}, held by {_owner_of(there)!r}, was not renewed for "
+                f"The lock {self.name} of {self.mirror.url}, held by {_field(there, 'owner')!r}, was not renewed for "
                 f"{STALE:.0f} s: its step is done here.",
                 stacklevel=2,
             )
@@ -170,8 +181,8 @@ class _Lock:
         )
 
 
-def _owner_of(content: bytes) -> str:
+def _field(content: bytes, name: str) -> str:
     try:
-        return str(json.loads(content)["owner"])
+        return str(json.loads(content)[name])
     except (ValueError, KeyError, TypeError):
         return ""

@@ -32,6 +32,8 @@ from astray.errors import DamagedArtifactError, StoreError
 PARTIAL = ".partial-"
 OWNER = ".owner"
 """File of a cache folder with a name for it."""
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+"""On Linux, a name of this machine's present run."""
 DIGITS = re.compile(f"[0-9a-f]{{{KEY_DIGITS}}}")
 
 
@@ -313,12 +315,16 @@ class Contents:
                 yield held_there
 
     def _owner(self) -> str:
-        """Return a name of this machine's cache folder that no other one has."""
+        """Return a name of this machine and its cache folder that no other one has: copies of the folder stay apart."""
         with self._explained(every_error=True):
             file = no_link(self.folder / OWNER)
-            with contextlib.suppress(FileExistsError), file.open("x", encoding="utf-8") as own:
-                own.write(f"{socket.gethostname()} {secrets.token_hex(8)}")
-            return file.read_text(encoding="utf-8", errors="replace")
+            if not file.is_file() or not file.stat().st_size:
+                new = file.with_name(f"{OWNER}.{secrets.token_hex(8)}")
+                new.write_text(secrets.token_hex(8), encoding="utf-8")
+                new.replace(file)
+            cache = file.read_text(encoding="utf-8", errors="replace")
+        boot = BOOT_ID.read_text(encoding="utf-8").strip() if BOOT_ID.is_file() else ""
+        return f"{socket.gethostname()} {boot} {cache}"
 
     def _explained(self, *, every_error: bool) -> contextlib.AbstractContextManager[None]:
         return explained(self.folder, every_error=every_error)

@@ -145,14 +145,27 @@ class Mirror:
             files.pipe_file(f"{root}/{name}", content)
 
     def create(self, name: str, content: bytes) -> bool | None:
-        """Make an object that is not there yet; return False where another is there, None where neither is so."""
+        """Make an object that is not there yet; return False where another is there, None where the storage's driver cannot
+        make one exclusively.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
         with self._reaching() as (files, root):
             files.makedirs(f"{root}/{name}".rsplit("/", 1)[0], exist_ok=True)
             try:
                 files.pipe_file(f"{root}/{name}", content, mode="create")
-            except Exception:  # each driver has its own error for an object that is there: what is there decides
+            except (
+                Exception
+            ) as error:  # each driver has its own error for an object that is there: what is there decides
                 there = self.read(name)
-                return None if there is None else there == content
+                if there is not None:
+                    return there == content
+                if isinstance(error, FileExistsError):  # and was removed since
+                    return False
+                if isinstance(error, (TypeError, NotImplementedError, ValueError)):  # it does not know the mode
+                    return None
+                raise
         return True
 
     def remove(self, name: str) -> None:

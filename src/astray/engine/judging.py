@@ -8,6 +8,7 @@ has something left to try (`artifacts`).
 
 import contextlib
 import functools
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -152,15 +153,22 @@ def judged_after(judging: Judging) -> Callable[[Body], Callable[[Any, Mapping[st
 def deciding(folder: Path) -> Iterator[None]:
     """Work in the folder of a resumable step with verdicts that decide what comes next.
 
-    A verdict that fails for an outage ends the work with an error, since what is made without it would be wrong.
+    A verdict that fails for an outage ends the work with an error, since what is made without it would be wrong. A few
+    empty replies are let pass (`patience.EMPTY_SHARE`), with a warning that counts them.
     Replies of graders, answers of models and training runs, which know their own checkpoints, are kept for the next
     attempt; other files that an attempt left are made anew.
     """
     for path in folder.iterdir():
         if path.is_file() and path.name != ASKED_FILE:
             path.unlink()
-    with patience(strict=True), keeping(folder / ASKED_FILE):
+    with patience(strict=True) as patient, keeping(folder / ASKED_FILE):
         yield
+    if patient.empty:
+        warnings.warn(
+            f"{patient.empty} of {patient.calls} replies of the grader were empty: what this step decides, it decides without "
+            "these verdicts.",
+            stacklevel=2,
+        )
 
 
 def known_judge(config: JudgeConfig) -> Judge:

@@ -21,6 +21,9 @@ from astray.judges.failures import Cause, cause_of, failure, is_outage
 FAILURES_IN_A_ROW = 20
 """Calls that fail in a row, each after its own retries, until a grader is given up: as many as are with it at one
 time."""
+EMPTY_SHARE, EMPTY_AT_LEAST = 0.05, 5
+"""Empty replies that strict work can do without: a grader may have nothing to say to the same questions each time, and
+the work would never end. So many are let pass however few calls there were."""
 
 
 @dataclass
@@ -31,7 +34,9 @@ class Patience:
         in_a_row: notes of the calls that failed since the last one that did not, by the grader's name.
         lost: why a grader was given up; "" while none was.
         strict: whether calls that failed are an error, since what comes next depends on their verdicts.
-        missed: notes of all calls that failed for an outage, each after its own retries.
+        missed: notes of all calls that failed for an outage but empty replies, each after its own retries; of strict
+            work alone.
+        calls, empty: of strict work, how many calls ended, and how many of them with an empty reply.
         batch: whether calls go to the provider's batch interface, which is cheaper and takes up to a day.
     """
 
@@ -40,10 +45,20 @@ class Patience:
     in_a_row: dict[str, list[str]] = field(default_factory=dict)
     lost: str = ""
     missed: list[str] = field(default_factory=list)
+    calls: int = 0
+    empty: int = 0
 
     def check(self) -> None:
-        """Raise JudgeError if this is strict and a grader was given up, or calls failed."""
-        if not self.strict or not (self.lost or self.missed):
+        """Raise JudgeError if this is strict and a grader was given up, calls failed, or too many replies were empty."""
+        if not self.strict:
+            return
+        if self.empty > max(EMPTY_AT_LEAST, EMPTY_SHARE * self.calls):
+            raise JudgeError(
+                f"{self.empty} of {self.calls} replies of the grader were empty, and what comes next depends on their "
+                "verdicts. Finished verdicts are kept: allow it longer replies, or take another grader, and run the same "
+                "again; only the others are asked for."
+            )
+        if not (self.lost or self.missed):
             return
         causes = ", ".join(f"{count} {cause}" for cause, count in Counter(map(cause_of, self.missed)).most_common())
         why = self.lost or (
@@ -61,9 +76,12 @@ class Patience:
     def record(self, grader: str, note: str) -> None:
         """Record the result of a call: the note of its failure, or "" for a reply."""
         notes = self.in_a_row.setdefault(grader, [])
-        # A grader that says nothing may do so to the same question every time, and the step would never end.
-        if self.strict and is_outage(note) and cause_of(note) != Cause.EMPTY:
-            self.missed.append(note)
+        if self.strict:
+            self.calls += 1
+            if cause_of(note) == Cause.EMPTY:
+                self.empty += 1
+            elif is_outage(note):
+                self.missed.append(note)
         if not is_outage(note) or cause_of(note) == Cause.BUDGET:  # the grader is there, whatever it said
             notes.clear()
             return
