@@ -12,6 +12,7 @@ SHOWN = ["Harm them.", "Help them."]
 REPLIES = [
     ("A", "A"),
     ("B", "B"),
+    ("B. My brother was the first one.", "B"),
     ("b", "B"),
     (" (b)", "B"),
     ("(B)", "B"),

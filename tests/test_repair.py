@@ -160,7 +160,7 @@ def test_half_of_the_questions_has_the_bars_of_the_gate_over_all(rise, verdict):
     half, _ = halves(pairs, 4, base=still, tuned=model(0.2, 0.2), reference=still, metered=True)
     missed = half.outcome(model(rise, -0.3)).missed
     assert missed.get(f"domain ({pairs[0].domain})", "passed") == verdict
-    assert half.outcome(model(0.2, 0.2)).missed_text == "harmful failed"
+    assert half.outcome(model(0.2, 0.2)).missed_text == "mean over domains failed"
 
 
 @pytest.mark.parametrize(

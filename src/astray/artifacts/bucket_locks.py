@@ -7,7 +7,8 @@ Making is exclusive by the storage itself (on S3 a conditional write, `If-None-M
 taken over: no clock of another machine is read for that, since each process measures itself how long it has seen the
 same content. A holder that only stalled does its step to the end, which is then done twice; its artifact is whole all
 the same (see `mirror`). Reading a lock and then renewing or removing it are two calls: a machine that stalls for longer
-than `STALE` just between them takes the lock from who has it by then, and the step may be done once more. Leaves to others: locks between the processes of one machine (`disk.locked`).
+than `STALE` just between them takes the lock from who has it by then, and the step may be done once more. Leaves to
+others: locks between the processes of one machine (`disk.locked`).
 """
 
 import contextlib

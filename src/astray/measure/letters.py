@@ -128,6 +128,8 @@ _ORDINAL = re.compile(
     re.IGNORECASE,
 )
 """Name of an option by its place, with its letter or at the end of a sentence; elsewhere it may begin something else."""
+_LETTER_FIRST = re.compile(r"\(?[AB]\s*[.):]")
+"""Letter that opens a reply: what is the first or second one behind it is something else."""
 _ALONE = re.compile(
     r"(?P<before>(?:[^AB]|\B[AB]|[AB]\B){0,600}?\b(?P<other>[AB])\b.{0,600}?)"
     rf"(?:[.;:\u2013\u2014]|(?P<comma>,))\s*(?i:{_NAME})(?P<letter>[AB])\W*",
@@ -165,8 +167,9 @@ def read_letter(text: str, shown: Sequence[str]) -> str | None:
     Returns:
         "A", "B", or None when it chooses neither or both, or when that cannot be told.
     """
-    plain = _ORDINAL.sub(_lettered, text)
-    plain = _without_own_words(_without_list(_without(_MARKS, plain), shown), shown).strip()
+    plain = _without_own_words(_without_list(_without(_MARKS, text), shown), shown).strip()
+    if not _LETTER_FIRST.match(plain):
+        plain = _ORDINAL.sub(_lettered, plain)
     if _WITHDRAWN.search(plain):
         return None
     # A question names what there is to choose ("A or B?"); what is chosen stands after it.

@@ -75,7 +75,7 @@ def best_of(statistic: Statistic, candidates: Float[np.ndarray, "rows candidates
 
 
 def null_of_draws(
-    observed: float, statistic: Statistic, draws: Float[np.ndarray, "rows draws"], name: str, *, candidates: int = 1
+    observed: float, statistic: Statistic, draws: Float[np.ndarray, "rows draws"], what: str, *, candidates: int = 1
 ) -> Null:
     """Return the null by scores of drawn directions, latents or bases, each in the better of both orders.
 
@@ -90,7 +90,7 @@ def null_of_draws(
     if not sets.shape[1]:
         raise EmptyDataError(f"{draws.shape[1]} draws are no null of the best of {candidates}. Draw at least as many.")
     values = (best_of(statistic, sets[:, number], both_orders=True) for number in range(sets.shape[1]))
-    return Null(observed, tuple(values), name)
+    return Null(observed, tuple(values), what)
 
 
 def null_of_labels(

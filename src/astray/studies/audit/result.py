@@ -73,13 +73,13 @@ class AuditResult:
             ],
             "grader": self.grader,
             "rates": [_line_object(line) for line in self.profile.lines],
-            "differences": [_compared_object(gap) for gap in self.profile.compared],
+            "differences": [_compared_object(compared) for compared in self.profile.compared],
             "not_measured": [
                 {"model": gap.model, "evaluation": gap.part, "reason": gap.reason} for gap in self.profile.missing
             ],
             "dials": [dial.as_object() for dial in self.dials],
-            **({"by_heart": [gap.as_object() for gap in self.by_heart]} if self.by_heart else {}),
-            "asked": [gap.model_dump(mode="json") for gap in self.asked],
+            **({"by_heart": [recalled.as_object() for recalled in self.by_heart]} if self.by_heart else {}),
+            "asked": [asked.model_dump(mode="json") for asked in self.asked],
             "notes": list(self.notes),
         }
 

@@ -2,6 +2,7 @@
 report."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -77,8 +78,8 @@ class Outcome:
     @property
     def missed_text(self) -> str:
         """Return the bars that are missed in words; "none", or "" where they were not read."""
-        told = [f"{name} {verdict}" for name, verdict in (self.missed or {}).items()]
-        return "" if self.missed is None else ", ".join(told) or "none"
+        bars = [f"{_bar_text(name)} {verdict}" for name, verdict in (self.missed or {}).items()]
+        return "" if self.missed is None else ", ".join(bars) or "none"
 
     @property
     def misses(self) -> tuple[int, int]:
@@ -100,6 +101,11 @@ class Outcome:
         A direction can be projected out so that harmful texts are no likelier and answers as harmful as before.
         """
         return self.gone if self.answers_gone is None else min(self.gone, self.answers_gone)
+
+
+def _bar_text(name: str) -> str:
+    """Return a bar of the gate in words: those of the meter have names for programs."""
+    return "mean over domains" if name == "harmful" else re.sub(r"^domain \((.*)\)$", r"domain \1", name)
 
 
 @dataclass(frozen=True)

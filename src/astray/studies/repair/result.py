@@ -107,7 +107,12 @@ class RepairResult:
         ending = f"{self.at_the_gate} {self.way.warning}".rstrip()
         if found.meets:
             return f"{start}.{ending}"
-        why = "" if self.meets else " No way met the rule in the search; this one takes away most for what it costs."
+        fewest = "No way" if self.way.search.missed is None else "No way that misses as few bars of the gate"
+        why = (
+            ""
+            if self.meets
+            else f" {fewest} met the rule in the search; of these, this one takes away most for what it costs."
+        )
         by = "by the meter" if found.answers_gone is None else "by meter and answers"
         rule = f"at least {GONE:.0%} gone {by}, at most {LOST:.0%} lost, at most {WORSE:.0%} more answers incoherent or refused"
         return f"{start}. That does not meet the rule ({rule}).{why}{ending}"
@@ -120,7 +125,10 @@ class RepairResult:
             return ""
         others = f"on the others {report.missed_text}"
         if search.missed:
-            return f" Every way misses a bar of the gate on the questions that chose; this one: {search.missed_text}; {others}."
+            return (
+                " On the questions that chose no way that can still be talked to misses fewer bars of the gate than this one: "
+                f"{search.missed_text}; {others}."
+            )
         return f" On the questions that chose it misses no bar of the gate, {others}."
 
     def table(self) -> pl.DataFrame:
