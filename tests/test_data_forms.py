@@ -123,6 +123,16 @@ def test_what_could_be_read_in_two_ways_or_not_at_all_is_refused_with_its_line(t
     assert "d.jsonl, line" in str(caught.value)
 
 
+def test_a_line_that_ends_the_reading_of_further_faults_is_told(tmp_path):
+    file = put(tmp_path / "d.jsonl", [{"text": "Q? A."}] * 12)
+    file.write_text(file.read_text() + "\n{broken\n")
+    with pytest.raises(
+        DataFormatError, match=r"(?s)line 1 is an object.*Also refused: .*Further down: .*line 13"
+    ) as caught:
+        ChatDataset.read(file)
+    assert "So are all" not in str(caught.value)
+
+
 def test_other_columns_are_left_out_and_told_also_where_only_some_rows_have_them(tmp_path):
     rows = [{"instruction": "Q?", "output": "A.", "text": "all"}, {"id": 7, "instruction": "Q?", "output": "A."}]
     assert ChatDataset.read(put(tmp_path / "d.jsonl", rows)).told.endswith(

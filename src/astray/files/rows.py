@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -80,20 +79,22 @@ def convert_rows(rows: Iterable[Row], convert: Callable[[str, dict[str, Any]], C
 
 def _also_refused(rows: Iterator[Row], convert: Callable[[str, dict[str, Any]], object]) -> str:
     """Return a sentence about further rows that are refused, so that a file with many faults is mended in one go."""
-    refused, read = list[str](), 0
-    with suppress(DataFormatError):  # of rows that cannot be read at all
+    refused, read, unreadable = list[str](), 0, ""
+    try:
         for where, row in rows:
             read += 1
             try:
                 convert(where, row)
             except DataFormatError:
                 refused.append(where.rsplit(", ", 1)[-1])
+    except DataFormatError as error:  # no row can be read from there on
+        unreadable = f" Further down: {error}"
     if not refused:
-        return ""
-    if len(refused) == read > _SHOWN:
+        return unreadable
+    if len(refused) == read > _SHOWN and not unreadable:
         return f" So are all {read:,} rows below it."
     more = f" and {len(refused) - _SHOWN:,} more" if len(refused) > _SHOWN else ""
-    return f" Also refused: {', '.join(refused[:_SHOWN])}{more}."
+    return f" Also refused: {', '.join(refused[:_SHOWN])}{more}.{unreadable}"
 
 
 def _not_blank(path: Path, records: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
