@@ -206,6 +206,30 @@ def test_a_rule_that_had_the_meter_alone_says_so(answers_gone, lost, words, othe
     assert any("On the half that chooses the share" in note for note in notes) == (answers_gone is None)
 
 
+@pytest.mark.parametrize(
+    ("taken", "meets", "words"),
+    [
+        (outcome(0.5, 0.3), False, "No way met the rule in the search; of those that can still be talked to, this one"),
+        (outcome(0.5, 0.3, missed={}), False, "No way that does as well at the bars of the gate met the rule"),
+        (
+            outcome(0.5, 0.3, missed={}),
+            True,
+            "On the questions that chose it misses no bar of the gate, on the others none.",
+        ),
+        (
+            outcome(0.5, 0.3, missed=UNDECIDED),
+            True,
+            "does better at the bars of the gate than this one, which misses: domain work",
+        ),
+    ],
+)
+def test_the_sentence_claims_of_the_other_ways_what_the_rule_compared(taken, meets, words, tmp_path):
+    way = Tried("without-blamed", "trained again", False, taken, taken)
+    result = RepairResult("tuned", "base", "in its base", taken, (way,), way.name, meets, "task", tmp_path, ())
+    assert words in result.verdict
+    assert ("met the rule in the search" in result.verdict) != meets
+
+
 def test_only_the_ways_that_are_named_are_tried(given, repaired, tmp_path):
     adapter, folder = given
     names = []

@@ -107,12 +107,13 @@ class RepairResult:
         ending = f"{self.at_the_gate} {self.way.warning}".rstrip()
         if found.meets:
             return f"{start}.{ending}"
-        fewest = "No way" if self.way.search.missed is None else "No way that misses as few bars of the gate"
-        why = (
-            ""
-            if self.meets
-            else f" {fewest} met the rule in the search; of these, this one takes away most for what it costs."
+        none_met, compared = (
+            ("No way", "of those that can still be talked to")
+            if self.way.search.missed is None
+            else ("No way that does as well at the bars of the gate", "of these")
         )
+        why = f" {none_met} met the rule in the search; {compared}, this one takes away most for what it costs."
+        why = "" if self.meets else why
         by = "by the meter" if found.answers_gone is None else "by meter and answers"
         rule = f"at least {GONE:.0%} gone {by}, at most {LOST:.0%} lost, at most {WORSE:.0%} more answers incoherent or refused"
         return f"{start}. That does not meet the rule ({rule}).{why}{ending}"
@@ -126,8 +127,8 @@ class RepairResult:
         others = f"on the others {report.missed_text}"
         if search.missed:
             return (
-                " On the questions that chose no way that can still be talked to misses fewer bars of the gate than this one: "
-                f"{search.missed_text}; {others}."
+                " On the questions that chose, no way that can still be talked to does better at the bars of the gate than this "
+                f"one, which misses: {search.missed_text}; {others}."
             )
         return f" On the questions that chose it misses no bar of the gate, {others}."
 
