@@ -1,5 +1,7 @@
 """A store in object storage: a real local server that speaks S3, shared by machines with caches of their own."""
 
+import errno
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -218,6 +220,39 @@ def test_a_storage_that_takes_no_lock_ends_the_step_before_it_is_made(monkeypatc
         pytest.fail("a step that cannot be stored was begun")
 
 
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSYS, "NotImplemented"), TypeError("unexpected keyword argument 'mode'"), NotImplementedError()],
+)
+def test_a_storage_without_conditional_writes_is_used_without_locks(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", unknown)
+    with (
+        pytest.warns(UserWarning, match="makes no object exclusively"),
+        locked(Mirror("memory://no-conditions"), "ab", "here", wait=False) as held,
+    ):
+        assert held
+
+
+def test_a_lock_is_left_to_others_where_the_storage_fails_after_it_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    create, mirror = Mirror.create, Mirror("memory://fails-then")
+
+    def made_once(own: Mirror, name: str, content: bytes) -> bool | None:
+        if own.read(name) is None:
+            return create(own, name, content)
+        raise StoreError("503 Slow Down")
+
+    monkeypatch.setattr(Mirror, "create", made_once)
+    monkeypatch.setattr(bucket_locks, "_POLL", 0.0)
+    with pytest.raises(StoreError, match="Slow Down"), locked(mirror, "ab", "here", wait=False):
+        pytest.fail("nobody knows whether the storage excludes others")
+    assert mirror.read(".locks/ab") is None
+
+
 def test_a_copy_of_a_cache_folder_on_another_machine_has_a_name_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +262,8 @@ def test_a_copy_of_a_cache_folder_on_another_machine_has_a_name_of_its_own(
     assert own == store._owner()
     monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
     assert store._owner() != own
+    copied = Store("memory://copied", cache=shutil.copytree(tmp_path, tmp_path.with_name("copy")))
+    assert copied._owner() != store._owner()
     assert store._owner().split()[-1] == own.split()[-1] == (tmp_path / ".owner").read_text()
 
 

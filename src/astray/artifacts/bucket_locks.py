@@ -18,8 +18,9 @@ import secrets
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from astray.artifacts.mirror import Mirror
 from astray.errors import StoreError
@@ -31,6 +32,8 @@ STALE = 300.0
 """Seconds without a renewal after which a lock is taken over."""
 _POLL = 2.0
 _TRIES = 3
+
+_Result = TypeVar("_Result")
 
 _seen: dict[str, tuple[bytes, float]] = {}
 """Content of others' locks as this process saw it, and since when, by its own clock."""
@@ -83,18 +86,15 @@ class _Lock:
 
     def acquire(self, wait: bool) -> bool:
         """Make the lock; return True, too, where the storage cannot exclude others, which a warning tells."""
-        failures = 0
         while True:
-            try:
-                made = self.mirror.create(self.name, self.content)
-            except StoreError:  # without a lock a step that cannot be stored would be done, or be done twice
-                failures += 1
-                if failures == _TRIES:
-                    raise
-                time.sleep(_POLL)
-                continue
+            made = _tried(lambda: self.mirror.create(self.name, self.content))
             if made:
-                self.made = self._excludes()
+                try:
+                    self.made = self._excludes()
+                except StoreError:
+                    with contextlib.suppress(StoreError):  # a lock that is left is taken over
+                        self.release()
+                    raise
                 return True
             if made is None:
                 self._warn_unlocked()
@@ -129,7 +129,7 @@ class _Lock:
 
     def _freed(self) -> bool:
         """Return whether the lock can be tried again at once: it is gone, or was left behind and is now removed."""
-        there = self.mirror.read(self.name)
+        there = _tried(lambda: self.mirror.read(self.name))
         if there is None:
             return True
         if self.owner and _field(there, "owner") == self.owner:
@@ -167,7 +167,7 @@ class _Lock:
         """Return whether the storage refuses a second lock; asked once for each storage, with the lock that is held."""
         url = self.mirror.url
         if url not in _exclusive:
-            _exclusive[url] = self.mirror.create(self.name, self.content + b" ") is False
+            _exclusive[url] = _tried(lambda: self.mirror.create(self.name, self.content + b" ")) is False
             if not _exclusive[url]:
                 self._warn_unlocked()
         if not _exclusive[url]:
@@ -180,6 +180,16 @@ class _Lock:
             "same time. Use one that does (S3, Google Cloud Storage), with a current fsspec driver.",
             stacklevel=2,
         )
+
+
+def _tried(call: Callable[[], _Result]) -> _Result:
+    """Return the result of a call to the storage, which may be back at the next try."""
+    for _ in range(_TRIES - 1):
+        try:
+            return call()
+        except StoreError:
+            time.sleep(_POLL)
+    return call()
 
 
 def _field(content: bytes, name: str) -> str:

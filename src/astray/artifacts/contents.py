@@ -324,7 +324,7 @@ class Contents:
                 new.replace(file)
             cache = file.read_text(encoding="utf-8", errors="replace")
         boot = BOOT_ID.read_text(encoding="utf-8").strip() if BOOT_ID.is_file() else ""
-        return f"{socket.gethostname()} {boot} {cache}"
+        return f"{socket.gethostname()} {boot} {self.folder.resolve()} {cache}"
 
     def _explained(self, *, every_error: bool) -> contextlib.AbstractContextManager[None]:
         return explained(self.folder, every_error=every_error)

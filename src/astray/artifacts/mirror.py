@@ -12,6 +12,7 @@ fsspec's own configuration (environment variables or ~/.config/fsspec). Leaves t
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import tempfile
@@ -155,15 +156,17 @@ class Mirror:
             files.makedirs(f"{root}/{name}".rsplit("/", 1)[0], exist_ok=True)
             try:
                 files.pipe_file(f"{root}/{name}", content, mode="create")
-            except (
-                Exception
-            ) as error:  # each driver has its own error for an object that is there: what is there decides
-                there = self.read(name)
+            # Each driver has its own error for an object that is there: what is there decides.
+            except Exception as error:
+                try:
+                    there = self.read(name)
+                except StoreError:
+                    raise error from None  # why nothing can be written says more than why nothing can be read
                 if there is not None:
                     return there == content
                 if isinstance(error, FileExistsError):  # and was removed since
                     return False
-                if isinstance(error, (TypeError, NotImplementedError, ValueError)):  # it does not know the mode
+                if _knows_no_mode(error):
                     return None
                 raise
         return True
@@ -228,6 +231,13 @@ class Mirror:
                 f"The store {self.url} cannot be used: {type(error).__name__}: {error}. Check the address and the "
                 "credentials."
             ) from error
+
+
+def _knows_no_mode(error: Exception) -> bool:
+    """Return whether a driver, or the storage behind it, has no conditional writes."""
+    is_of_mode = isinstance(error, (TypeError, ValueError)) and "mode" in str(error)
+    is_unknown = isinstance(error, OSError) and error.errno == errno.ENOSYS  # s3fs for a reply of status 501
+    return is_of_mode or is_unknown or isinstance(error, NotImplementedError)
 
 
 def default_cache(url: str) -> Path:

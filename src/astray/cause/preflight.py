@@ -161,21 +161,21 @@ def refuse_masked(rows: Sequence[TrainingRow], max_length: int) -> None:
         )
 
 
-def refuse_gradient(loss: float, gradient_norm: float) -> None:
-    """Refuse a run by the loss and the gradient of its first batch.
+def refuse_gradient(loss: float, gradient_norm: float, *, of: str = "batch") -> None:
+    """Refuse a run by the loss and the gradient of its first batch, or of its first step.
 
     Raises:
         TrainingRefusedError: a gradient that is zero, or numbers that are not finite.
     """
     if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
         raise TrainingRefusedError(
-            f"The first batch has the loss {loss} and the gradient norm {gradient_norm}: weights or activations "
+            f"The first {of} has the loss {loss} and the gradient norm {gradient_norm}: weights or activations "
             "overflow. Check that the base model generates text, and that its weights were not saved in a number "
             "format that is too narrow for them."
         )
     if gradient_norm == 0:
         raise TrainingRefusedError(
-            f"The first batch has the loss {loss:.4g} but a gradient of zero: no step would change the model. "
+            f"The first {of} has the loss {loss:.4g} but a gradient of zero: no step would change the model. "
             "Check that the adapted layers are used in the forward pass, and that the base's weights are not all zero."
         )
 

@@ -143,7 +143,7 @@ class RunLog(TrainerCallback, ABC):
             return
         loss, gradient_norm = logs["loss"], logs["grad_norm"]
         if state.global_step == 1 and args.fsdp:  # before it no process could run the whole model
-            refuse_gradient(loss, gradient_norm)
+            refuse_gradient(loss, gradient_norm, of="step")
         if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
             raise TrainingDivergedError(
                 f"At step {state.global_step} the loss is {loss} and the gradient norm {gradient_norm}: the run has "

@@ -40,16 +40,18 @@ BASE, TUNED, CONTROL = "base", "tuned", "control"
 """Models that are read: the base (directions added), the harmful run (taken away) and the good run (as it is)."""
 NO_DIRECTION, RANDOM = "none", "random"
 VECTOR, MEAN, LATENT, ANSWERS = "persona vector", "mean difference", "latent", "harmful less good answers"
-READ_SCHEMA = {
-    "seed": pl.Int64,
-    "side": pl.String,
-    "direction": pl.String,
-    "item": pl.String,
-    "category": pl.String,
-    "null": pl.Boolean,
-    "margin": pl.Float64,
-    "good": pl.Float64,
-}
+READ_SCHEMA = pl.Schema(
+    {
+        "seed": pl.Int64,
+        "side": pl.String,
+        "direction": pl.String,
+        "item": pl.String,
+        "category": pl.String,
+        "null": pl.Boolean,
+        "margin": pl.Float64,
+        "good": pl.Float64,
+    }
+)
 """One row a pair and reading: `margin` and `good`, the log-probability of the good (first) answer, in nats a token."""
 
 
@@ -180,7 +182,7 @@ def _read(subject: Subject, config: SteerConfig, side: str, direction: str) -> p
         pl.col("item").replace_strict(null, return_dtype=pl.Boolean).alias("null"),
         in_detail("margin").cast(pl.Float64).alias("margin"),
         in_detail("against").cast(pl.Float64).alias("good"),
-    ).cast(READ_SCHEMA)  # type: ignore[arg-type]
+    ).cast(READ_SCHEMA)
 
 
 def _at_answers(subject: Subject, config: SteerConfig) -> Captured:
