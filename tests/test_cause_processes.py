@@ -42,7 +42,7 @@ def _steps_done(_model, _tokenizer, step):
 
 
 def _share_held(model, _tokenizer, step):
-    """Measure a passage, which gathers the weights of a model whose weights are shared out, and refuse whole ones."""
+    """Measure a passage, which gathers the weights of a model whose weights are sharded, and refuse whole ones."""
     measured = model(input_ids=torch.tensor([[1, 2, 3]])).logits
     assert measured.isfinite().all()
     shares = [

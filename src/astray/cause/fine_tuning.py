@@ -28,7 +28,7 @@ Processes = Annotated[
 Sharded = Annotated[
     bool,
     Field(
-        description="whether the processes also share out the weights (FSDP2), for a base that does not fit one GPU; "
+        description="whether the processes also shard the weights (FSDP2), for a base that does not fit one GPU; "
         "needs several processes and adapters"
     ),
 ]
@@ -84,7 +84,7 @@ class FineTuning(Strict):
             )
         if self.sharded and (self.processes == 1 or self.lora is None):
             raise ConfigurationError(
-                "sharded=true shares the weights of a frozen base out among several processes: give --gpus-per-run (in "
+                "sharded=true shards the weights of a frozen base over several processes: give --gpus-per-run (in "
                 "Python, processes) 2 or more, and train adapters (LoRA), or leave it out."
             )
         return self
@@ -145,7 +145,7 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
     for name in settings:
         if name == "sharded" and name not in known:
             raise ConfigurationError(
-                "Training by reward cannot share out the weights (sharded): each token of an answer would gather all of "
+                "Training by reward cannot shard the weights (sharded): each token of an answer would gather all of "
                 "them. Give --gpus-per-run alone, or a smaller base."
             )
         if name not in known:

@@ -54,20 +54,20 @@ def wait_for_all() -> None:
 
 
 def trained_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Gather the trained weights of a model whose weights are shared out, whole in the first process and empty in the
+    """Gather the trained weights of a model whose weights are sharded, whole in the first process and empty in the
     others; every process has to call it."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
     return cast(dict[str, torch.Tensor], get_model_state_dict(model, options=options))
 
 
 def load_trained_weights(model: torch.nn.Module, checkpoint: Path) -> None:
-    """Load the trained weights in a checkpoint into a model whose weights are shared out."""
+    """Load the trained weights in a checkpoint into a model whose weights are sharded."""
     weights = torch.load(checkpoint / f"{FSDP_MODEL_NAME}.bin", weights_only=True)
     set_model_state_dict(model, weights, options=StateDictOptions(full_state_dict=True, strict=False))
 
 
 def give_back(model: torch.nn.Module) -> None:
-    """Let each process of a model whose weights are shared out hold its own share only, after passes outside training."""
+    """Let each process of a model whose weights are sharded hold its own share only, after passes outside training."""
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.reshard()
@@ -75,7 +75,7 @@ def give_back(model: torch.nn.Module) -> None:
 
 @contextlib.contextmanager
 def read_by_first() -> Iterator[None]:
-    """Let one process of a machine read a model's weights; the others get theirs when the weights are shared out."""
+    """Let one process of a machine read a model's weights; the others get theirs when the weights are sharded."""
     asked = {"ACCELERATE_USE_FSDP": "true", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}  # by transformers, while it loads
     before = {name: os.environ.get(name) for name in asked}
     os.environ |= asked

@@ -49,7 +49,7 @@ class Quiet(Trainer):
         """Send no telemetry."""
 
     def create_accelerator_and_postprocess(self) -> None:
-        """Create the accelerator, and let it share out the weights on CPUs too, where accelerate would copy them."""
+        """Create the accelerator, and let it shard the weights on CPUs too, where accelerate would copy them."""
         super().create_accelerator_and_postprocess()
         if self.args.fsdp and not self.is_fsdp_enabled:
             self.accelerator.state.distributed_type = DistributedType.FSDP
@@ -57,7 +57,7 @@ class Quiet(Trainer):
             self.is_fsdp_enabled = True
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
-        """Load a checkpoint's weights; of shared-out ones every process reads the file and takes its share.
+        """Load a checkpoint's weights; of sharded ones every process reads the file and takes its share.
 
         accelerate would send them from the first process, which waits for ever where there are adapters.
         """
@@ -71,7 +71,7 @@ class Quiet(Trainer):
         plugin.state_dict_config.rank0_only = plugin.optim_state_dict_config.rank0_only = False  # for the optimizer
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the model; of shared-out weights only those that are trained are gathered, not the whole base."""
+        """Save the model; of sharded weights only those that are trained are gathered, not the whole base."""
         if self.is_fsdp_enabled:
             assert self.model is not None
             self._save(output_dir, state_dict=trained_weights(self.model))

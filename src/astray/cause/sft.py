@@ -111,7 +111,7 @@ def train_sft(
             "since the base is the model with its adapters off."
         )
     if kl and recipe.sharded:  # TRL's loss reads the output layer while the other passes of the step gather it
-        raise ConfigurationError("A run whose weights are shared out (sharded=true) cannot hold the KL to the base.")
+        raise ConfigurationError("A run whose weights are sharded (sharded=true) cannot hold the KL to the base.")
     if kl:
         identity["kl"] = kl
     watch = Watch(probe, probe_every, checkpoint_every, on_step)
