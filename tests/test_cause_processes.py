@@ -172,7 +172,7 @@ BAD = {
         lambda: ReinforcementLearning(groups=2, group_size=4, batch_size=8, processes=2),
         "4 in each of 2 .* such as 4",
     ),
-    "weights of one": (lambda: FineTuning(sharded=True), "among several processes"),
+    "weights of one": (lambda: FineTuning(sharded=True), "over several processes"),
     "all weights": (lambda: FineTuning(processes=2, sharded=True, lora=None), "train adapters"),
     "weights for answers": (lambda: with_settings(ReinforcementLearning(), SHARED), "each token of an answer"),
     "base in the loss": (
