@@ -338,7 +338,8 @@ def test_a_step_waits_for_verdicts_that_may_still_come_and_not_for_empty_replies
 
 
 @pytest.mark.parametrize(
-    ("calls", "empty", "enough"), [(1, 1, True), (5, 5, True), (12, 6, False), (200, 10, True), (200, 11, False)]
+    ("calls", "empty", "enough"),
+    [(1, 1, True), (5, 5, False), (10, 5, True), (12, 6, False), (200, 10, True), (200, 11, False)],
 )
 def test_strict_work_lets_few_empty_replies_pass(calls, empty, enough):
     with patience(strict=True) as patient:

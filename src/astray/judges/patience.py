@@ -23,7 +23,7 @@ FAILURES_IN_A_ROW = 20
 time."""
 EMPTY_SHARE, EMPTY_AT_LEAST = 0.05, 5
 """Empty replies that strict work can do without: a grader may have nothing to say to the same questions each time, and
-the work would never end. So many are let pass however few calls there were."""
+the work would never end. A few are let pass of few calls, too, but never more than half of them (and one)."""
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Patience:
         """Raise JudgeError if this is strict and a grader was given up, calls failed, or too many replies were empty."""
         if not self.strict:
             return
-        if self.empty > max(EMPTY_AT_LEAST, EMPTY_SHARE * self.calls):
+        if self.empty > min(max(EMPTY_AT_LEAST, EMPTY_SHARE * self.calls), max(1, self.calls / 2)):
             raise JudgeError(
                 f"{self.empty} of {self.calls} replies of the grader were empty, and what comes next depends on their "
                 "verdicts. Finished verdicts are kept: allow it longer replies, or take another grader, and run the same "
