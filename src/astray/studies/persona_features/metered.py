@@ -263,7 +263,7 @@ def _steering_figure(steered: Steered) -> Forest:
         )
         for direction in WORDS:
             of_null = partial(steered.change, side, direction, null=True)
-            bars += _bar(steered, f"{words} {direction}, null pairs", "two good answers", of_null)
+            bars += _bar(steered, f"{words} {direction}, null pairs", "null pairs", of_null)
     bars += _bar(steered, "training on harmful rows, beside good ones", "training", steered.trained)
     return Forest(
         id="steering",
