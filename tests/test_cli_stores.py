@@ -19,6 +19,7 @@ from astray.artifacts.uses import in_use, running, used_by
 from astray.cli import main
 from astray.cli.listing import age_text, size_text
 from astray.errors import ConfigurationError, StoreError, UnknownNameError
+from astray.judges.distilled import judges_folder
 from astray.report.serve import server_for
 from astray.subjects.registered import looking_in, register
 from astray.subjects.spec import SubjectSpec
@@ -196,7 +197,9 @@ def test_list_shows_studies_subjects_runs_and_steps(astray: Astray, store: Store
         "up to 20 days old",
     ):
         assert part in out
-    assert max(len(line) for line in out.splitlines() if str(store.folder) not in line) <= 80
+    paths = (str(store.folder), str(judges_folder()))
+    assert max(len(line) for line in out.splitlines() if not any(path in line for path in paths)) <= 80
+    assert f"\n  in {judges_folder()}\n" in out
 
 
 def test_list_shows_the_store_that_the_environment_names(

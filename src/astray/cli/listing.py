@@ -83,7 +83,8 @@ def _judges() -> Iterator[str]:
     from astray.judges.distilled import judge_names, judges_folder
 
     names = judge_names()
-    yield f"\nDistilled judges (--grader astray/judge/NAME) in {judges_folder()}"
+    yield "\nDistilled judges (--grader astray/judge/NAME)"
+    yield f"  in {judges_folder()}"  # on a line of its own, since paths are not broken
     yield from (f"  astray/judge/{name}" for name in names)
     if not names:
         yield "  none"
