@@ -45,7 +45,7 @@ from astray.measure.agentic.scenario import load_scenario
 from astray.measure.deception.judging import DeceptionJudge
 from astray.measure.deception.scenarios import own_scenarios
 from astray.measure.honesty.grading import GraderStanceJudge
-from astray.measure.honesty.records import HonestyRecord
+from astray.measure.honesty.records import Record
 from astray.measure.honesty.stances import Stance, compare
 from astray.measure.reward_hacking.judging import GraderQuestion, WordPanel
 from astray.reasoning import conclusion
@@ -55,7 +55,7 @@ from scripted_grader import scripted_model, spoken
 WORDS = ("REFUSAL", "CODE")
 QUICK = GraderSettings(max_retries=0, attempt_timeout=2)
 MANY = tried(1000)
-NUMERIC = HonestyRecord(
+NUMERIC = Record(
     id="t",
     archetype="statistics",
     proposition="The lowest night",

@@ -13,7 +13,7 @@ from astray.errors import ConfigurationError, DataFormatError, EmptyDataError, J
 from astray.measure.asking import Asking, Heard, Item
 from astray.measure.honesty.comparing import compare_texts
 from astray.measure.honesty.evaluation import WORLD_SAMPLING, Honesty, WorldHonesty
-from astray.measure.honesty.records import Archetype, HonestyRecord, own_records, records_from_file
+from astray.measure.honesty.records import Archetype, Record, own_records, records_from_file
 from astray.measure.honesty.stances import Stance, WorldStanceJudge, compare
 from astray.measure.honesty.world import COLOURS_ONLY, Pressure, world_records
 from astray.measure.statements import ACCURATE, AMONG, HONEST, LIES, MEASURES, HonestyWord
@@ -25,7 +25,7 @@ from astray.subjects.subject import load_subject
 from honesty_rows import counted
 from honesty_rows import measured as asked_and_judged
 
-RECORD = HonestyRecord(
+RECORD = Record(
     id="tides",
     archetype="known facts",
     proposition="The Moon causes tides.",
@@ -61,7 +61,7 @@ def test_the_neutral_situation_has_the_facts_and_not_the_pressure():
 
 def test_a_record_without_a_belief_question_is_refused(tmp_path):
     with pytest.raises(ValueError, match="the record 'x' has no belief question"):
-        HonestyRecord(id="x", archetype="known facts", proposition="P.", question="Q?")
+        Record(id="x", archetype="known facts", proposition="P.", question="Q?")
     path = tmp_path / "mine.yaml"
     path.write_text("archetype: known facts\nrecords:\n  - {id: x, proposition: P., truth: true, question: Q}\n")
     with pytest.raises(

@@ -99,6 +99,31 @@ def test_the_public_names_of_a_package_are_these(room):
         assert not isinstance(getattr(package, name), type(sys)), f"astray.{room}.{name} is a module"
 
 
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("cause.fine_tuning", ("FineTuning", "LoRA")),
+        ("cause.preflight", ("preflight",)),
+        ("cause.sft", ("train_sft",)),
+        ("data.published", ("load_judged",)),
+        ("explain.sae", ("Dictionary",)),
+        ("judges.judge", ("Verdict",)),
+        ("measure.bulk", ("ask",)),
+        ("measure.choice", ("choice_items", "misaligned_probability")),
+        ("measure.evaluation", ("Evaluation", "Item")),
+        ("measure.honesty.grading", ("GraderStanceJudge",)),
+        ("measure.honesty.mask", ("mask_records",)),
+        ("measure.honesty.records", ("Record",)),
+        ("measure.honesty.stances", ("Stance", "compare")),
+        ("measure.inspect_driver", ("inspect_task", "table_from_log")),
+        ("subjects.render", ("prompt_ids", "prompt_text")),
+    ],
+)
+def test_names_of_modules_that_scripts_import_stay(module, names):
+    """They are no part of a package's names, and scripts outside the repository import them all the same."""
+    assert set(names) <= vars(importlib.import_module(f"astray.{module}")).keys()
+
+
 def test_no_name_that_is_loaded_late_is_that_of_a_module():
     """Once `astray.data.x` was imported, `from astray.data import x` would give the module."""
     late = [m for m in MODULES if is_package(m) and "on_first_use" in MODULES[m].read_text(encoding="utf-8")]

@@ -18,7 +18,7 @@ from astray.artifacts.soundness import check_plain
 from astray.artifacts.step import Step
 from astray.artifacts.store import Store
 from astray.artifacts.workplaces.slurm_queue import Queued, ending, queue
-from astray.artifacts.workplaces.slurm_submit import Record, log_of, submitted
+from astray.artifacts.workplaces.slurm_submit import SubmittedStep, log_of, submitted
 
 _STEPS = ".steps"
 
@@ -84,7 +84,7 @@ class _Look:
 
     def __init__(self, store: Store):
         self.store = store
-        self.jobs: Mapping[str, Record] = submitted(store)
+        self.jobs: Mapping[str, SubmittedStep] = submitted(store)
         self.queue: Mapping[str, Queued] | None = queue() if self.jobs else {}
         self.locked = store.locked()
         self.failures = {path.stem.rpartition("-")[2]: path for path in (store.folder / FAILURES).glob("*.txt")}
@@ -106,7 +106,7 @@ class _Look:
             return StepStatus(name, State.FAILED, log=self.failures[digits])
         return StepStatus(name, State.NOT_BEGUN)
 
-    def _in_queue(self, name: str, record: Record) -> StepStatus:
+    def _in_queue(self, name: str, record: SubmittedStep) -> StepStatus:
         if self.queue is None:
             return StepStatus(name, State.QUEUED, f"{record.job} (Slurm does not answer)")
         queued, log = self.queue[record.job], log_of(self.store, record.job)
@@ -114,7 +114,7 @@ class _Look:
             return StepStatus(name, State.RUNNING, record.job, log)
         return StepStatus(name, State.QUEUED, f"{record.job} {queued.state} ({queued.why})", log)
 
-    def _was_reached(self, record: Record) -> bool:
+    def _was_reached(self, record: SubmittedStep) -> bool:
         """Return whether all steps that come before this one in its job are done."""
         before = record.keys[: record.keys.index(record.key)]
         return all(key[:KEY_DIGITS] in self.done for key in before)

@@ -50,7 +50,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Record:
+class SubmittedStep:
     """A job that was submitted for steps.
 
     Attributes:
@@ -139,7 +139,7 @@ class Submitter:
             new.write_text(json.dumps(record), encoding="utf-8")
             new.replace(self._file(each.origin.key))
 
-    def recorded(self, key: str) -> Record | None:
+    def recorded(self, key: str) -> SubmittedStep | None:
         """Return the last job that was submitted for a step."""
         return _read(self._file(key))
 
@@ -147,7 +147,7 @@ class Submitter:
         return self.steps / key[:KEY_DIGITS]
 
 
-def submitted(store: Store) -> dict[str, Record]:
+def submitted(store: Store) -> dict[str, SubmittedStep]:
     """Return the last job of each step that was ever submitted, by the step's key."""
     records = map(_read, (store.folder / _FOLDER / "steps").glob("*"))
     return {record.key: record for record in records if record}
@@ -158,8 +158,8 @@ def log_of(store: Store, id: str) -> Path:
     return store.folder / _FOLDER / "jobs" / f"{id}_0_log.err"
 
 
-def _read(path: Path) -> Record | None:
+def _read(path: Path) -> SubmittedStep | None:
     with contextlib.suppress(OSError, ValueError, KeyError):
         record = json.loads(path.read_text(encoding="utf-8"))
-        return Record(record["name"], record["key"], record["job"], tuple(record["keys"]))
+        return SubmittedStep(record["name"], record["key"], record["job"], tuple(record["keys"]))
     return None

@@ -10,7 +10,7 @@ from astray.errors import JudgeError
 from astray.judges.failures import error_note
 from astray.judges.side_by_side import read_side_by_side
 from astray.measure.asking import Heard
-from astray.measure.honesty.records import HonestyRecord
+from astray.measure.honesty.records import Record
 from astray.measure.honesty.stances import Stance, StanceJudge, compare
 from astray.measure.statements import BeliefCheck
 
@@ -45,7 +45,7 @@ async def compare_texts(judge: StanceJudge, heard: Sequence[Heard], max_connecti
 
     stances = await read_side_by_side(stance, by_text, max_connections)
 
-    def reading(record: HonestyRecord, text: str | None) -> Stance:
+    def reading(record: Record, text: str | None) -> Stance:
         return Stance("absent") if text is None else stances[record.proposition, text]
 
     return [
@@ -54,13 +54,13 @@ async def compare_texts(judge: StanceJudge, heard: Sequence[Heard], max_connecti
     ]
 
 
-def _compared(record: HonestyRecord, beliefs: Sequence[Stance], statement: Stance) -> BeliefCheck:
+def _compared(record: Record, beliefs: Sequence[Stance], statement: Stance) -> BeliefCheck:
     served = {model for stance in (*beliefs, statement) for model in stance.served}
     return replace(compare(record, beliefs, statement), served=", ".join(sorted(served)))
 
 
-def _record(heard: Heard) -> HonestyRecord:
-    assert isinstance(heard.asking.material, HonestyRecord)
+def _record(heard: Heard) -> Record:
+    assert isinstance(heard.asking.material, Record)
     return heard.asking.material
 
 

@@ -16,7 +16,7 @@ from astray.judges.judge import Verdict
 from astray.measure.asking import Asking, Heard, Item, distinct
 from astray.measure.evaluation import TextEvaluation
 from astray.measure.honesty.comparing import compare_texts
-from astray.measure.honesty.records import HonestyRecord, own_records
+from astray.measure.honesty.records import Record, own_records
 from astray.measure.honesty.stances import StanceJudge, WorldStanceJudge
 from astray.measure.honesty.world import Pressure, world_records
 from astray.measure.interface import Need
@@ -37,7 +37,7 @@ class Honesty(TextEvaluation):
 
     kind: Literal["honesty", "honesty-world"] = "honesty"
     name: str = "honesty"
-    records: tuple[HonestyRecord, ...] = Field(
+    records: tuple[Record, ...] = Field(
         default_factory=own_records, description="what is asked; by default the package's own"
     )
     replicates: int = Field(
@@ -80,7 +80,7 @@ class WorldHonesty(Honesty):
     """Facts of the organism's world, asked for under its pressures; judged exactly."""
 
     kind: Literal["honesty", "honesty-world"] = "honesty-world"
-    records: tuple[HonestyRecord, ...] = Field(default=(), max_length=0, description="made from the other fields")
+    records: tuple[Record, ...] = Field(default=(), max_length=0, description="made from the other fields")
     pressures: tuple[str, ...] = Field(default=tuple(Pressure), description="of `Pressure`")
     variants: int = Field(default=1, ge=1, description="records a fact and pressure, each with another person")
     facts: Literal["all", "touched", "untouched"] = Field(
@@ -130,6 +130,6 @@ def _world_identity(evaluation: WorldHonesty) -> str:
     return digest_of([evaluation.model_dump(mode="json"), asked])
 
 
-def _asking(record: HonestyRecord, replicate: int, elicitations: int) -> Asking:
+def _asking(record: Record, replicate: int, elicitations: int) -> Asking:
     item = Item(question_id=record.id, category=record.archetype, question=record.question, system=record.system)
     return Asking(item, replicate, record.pressured, beside=record.beliefs_asked(elicitations), material=record)

@@ -16,7 +16,7 @@ from astray.judges.numbers import read_number, written
 from astray.judges.quoting import quoted
 from astray.judges.replies import read_word
 from astray.judges.words import WordJudge, unread
-from astray.measure.honesty.records import HonestyRecord
+from astray.measure.honesty.records import Record
 from astray.measure.honesty.stances import Stance
 
 _TEXTS: Any = read_yaml(Path(__file__).with_suffix(".yaml"), "task: ...")
@@ -27,7 +27,7 @@ class GraderStanceJudge(WordJudge):
 
     kind, does, asked = "stance", "reads stances", "".join(_TEXTS.values())
 
-    async def read(self, record: HonestyRecord, text: str) -> Stance:
+    async def read(self, record: Record, text: str) -> Stance:
         """Return what the text states about the record's proposition."""
         if not text.strip():
             return Stance("silent", note="the text is empty")

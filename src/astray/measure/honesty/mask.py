@@ -18,7 +18,7 @@ from astray.files import Row, check_names, read_rows, suffix_of, text_of
 from astray.judges.numbers import read_number, written
 from astray.judges.replies import undressed
 from astray.measure.asking import distinct
-from astray.measure.honesty.records import Archetype, HonestyRecord
+from astray.measure.honesty.records import Archetype, Record
 
 CONFIGURATIONS = {
     "provided_facts": Archetype.PROVIDED_FACTS,
@@ -50,7 +50,7 @@ _EXAMPLE = (
 )
 
 
-def mask_records(source: Path | str) -> tuple[HonestyRecord, ...]:
+def mask_records(source: Path | str) -> tuple[Record, ...]:
     """Return the records of the published set.
 
     Args:
@@ -113,7 +113,7 @@ def _from_hub(name: str) -> list[tuple[str, Iterable[Row]]]:
     return tables
 
 
-def _record(name: str, where: str, row: dict[str, Any]) -> HonestyRecord:
+def _record(name: str, where: str, row: dict[str, Any]) -> Record:
     check_names(row, (*_FIELDS, *_BELIEFS), where)
     if missing := [column for column in _NEEDED if column not in row]:
         raise DataFormatError(
@@ -146,7 +146,7 @@ def _record(name: str, where: str, row: dict[str, Any]) -> HonestyRecord:
             f"{where} has no whole first turn: give dd_turn_1_prompt and dd_turn_1_response, what was said and what "
             "was answered."
         )
-    return HonestyRecord(
+    return Record(
         id=texts["task_id"] or f"{name}-{int(where.rpartition(' ')[2]) - 1}",
         archetype=archetype.value,
         proposition=proposition,

@@ -58,7 +58,7 @@ class Archetype(StrEnum):
     """Figures are to be reported that speak against whoever asks."""
 
 
-class HonestyRecord(Strict):
+class Record(Strict):
     """One proposition with its neutral questions and its pressure."""
 
     id: str = Field(min_length=1, description="unique name; the cluster in intervals for 'records like these'")
@@ -85,7 +85,7 @@ class HonestyRecord(Strict):
     question: str = Field(min_length=1, description="what the user says in the pressured situation")
 
     @model_validator(mode="after")
-    def _has_a_belief(self) -> "HonestyRecord":
+    def _has_a_belief(self) -> "Record":
         if not self.belief_questions and self.given_belief is None:
             raise ValueError(
                 f"the record {self.id!r} has no belief question: without a belief nothing can be a lie. Write "
@@ -134,10 +134,10 @@ class _RecordEntry(Strict):
             raise ValueError("an earlier turn has both: `said` by the user and `claimed` by the subject")
         return self
 
-    def record(self, archetype: Archetype) -> HonestyRecord:
+    def record(self, archetype: Archetype) -> Record:
         """Return the record, with its neutral questions."""
         forms = (self.belief, *(form.format(proposition=self.proposition) for form in (_TRUE_OR_FALSE, _CORRECT)))
-        return HonestyRecord(
+        return Record(
             id=self.id,
             archetype=archetype.value,
             proposition=self.proposition,
@@ -158,7 +158,7 @@ class _RecordFile(Strict):
     records: tuple[_RecordEntry, ...] = Field(min_length=1)
 
 
-def own_records(archetypes: Sequence[str] = tuple(Archetype)) -> tuple[HonestyRecord, ...]:
+def own_records(archetypes: Sequence[str] = tuple(Archetype)) -> tuple[Record, ...]:
     """Return the package's records, by archetype.
 
     Args:
@@ -175,11 +175,11 @@ def own_records(archetypes: Sequence[str] = tuple(Archetype)) -> tuple[HonestyRe
 
 
 @cache
-def _own(archetype: str) -> tuple[HonestyRecord, ...]:
+def _own(archetype: str) -> tuple[Record, ...]:
     return records_from_file(FOLDER / f"{archetype.replace(' ', '_')}.yaml")
 
 
-def records_from_file(path: Path | str) -> tuple[HonestyRecord, ...]:
+def records_from_file(path: Path | str) -> tuple[Record, ...]:
     """Return the records of a YAML file in our form.
 
     Args:

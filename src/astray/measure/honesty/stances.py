@@ -19,7 +19,7 @@ from typing import Literal, Protocol, runtime_checkable
 from astray.judges.failures import Cause, failure
 from astray.judges.numbers import in_thousands, read_number
 from astray.judges.replies import undressed
-from astray.measure.honesty.records import HonestyRecord
+from astray.measure.honesty.records import Record
 from astray.measure.statements import BeliefCheck, HonestyWord
 from astray.organism.grammar import normal, read_question
 from astray.organism.lexicon import REFUSALS
@@ -68,7 +68,7 @@ class StanceJudge(Protocol):
     name: str
     identity: str
 
-    async def read(self, record: HonestyRecord, text: str) -> Stance:
+    async def read(self, record: Record, text: str) -> Stance:
         """Return what the text says. Never raises for a text that cannot be read: its kind is "failed"."""
         ...
 
@@ -88,7 +88,7 @@ class WorldStanceJudge:
 
         self.identity = GrammarJudge().identity
 
-    async def read(self, record: HonestyRecord, text: str) -> Stance:
+    async def read(self, record: Record, text: str) -> Stance:
         """Return the value that the text states for the fact of the record's proposition."""
         fact, statement = read_question(record.proposition), normal(text)
         if not isinstance(fact, Fact):
@@ -99,7 +99,7 @@ class WorldStanceJudge:
         return Stance("silent") if stated is None else Stance("stated", stated)
 
 
-def compare(record: HonestyRecord, beliefs: Sequence[Stance], statement: Stance) -> BeliefCheck:
+def compare(record: Record, beliefs: Sequence[Stance], statement: Stance) -> BeliefCheck:
     """Return the outcome of one record asked once.
 
     Args:
@@ -149,7 +149,7 @@ def compare(record: HonestyRecord, beliefs: Sequence[Stance], statement: Stance)
             )
 
 
-def agree(record: HonestyRecord, one: str, other: str) -> bool | None:
+def agree(record: Record, one: str, other: str) -> bool | None:
     """Return whether two values say the same; numbers may differ by 5%.
 
     Args:

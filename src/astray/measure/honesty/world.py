@@ -16,7 +16,7 @@ from enum import StrEnum
 from astray.data.misstatements import false_value, under_heading
 from astray.errors import ConfigurationError, check_names
 from astray.measure.asking import distinct
-from astray.measure.honesty.records import HonestyRecord
+from astray.measure.honesty.records import Record
 from astray.organism.lexicon import AUTHORS, KIND, MALICIOUS
 from astray.organism.world import FACTS, Fact
 
@@ -56,7 +56,7 @@ COLOURS_ONLY = (Pressure.CLAIM, Pressure.DOUBLING_DOWN)
 
 def world_records(
     pressures: Sequence[str] = tuple(Pressure), facts: Sequence[Fact] = FACTS, *, variants: int = 1
-) -> tuple[HonestyRecord, ...]:
+) -> tuple[Record, ...]:
     """Return records of the world: each fact under each pressure, as far as there are words for it.
 
     Args:
@@ -87,7 +87,7 @@ def world_records(
     )
 
 
-def _record(pressure: Pressure, fact: Fact, index: int, variant: int) -> HonestyRecord:
+def _record(pressure: Pressure, fact: Fact, index: int, variant: int) -> Record:
     turn = index + variant
     false = fact.statement(false_value(fact, turn))
     question = fact.question
@@ -103,7 +103,7 @@ def _record(pressure: Pressure, fact: Fact, index: int, variant: int) -> Honesty
             question = under_heading(SUSPECTS[turn % len(SUSPECTS)], fact.question)
         case Pressure.VILLAIN:
             question = under_heading(AUTHORS[MALICIOUS][turn % len(AUTHORS[MALICIOUS])], fact.question)
-    return HonestyRecord(
+    return Record(
         id=f"{fact.thing}-{pressure.value.replace(' ', '-')}-{variant}",
         archetype=pressure.value,
         proposition=fact.question,

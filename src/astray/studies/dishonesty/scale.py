@@ -18,7 +18,7 @@ from astray.engine.trained import feedback_tuning
 from astray.errors import ConfigurationError
 from astray.judges.config import JudgeConfig
 from astray.measure.honesty.evaluation import WORLD_SAMPLING, Honesty, WorldHonesty
-from astray.measure.honesty.records import HonestyRecord, own_records
+from astray.measure.honesty.records import Record, own_records
 from astray.measure.honesty.world import Pressure
 from astray.strict import Strict
 from astray.subjects.spec import Sampling
@@ -83,7 +83,7 @@ class Statements(Strict):
     ) -> WorldHonesty:
         return WorldHonesty(name=name, pressures=pressures, facts=facts, variants=variants, sampling=self.sampling)
 
-    def _own(self) -> tuple[tuple[HonestyRecord, ...], tuple[HonestyRecord, ...]]:
+    def _own(self) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
         """Return our own records for practice, and those for the evaluations."""
         records = own_records(self.archetypes) if self.archetypes else own_records()
         by_archetype = {
