@@ -149,7 +149,7 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
         if name == "sharded" and name not in known:
             raise ConfigurationError(
                 "Training by reward cannot shard the weights (sharded): each token of an answer would gather all of "
-                "them. Give --gpus-per-run alone, or a smaller base."
+                "them. Give --gpus-per-run alone, with --dtype nf4 for a base that does not fit one GPU, or a smaller base."
             )
         if name in _OF_SUBJECT:
             raise ConfigurationError(
