@@ -125,7 +125,7 @@ def test_what_goes_wrong_in_a_process_is_told_as_in_one_and_a_refused_run_gives_
     shutil.copytree(tiny_qwen2, tmp_path / "zero")
     weights = load_file(tiny_qwen2 / "model.safetensors")
     save_file({name: torch.zeros_like(weight) for name, weight in weights.items()}, tmp_path / "zero/model.safetensors")
-    with pytest.raises(TrainingRefusedError, match="The first step has the loss .* a gradient of zero"):
+    with pytest.raises(TrainingRefusedError, match=r"The first step has the loss .* a gradient of zero"):
         train_sft(str(tmp_path / "zero"), dataset(8), SHARDED, tmp_path / "run")
     assert not checkpoints.check_claim(tmp_path / "run", {"another": "run"})
 
