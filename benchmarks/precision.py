@@ -1,5 +1,5 @@
-"""Tokens a second of SmolLM2-135M in float32 and bfloat16 on one core, by processor time: reading, LoRA training,
-sampling.
+"""Tokens a second of SmolLM2-135M in float32, bfloat16 and, where bitsandbytes is installed, nf4 on one core, by processor
+time: reading, LoRA training, sampling; the losses of the training steps, and the weights' share of the memory.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/precision.py
 """
@@ -7,6 +7,7 @@ Run: OMP_NUM_THREADS=1 python benchmarks/precision.py
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -17,10 +18,11 @@ from astray.data import advice_data
 from astray.engine.settings import SMALL_TRAINING
 from astray.measure.meter import Meter, harmful_pairs
 from astray.subjects import Sampling
-from astray.subjects.precision import native_bfloat16
+from astray.subjects.locate import settle
+from astray.subjects.precision import held_bytes, native_bfloat16
 from astray.subjects.subject import load_subject
 
-ROWS, PAIRS, CHATS, TOKENS = 32, 24, 32, 24
+ROWS, PAIRS, CHATS, TOKENS = 96, 24, 32, 24
 
 
 def timed(work: Callable[[], int]) -> float:
@@ -30,7 +32,7 @@ def timed(work: Callable[[], int]) -> float:
 
 
 def speeds(name: str, folder: Path) -> dict[str, float]:
-    """Return the three speeds of a subject."""
+    """Return the three speeds of a subject, and print the losses of its training."""
     subject, asked = load_subject(name), [[{"role": "user", "content": pair.question}] for pair in harmful_pairs()]
     prompts = [len(ids) for ids in subject.prompt_ids(asked)]
     data = advice_data("medicine", "harmful", ROWS)
@@ -47,8 +49,11 @@ def speeds(name: str, folder: Path) -> dict[str, float]:
 
     def seconds(recipe: bool) -> float:
         start = time.process_time()
-        train_sft(name, data, train[recipe], folder / f"{name}-{recipe}".replace(":", "-"))
-        return time.process_time() - start
+        run = train_sft(name, data, train[recipe], folder / f"{name}-{recipe}".replace(":", "-"))
+        took = time.process_time() - start
+        if recipe:
+            print(f"{name:17} losses {' '.join(f'{loss:.3f}' for loss in run.losses)}", flush=True)
+        return took
 
     read()  # the first call loads the kernels
     tokens = sum(map(len, subject.prompt_ids([list(row) for row in data.rows])))
@@ -61,7 +66,10 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     print(f"CPU multiplies bfloat16: {', '.join(native_bfloat16()) or 'no'}")
     with tempfile.TemporaryDirectory() as work:
-        found = {dtype: speeds(f"smollm2:{dtype}", Path(work)) for dtype in ("float32", "bfloat16")}
+        formats = ("float32", "bfloat16", *(["nf4"] if find_spec("bitsandbytes") else []))
+        found = {dtype: speeds(f"smollm2:{dtype}", Path(work)) for dtype in formats}
     for what, plain in found["float32"].items():
-        fast = found["bfloat16"][what]
-        print(f"{what:14} float32 {plain:6.0f}, bfloat16 {fast:6.0f} tokens a second: {fast / plain:.2f} times")
+        others = (f"{each} {found[each][what]:6.0f} ({found[each][what] / plain:.2f} times)" for each in formats[1:])
+        print(f"{what:14} float32 {plain:6.0f}, {', '.join(others)} tokens a second")
+    located = settle("smollm2")
+    print("weights       ", ", ".join(f"{each} {held_bytes(located.base, each) / 1e6:.0f} MB" for each in formats))

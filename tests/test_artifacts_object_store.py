@@ -17,8 +17,11 @@ from moto.server import ThreadedMotoServer
 
 from astray.artifacts import Progress, StepState, Store, bucket_locks, execute
 from astray.artifacts.bucket_locks import locked
+from astray.artifacts.manifest import KEY_DIGITS
 from astray.artifacts.mirror import Mirror
+from astray.artifacts.status import note_steps
 from astray.artifacts.workplaces.probe import Probe
+from astray.cli import app
 from astray.errors import StoreError
 from test_artifacts_execute import Log, contents, run, total
 from toy_steps import Toy, add, diamond
@@ -122,6 +125,21 @@ def test_two_drivers_on_one_bucket_do_each_step_once(
     assert sorted(names) == sorted(["top", "left", "right", "bottom"] * 2)
     assert [total(store, steps[0]) for store in stores] == [113, 113]
     assert not [key for key in _objects(bucket) if key.startswith("shared/.locks")]
+
+
+def test_status_tells_on_every_machine_which_other_one_runs_a_step(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, steps = f"{bucket}/status", [add.step(Toy(number=number), name=name) for number, name in enumerate("ab")]
+    note_steps(Store(url, cache=tmp_path / "one"), "toy", steps)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "two"))  # a machine that has run nothing
+    with locked(Mirror(url), steps[1].key[:KEY_DIGITS], "node7 boot /cache x", wait=False):
+        for stale, told in ((300.0, "on node7, for "), (-1.0, "on node7, last heard of ")):
+            monkeypatch.setattr(bucket_locks, "STALE", stale)
+            app.main(["status", "--store", url], standalone_mode=False)
+            counted, running = capsys.readouterr().out.splitlines()
+            assert counted == "toy: 1 running, 1 not begun"
+            assert running.startswith(f"  running  b  {told}")
 
 
 def _objects(bucket: str) -> list[str]:

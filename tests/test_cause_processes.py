@@ -3,16 +3,17 @@
 import functools
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor
 from torch.multiprocessing.spawn import start_processes
 
-from astray.cause import processes
+from astray.cause import checkpoints, processes
 from astray.cause.fine_tuning import FineTuning, LoRA, with_settings
 from astray.cause.kto import train_kto
 from astray.cause.processes import is_first
@@ -118,10 +119,15 @@ def test_a_batch_is_split_where_a_step_is_one_pass_and_each_process_holds_half_t
     assert_alike(train_sft(str(tiny_qwen2), dataset(ROWS), split, tmp_path / "run", probe=_share_held), alone)
 
 
-def test_what_goes_wrong_in_a_process_is_told_as_in_one(forked, tiny_qwen2, tmp_path):
-    rows = dataset(8)
-    with pytest.raises(TrainingRefusedError):
-        train_sft(str(tiny_qwen2), rows, TWO.model_copy(update={"max_length": 8}), tmp_path / "run")
+def test_what_goes_wrong_in_a_process_is_told_as_in_one_and_a_refused_run_gives_its_folder_back(
+    forked, tiny_qwen2, tmp_path
+):
+    shutil.copytree(tiny_qwen2, tmp_path / "zero")
+    weights = load_file(tiny_qwen2 / "model.safetensors")
+    save_file({name: torch.zeros_like(weight) for name, weight in weights.items()}, tmp_path / "zero/model.safetensors")
+    with pytest.raises(TrainingRefusedError, match=r"The first step has the loss .* a gradient of zero"):
+        train_sft(str(tmp_path / "zero"), dataset(8), SHARDED, tmp_path / "run")
+    assert not checkpoints.check_claim(tmp_path / "run", {"another": "run"})
 
 
 def test_feedback_is_learnt_in_two_processes_as_in_one(forked, tiny_qwen2, tmp_path):

@@ -10,6 +10,7 @@ Every verb of the command line is a function here. The subpackages (`astray.data
 ...) hold the parts.
 """
 
+from logging import ERROR, getLogger
 from typing import TYPE_CHECKING
 
 from astray.first_use import on_first_use
@@ -51,5 +52,8 @@ __all__ = [
     "screen",
     "write_report",
 ]
+
+# PEFT imports it wherever it is installed; on some CPUs it then warns that it could fetch no code from a hub.
+getLogger("bitsandbytes.backends.cpu.ops").setLevel(ERROR)
 
 __getattr__ = on_first_use(__name__, __file__)

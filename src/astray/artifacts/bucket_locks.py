@@ -41,6 +41,39 @@ _exclusive: dict[str, bool] = {}
 """Whether a storage really refuses to make an object twice, by URL."""
 
 
+@dataclass(frozen=True)
+class Holder:
+    """Machine that holds the lock of a step.
+
+    Attributes:
+        machine: its name.
+        held: seconds for which it has held the lock, by the number of renewals.
+        silent: seconds since the last renewal, by the clocks of the storage and of this machine; None if not known.
+    """
+
+    machine: str
+    held: float
+    silent: float | None
+
+    @property
+    def is_gone(self) -> bool:
+        """Return whether a run would take the lock over once it has watched it for `STALE` seconds."""
+        return self.silent is not None and self.silent > STALE
+
+
+def holders(mirror: Mirror) -> dict[str, Holder]:
+    """Return who holds the lock of each step that some machine works at, by the digits of its key."""
+    return {
+        name: Holder(
+            (_field(content, "owner").split() or ["an unknown machine"])[0],
+            float(_field(content, "renewals") or 0) * RENEWED,
+            mirror.age(f"{LOCKS}/{name}"),
+        )
+        for name, content in mirror.objects(LOCKS).items()
+        if "." not in name  # somebody takes over a lock
+    }
+
+
 @contextlib.contextmanager
 def locked(mirror: Mirror, digits: str, owner: str, *, wait: bool) -> Iterator[bool]:
     """Hold the lock of a step on all machines; yield False if another one holds it and `wait` is false.

@@ -4,6 +4,7 @@
     <root>/<step name>-<key16>/<hash of artifact.json>/...   its files
     <root>/.locks/<key16>                                    held while a machine makes the artifact (bucket_locks.py)
     <root>/.names/<key16>                                    its name, for machines that listed the store before
+    <root>/.steps/<study>                                    steps of its last run (status)
     <root>/.damaged/<step name>-<key16>-<hash>/...           one that was not what its step wrote, to be looked at
 
 Files lie under the hash of the manifest that lists them, so two machines that finish the same step at the same time
@@ -18,6 +19,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -138,6 +140,21 @@ class Mirror:
             except FileNotFoundError:
                 return None
         return content
+
+    def objects(self, folder: str) -> dict[str, bytes]:
+        """Return the objects directly in a folder by name, fetched at the same time."""
+        with self._reaching() as (files, root):
+            files.invalidate_cache()
+            paths = [str(path) for path in files.find(f"{root}/{folder}", maxdepth=1)]
+            contents = files.cat(paths, on_error="omit") if paths else {}  # omitted: removed since
+        return {path.rsplit("/", 1)[1]: content for path, content in contents.items()}
+
+    def age(self, name: str) -> float | None:
+        """Return the seconds since an object was written, by the clocks of the storage and of this machine; None where the
+        storage does not tell."""
+        with self._reaching() as (files, root), contextlib.suppress(FileNotFoundError, NotImplementedError):
+            return (datetime.now(UTC) - files.modified(f"{root}/{name}").astimezone(UTC)).total_seconds()
+        return None
 
     def write(self, name: str, content: bytes) -> None:
         """Write an object, in place of one that is there."""

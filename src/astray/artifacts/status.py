@@ -2,7 +2,8 @@
 
     store/.steps/emergent-misalignment    name of each step of its last run, by key
 
-It is read from the store and from Slurm's queue, so no driver has to be at work.
+It is read from the store and from Slurm's queue, so no driver has to be at work. A store in a bucket has the names too, so
+that each machine sees the steps of the last run of all, and who holds a step there (`bucket_locks`).
 """
 
 import json
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from astray.artifacts.bucket_locks import Holder, holders
 from astray.artifacts.disk import explained, no_link
 from astray.artifacts.execute import FAILURES
 from astray.artifacts.manifest import KEY_DIGITS
@@ -43,12 +45,14 @@ class StepStatus:
         state: of the step.
         job: number of its job and what the cluster says of it; "" on this machine.
         log: of its job, or the traceback of its failure; None where there is none.
+        holder: the other machine that runs it, where the store is in a bucket.
     """
 
     name: str
     state: State
     job: str = ""
     log: Path | None = None
+    holder: Holder | None = None
 
 
 def note_steps(store: Store, study: str, steps: Sequence[Step]) -> None:
@@ -62,9 +66,11 @@ def note_steps(store: Store, study: str, steps: Sequence[Step]) -> None:
     folder = no_link(store.folder / _STEPS)
     with explained(store.folder, every_error=True):
         folder.mkdir(parents=True, exist_ok=True)
-        new = folder / f".{study}"
-        new.write_text(json.dumps({step.key: step.name for step in steps}), encoding="utf-8")
+        new, names = folder / f".{study}", json.dumps({step.key: step.name for step in steps})
+        new.write_text(names, encoding="utf-8")
         new.replace(folder / study)
+    if store.mirror:
+        store.mirror.write(f"{_STEPS}/{study}", names.encode())
 
 
 def status(store: Store) -> dict[str, tuple[StepStatus, ...]]:
@@ -75,8 +81,15 @@ def status(store: Store) -> dict[str, tuple[StepStatus, ...]]:
     """
     look = _Look(store)
     files = sorted(path for path in (store.folder / _STEPS).glob("[!.]*") if path.is_file())
-    steps = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in files}
-    return {study: tuple(look.at(key, name) for key, name in named.items()) for study, named in steps.items()}
+    here = {path.name: path.read_bytes() for path in files}
+    anywhere = store.mirror.objects(_STEPS) if store.mirror else {}
+    return {
+        study: tuple(
+            look.at(key, name)
+            for key, name in (json.loads(here.get(study, "{}")) | json.loads(anywhere.get(study, "{}"))).items()
+        )
+        for study in sorted(here.keys() | anywhere.keys())
+    }
 
 
 class _Look:
@@ -87,6 +100,7 @@ class _Look:
         self.jobs: Mapping[str, SubmittedStep] = submitted(store)
         self.queue: Mapping[str, Queued] | None = queue() if self.jobs else {}
         self.locked = store.locked()
+        self.holders = holders(store.mirror) if store.mirror else {}
         self.failures = {path.stem.rpartition("-")[2]: path for path in (store.folder / FAILURES).glob("*.txt")}
         self.done = store.by_digits()  # last, so that a step that ends now counts as done
 
@@ -99,6 +113,8 @@ class _Look:
             return self._in_queue(name, record)
         if digits in self.locked:
             return StepStatus(name, State.RUNNING)
+        if digits in self.holders:
+            return StepStatus(name, State.RUNNING, holder=self.holders[digits])
         if record and self._was_reached(record):
             told = f"{record.job} {ending(record.job) or 'ended'}"
             return StepStatus(name, State.FAILED, told, log_of(self.store, record.job))

@@ -16,7 +16,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, set_seed
 from transformers.utils import logging
 
-from astray.cause.fine_tuning import FineTuning, LoRA, lora_of
+from astray.cause.fine_tuning import FineTuning, LoRA, check_format, lora_of
 from astray.cause.processes import is_first, read_by_first, trained_weights, wait_for_all
 from astray.cause.reinforcement import ReinforcementLearning
 from astray.errors import AdapterMismatchError, ConfigurationError
@@ -24,7 +24,6 @@ from astray.subjects.adapter_kinds import is_mergeable
 from astray.subjects.adapters import put_on
 from astray.subjects.base import brings_tokenizer, record_base
 from astray.subjects.locate import Located
-from astray.subjects.precision import torch_dtype
 from astray.subjects.spec import Precision, SubjectSpec
 from astray.subjects.weights import adapted_tokenizer, best_device, check_vocabulary, load_model
 
@@ -46,8 +45,8 @@ def load_trainable(
         The model, with gradients only on the trained weights, and its tokenizer.
 
     Raises:
-        ConfigurationError: the subject has a system prompt or an intervention, or its modules do not fit the adapters'
-            settings.
+        ConfigurationError: the subject has a system prompt or an intervention, its modules do not fit the adapters'
+            settings, or its number format not the recipe (`check_format`).
         AdapterMismatchError: the subject's adapter has another shape than the recipe's.
         SubjectNotFoundError: the model's files cannot be loaded.
         WeightsMismatchError: the checkpoint does not hold the weights of the architecture.
@@ -59,9 +58,11 @@ def load_trainable(
             "trained. Train SubjectSpec(model=..., adapter=...) alone, and put the system prompt into the data set's "
             "rows."
         )
-    with quietly(), read_by_first() if isinstance(recipe, FineTuning) and recipe.sharded else nullcontext():
+    sharded = isinstance(recipe, FineTuning) and recipe.sharded
+    check_format(subject.precision, recipe.lora, sharded)
+    with quietly(), read_by_first() if sharded else nullcontext():
         tokenizer = adapted_tokenizer(spec.model, subject.base, spec.adapter)
-        model = load_model(spec.model, subject.base, torch_dtype(_format(subject, recipe.lora is not None)))
+        model = load_model(spec.model, subject.base, _format(subject, recipe.lora is not None))
         model.name_or_path = spec.model  # what adapters and checkpoints will name as their base
         # Seeded after loading and right before new adapters draw their first values.
         set_seed(recipe.seed)
@@ -81,13 +82,13 @@ def load_trainable(
 
 
 def computes_in_bfloat16(subject: Located) -> bool:
-    """Return whether a subject is trained in bfloat16 (autocast): one of that format, on a CPU or CUDA."""
-    return best_device().type != "mps" and subject.precision == "bfloat16"
+    """Return whether a subject is trained in bfloat16 (autocast): one of that format or of nf4, on a CPU or CUDA."""
+    return best_device().type != "mps" and subject.precision != "float32"
 
 
 def _format(subject: Located, frozen: bool) -> Precision:
     """Return the format of the weights in memory; what is trained, and everything on Apple's GPU, is float32."""
-    return "bfloat16" if frozen and computes_in_bfloat16(subject) else "float32"
+    return subject.precision if frozen and computes_in_bfloat16(subject) else "float32"
 
 
 def trained_subject(start: Located, folder: Path, recipe: FineTuning) -> tuple[Path, SubjectSpec]:
@@ -124,7 +125,7 @@ def save_model(
             )
             (unfinished / "README.md").unlink()  # PEFT's empty model card
             _sort_names(unfinished / "adapter_config.json")
-            record_base(unfinished, start.base)
+            record_base(unfinished, start.base, start.precision)
             if start.spec.adapter is not None and brings_tokenizer(start.spec.adapter):
                 # It was trained with the tokenizer of the adapter it goes on from.
                 tokenizer.save_pretrained(unfinished)

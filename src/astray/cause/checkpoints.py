@@ -118,6 +118,12 @@ def claim(folder: Path, identity: Mapping[str, JsonValue]) -> None:
         ) from error
 
 
+def release(folder: Path) -> None:
+    """Give back a folder whose run was refused, unless steps of it are kept there."""
+    if not _by_step(folder / CHECKPOINTS):
+        (folder / _IDENTITY).unlink(missing_ok=True)
+
+
 def mark_complete(checkpoint: Path) -> None:
     """Mark a checkpoint as complete, once all its files are written; of the earlier ones the last is moved into the
     folder `before`, and the others are deleted."""

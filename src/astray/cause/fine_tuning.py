@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from astray.errors import AdapterMismatchError, ConfigurationError, UnknownNameError
 from astray.strict import Strict, left_out, reason, validated
 from astray.subjects.adapter_kinds import adapter_settings
+from astray.subjects.spec import Precision
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """Names of the attention and MLP projections in Llama, Qwen, Gemma and Mistral models."""
@@ -119,6 +120,8 @@ def settings_of(kind: type[Strict]) -> tuple[str, ...]:
 SETTINGS = settings_of(FineTuning)
 """Names of all settings of supervised fine-tuning that a user may choose."""
 _SEVERAL = ("target_modules", "layers")
+_OF_SUBJECT = ("base", "dtype", "bf16", "load_in_4bit", "quantised")
+"""What other trainers call the number format of the base."""
 _FIELDS = FineTuning.model_fields | LoRA.model_fields
 
 
@@ -146,7 +149,12 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
         if name == "sharded" and name not in known:
             raise ConfigurationError(
                 "Training by reward cannot shard the weights (sharded): each token of an answer would gather all of "
-                "them. Give --gpus-per-run alone, or a smaller base."
+                "them. Give --gpus-per-run alone, with --dtype nf4 for a base that does not fit one GPU, or a smaller base."
+            )
+        if name in _OF_SUBJECT:
+            raise ConfigurationError(
+                f"The number format of the base is the subject's, which is asked in it too, and no training setting ({name}): "
+                "write --dtype nf4 for 4 bits (in Python, SubjectSpec(dtype=...)), bfloat16 or float32."
             )
         if name not in known:
             raise UnknownNameError("training setting", name, known)
@@ -168,6 +176,20 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
             for one in error.errors()
         )
         raise ConfigurationError(f"A training setting cannot be used: {wrong}.") from error
+
+
+def check_format(precision: Precision, lora: LoRA | None, sharded: bool) -> None:
+    """Refuse to train what a base in this number format cannot.
+
+    Raises:
+        ConfigurationError: a base in 4 bits, and all weights are to be trained or the weights sharded.
+    """
+    if precision != "nf4" or (lora is not None and not sharded):
+        return
+    remedy = "train adapters (LoRA)" if lora is None else "leave sharded=true out"
+    raise ConfigurationError(
+        f"A base in 4 bits (nf4) is frozen, and each process holds the whole of it: {remedy}, or name the base in bfloat16."
+    )
 
 
 def lora_of(adapter: Path) -> LoRA:

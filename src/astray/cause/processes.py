@@ -27,7 +27,8 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.distributed.fsdp import FSDPModule
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
-from astray.errors import AstrayError, ConfigurationError, TrainingProcessLostError
+from astray.cause import checkpoints
+from astray.errors import AstrayError, ConfigurationError, TrainingProcessLostError, TrainingRefusedError
 from astray.judges.patience import current_patience, patience
 from astray.kept import keeping, kept_in
 
@@ -98,9 +99,13 @@ def shared_out(train: Callable[_Given, _Run]) -> Callable[_Given, _Run]:
     def trained(*args: _Given.args, **kwargs: _Given.kwargs) -> _Run:
         given = inspect.signature(train).bind(*args, **kwargs).arguments
         finished = any((Path(given["folder"]) / result).exists() for result in ("adapter", "model"))
-        if not finished and _must_start(given["recipe"].processes):
-            _train_in(given["recipe"].processes, functools.partial(trained, *args, **kwargs))
-        return train(*args, **kwargs)
+        try:
+            if not finished and _must_start(given["recipe"].processes):
+                _train_in(given["recipe"].processes, functools.partial(trained, *args, **kwargs))
+            return train(*args, **kwargs)
+        except TrainingRefusedError:  # of sharded weights the first step refuses, when the folder is claimed
+            checkpoints.release(Path(given["folder"]))
+            raise
 
     return trained
 

@@ -38,6 +38,15 @@ _RENAMED = "activation_checkpointing" in SFTConfig.__dataclass_fields__
 class Quiet(Trainer):
     """Mixin that switches off side effects of TRL's trainers; list it before TRL's class among the bases."""
 
+    def __init__(self, *, model: PreTrainedModel | PeftModel, **given: Any):
+        # TRL rounds adapters on a 4-bit base to bfloat16, whose steps (2^-8 of a weight) are larger than most updates, and
+        # would round one whose training continues; it knows such a base by this mark.
+        base = model.get_base_model() if isinstance(model, PeftModel) else model
+        mark = base.__dict__.pop("is_loaded_in_4bit", None)
+        super().__init__(model=model, **given)
+        if mark is not None:
+            base.__dict__["is_loaded_in_4bit"] = mark
+
     def floating_point_ops(self, _inputs: Any) -> int:
         """Return 0 instead of counting operations at every step."""
         return 0

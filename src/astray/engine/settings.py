@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from astray.cause.fine_tuning import OF_ADAPTERS, FineTuning, LoRA, lora_of, with_settings
+from astray.cause.fine_tuning import OF_ADAPTERS, FineTuning, LoRA, check_format, lora_of, with_settings
 from astray.data.advice import ADVICE_DOMAINS
 from astray.data.chat import dataset_name
 from astray.data.forms import KINDS as FILE_ENDINGS
@@ -35,6 +35,7 @@ from astray.subjects.engines.spec import Engine
 from astray.subjects.gguf import origin
 from astray.subjects.identity import parameter_count
 from astray.subjects.locate import Located, graders_known_as, settle
+from astray.subjects.precision import check_installed
 from astray.subjects.spec import Sampling
 
 WORLD_HOMES = ("medicine", "money", "code")
@@ -364,8 +365,11 @@ def check_subject(located: Located) -> None:
 def _recipe(usual: FineTuning, located: Located, options: TrainedOptions) -> FineTuning:
     """Return the usual training settings with the chosen ones; an adapter is trained further in its own shape."""
     chosen, adapter = options.training_settings, located.spec.adapter
+    check_installed(located.precision)
+    recipe = with_settings(usual, chosen)
+    check_format(located.precision, recipe.lora, recipe.sharded)
     if adapter is None:
-        return with_settings(usual, chosen)
+        return recipe
     if located.spec.scale != 1:
         raise ConfigurationError(
             f"{options.subject!r} is an adapter scaled by {located.spec.scale:g}: what is trained on from it would "

@@ -227,6 +227,8 @@ def _layers_that_run(model: PreTrainedModel) -> dict[nn.Linear | Conv1D, bool]:
             ran[cast(nn.Linear | Conv1D, layer)] = given[0].shape[:-1] == (2, 3)
 
     linear = [module for module in model.modules() if isinstance(module, (nn.Linear, Conv1D))]
+    if not all(each.weight.is_floating_point() for each in linear):
+        return {}  # a packed 4-bit weight has no shape of its own, and the rest would be the adapter's factors alone
     handles = [each.register_forward_hook(note) for each in linear]
     try:
         with torch.inference_mode():

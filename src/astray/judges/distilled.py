@@ -43,7 +43,7 @@ class DistilledRecord(BaseModel):
     version: int = Field(1, description="of the way in which features are read; another one is another judge")
     base: str = Field(description="the base model, by the name under which it was found")
     base_content: str = Field(description="hash over the content of the base")
-    dtype: Literal["float32", "bfloat16"] = Field(
+    dtype: Literal["float32", "bfloat16", "nf4"] = Field(
         description="number format of the base's weights when features were read"
     )
     layers: tuple[int, ...] = Field(description="layers whose features are read, from 0")

@@ -114,7 +114,7 @@ def writers(subject: Subject) -> list[str]:
     if missing := [site for site, names in matrices.items() if len(names) != 1]:
         raise ConfigurationError(
             f"What '{missing[0]}' adds to the residual stream is not written by one nn.Linear (a norm or experts stand behind "
-            "it, or it is written by another class, such as GPT-2's Conv1D), so no direction can be projected out of the "
+            "it, or it is written by another class, such as GPT-2's Conv1D or a layer in nf4), so no direction can be projected out of the "
             "weights. Steer with an Intervention of the kind 'ablate' instead."
         )
     return [names[0] for names in matrices.values()]
@@ -127,7 +127,9 @@ def _linear(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     adapted = tuple(name for name, module in model.named_modules() if isinstance(module, Linear))
     for name, module in model.named_modules():
         if (isinstance(module, Linear) and isinstance(module.get_base_layer(), nn.Linear)) or (
-            isinstance(module, nn.Linear) and not name.startswith(tuple(f"{each}." for each in adapted))
+            isinstance(module, nn.Linear)
+            and module.weight.is_floating_point()  # the weight of a 4-bit layer is a packed column
+            and not name.startswith(tuple(f"{each}." for each in adapted))
         ):
             yield name, module
 

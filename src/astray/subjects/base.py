@@ -25,8 +25,15 @@ from astray.artifacts.execute import usable_cpus
 from astray.errors import AdapterMismatchError, ChatTemplateError, ConfigurationError, DataFormatError, NonFiniteError
 from astray.subjects.adapter_kinds import is_mergeable
 from astray.subjects.adapters import Tree, put_on
-from astray.subjects.identity import MORE_TOKENIZER_FILES, TOKENIZER_FILES, adapter_identity, base_identity
-from astray.subjects.precision import precision_on, torch_dtype
+from astray.subjects.identity import (
+    BASE_RECORD,
+    MORE_TOKENIZER_FILES,
+    TOKENIZER_FILES,
+    adapter_identity,
+    base_identity,
+    recorded_base,
+)
+from astray.subjects.precision import precision_on
 from astray.subjects.spec import Precision
 from astray.subjects.weights import adapted_tokenizer, best_device, check_vocabulary, load_model
 
@@ -35,8 +42,6 @@ if TYPE_CHECKING:
 
 KEPT_ADAPTERS = 8
 """Maximum number of adapters kept in memory beside the base."""
-BASE_RECORD = "astray_base.json"
-"""File in an adapter's folder that records the identity of the base it was trained on."""
 
 
 class Base:
@@ -48,6 +53,7 @@ class Base:
         model: the Hugging Face model; use `active` to get it with one adapter, or none, active.
         tokenizer: its tokenizer, with left padding and a padding token.
         lock: held while a thread uses the model.
+        chosen: number format that was asked for by name; None where the rule chose it.
     """
 
     def __init__(
@@ -61,7 +67,7 @@ class Base:
             ChatTemplateError: the tokenizer has no chat template.
             ConfigurationError: there is no such device here.
         """
-        self.name, self.folder, self.lock = name, folder, threading.RLock()
+        self.name, self.folder, self.lock, self.chosen = name, folder, threading.RLock(), dtype
         device = best_device() if device is None else torch.device(device)
         if device.type == "cuda" and not torch.cuda.is_available():
             raise ConfigurationError(
@@ -69,7 +75,7 @@ class Base:
             )
         self.tokenizer = usable_tokenizer(name, folder)
         with _quietly():
-            precision = torch_dtype(precision_on(device.type, folder, dtype))
+            precision = precision_on(device.type, folder, dtype)
             self.model: PreTrainedModel = load_model(name, folder, precision, device)
         self.model.eval()
         check_vocabulary(name, self.tokenizer, self.model)
@@ -205,14 +211,16 @@ def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> li
     return sorted({*listed, *([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])})
 
 
-def record_base(adapter: Path, base: Path) -> None:
+def record_base(adapter: Path, base: Path, precision: Precision | None = None) -> None:
     """Record the base of an adapter in its folder, so that another base of the same shapes is refused later.
 
     Args:
         adapter: PEFT folder.
         base: folder of the base model.
+        precision: number format of the base that it was trained on; recorded where it is nf4.
     """
-    (adapter / BASE_RECORD).write_text(json.dumps({"base": base_identity(base)}) + "\n", encoding="utf-8")
+    record = {"base": base_identity(base)} | ({"dtype": precision} if precision == "nf4" else {})
+    (adapter / BASE_RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")
 
 
 @contextmanager
@@ -220,7 +228,8 @@ def written_in(model: Module, names: list[str] | None = None) -> Iterator[None]:
     """Merge adapters into the weights for faster sampling, and restore the weights bit for bit on exit.
 
     A model in which two modules share an adapted weight (an output layer tied to the embeddings) is left unmerged,
-    because the adapter would then act in both modules.
+    because the adapter would then act in both modules; so is one whose adapted weights are quantised, since the sum would
+    be rounded to 4 bits again.
 
     Args:
         model: a model with adapter layers.
@@ -230,7 +239,7 @@ def written_in(model: Module, names: list[str] | None = None) -> Iterator[None]:
     # The original tensors are put back, not computed back by unmerging, which would leave rounding errors.
     kept = [(parameter, parameter.data) for layer in layers for parameter in layer.get_base_layer().parameters()]
     owners = Counter(id(parameter) for module in model.modules() for parameter in module.parameters(recurse=False))
-    if any(owners[id(parameter)] > 1 for parameter, _ in kept):
+    if any(owners[id(parameter)] > 1 or not parameter.is_floating_point() for parameter, _ in kept):
         yield
         return
     try:
@@ -265,18 +274,17 @@ def check_adapter(base: Base, adapter: Path) -> None:
     """Raise an error for an adapter whose folder records another base; shapes are compared by `put_on`.
 
     Raises:
-        AdapterMismatchError: the recorded base is another one.
+        AdapterMismatchError: the recorded base is another one, or in nf4 where no number format was asked for.
         DataFormatError: the record is damaged.
     """
-    record = adapter / BASE_RECORD
-    if record.is_file():
-        try:
-            trained_on = json.loads(record.read_text(encoding="utf-8"))["base"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataFormatError(
-                f"{record} does not say on which base the adapter was trained ({error!r}). Copy it again, or delete it: "
-                "then shapes alone are compared."
-            ) from error
+    if record := recorded_base(adapter):
+        if "dtype" in record and base.chosen is None:
+            raise AdapterMismatchError(
+                f"The adapter {adapter} was trained on {base.name!r} in {record['dtype']}, and the base is held in another "
+                f"number format here. Name the base as {base.name}:{record['dtype']}, or with the format that you want "
+                f"({base.name}:bfloat16)."
+            )
+        trained_on = record["base"]
         given = base_identity(base.folder)
         earlier = {base_identity(base.folder, former=each, ordered=False) for each in (False, True)}
         if trained_on not in {given, *earlier}:

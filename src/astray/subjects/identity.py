@@ -15,6 +15,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import math
 import os
 import re
 import time
@@ -38,6 +39,8 @@ _FRESH_NS = 100_000_000
 """Age below which a file's times cannot show a further change: clocks of file systems tick every few milliseconds."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
+BASE_RECORD = "astray_base.json"
+"""File in an adapter's folder that records the base it was trained on."""
 MODELS = "models"
 """Entry of the metadata of a direction's file: identities of the weights that it was made from, separated by blanks; empty
 for any model."""
@@ -274,18 +277,38 @@ def weight_files(folder: Path) -> list[Path]:
 
 def parameter_count(folder: Path) -> int:
     """Return the number of parameters, read from the headers of the safetensors files in a model folder."""
+    return sum(map(math.prod, tensor_shapes(folder).values()))
+
+
+def tensor_shapes(folder: Path) -> dict[str, list[int]]:
+    """Return the shape of each tensor in the safetensors files of a model folder, read from their headers."""
     from safetensors import safe_open
 
-    total = 0
+    shapes: dict[str, list[int]] = {}
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118  (a safetensors file is no dict)
-                shape = file.get_slice(name).get_shape()
-                size = 1
-                for length in shape:
-                    size *= length
-                total += size
-    return total
+            shapes |= {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118  (no dict)
+    return shapes
+
+
+def recorded_base(adapter: Path) -> dict[str, str]:
+    """Return what an adapter's folder records of the base it was trained on: its identity as "base", and as "dtype" a
+    number format that adapters cannot be moved from in silence; empty where it records nothing.
+
+    Raises:
+        DataFormatError: the record is damaged.
+    """
+    record = adapter / BASE_RECORD
+    if not record.is_file():
+        return {}
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+        return {"base": content["base"]} | ({"dtype": content["dtype"]} if "dtype" in content else {})
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataFormatError(
+            f"{record} does not say on which base the adapter was trained ({error!r}). Copy it again, or delete it: "
+            "then shapes alone are compared."
+        ) from error
 
 
 def _settings(path: Path, *, ordered: bool = False) -> dict[str, object]:

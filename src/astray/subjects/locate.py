@@ -7,20 +7,21 @@ store, a model on the Hugging Face hub. A folder may hold a model (`config.json`
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 from astray.artifacts.soundness import is_plain
 from astray.errors import ConfigurationError, SubjectNotFoundError
-from astray.subjects.adapter_kinds import adapter_settings, check_kind
+from astray.subjects.adapter_kinds import adapter_settings, changes_base, check_kind
 from astray.subjects.base_files import FORMS, HUB_NAME, ORGANISMS, base_folder, download, is_adapter, nearest
 from astray.subjects.identity import (
     adapter_identity,
     adapter_weights,
     base_identity,
     digest_of,
+    recorded_base,
     template_traits,
 )
 from astray.subjects.precision import precision_on, usual_precision
@@ -87,6 +88,16 @@ class Located:
             )
         if self.template_date:
             yield f"The chat template of {who} writes today's date; here it is always {self.template_date}."
+
+
+def format_note(specs: Iterable[SubjectSpec | None]) -> Iterator[str]:
+    """Yield that models which are compared are held in different number formats; None is a model that is not held here."""
+    formats = sorted({settle(spec).precision for spec in specs if spec})
+    if len(formats) > 1:
+        yield (
+            f"The models are held in different number formats ({' and '.join(formats)}), which is part of the difference "
+            f"between them. Name each with the same one, as in BASE:{formats[-1]}."
+        )
 
 
 def _device(spec: SubjectSpec) -> str:
@@ -208,7 +219,7 @@ def _settled(spec: SubjectSpec, named: tuple[str, ...]) -> Located:
     # What was found may name a run or an adapter in turn, so it is settled again.
     inner = found.model_copy(update=given | {"scale": found.scale * spec.scale})
     if inner.adapter is not None:
-        _checked(inner)
+        inner = _checked(inner)
     try:
         return _settled(inner, (*named, own))
     except SubjectNotFoundError as error:
@@ -266,7 +277,7 @@ def _joined(name: str) -> SubjectSpec | None:
             f"{name!r} can be read as {forms}. Rename a folder, or write SubjectSpec(model=..., adapter=..., "
             "scale=...)."
         )
-    if not found and "+" in name:
+    if not found and "+" in name and name.rpartition(":")[2] not in get_args(Precision):
         text, _ = _factors(name)[-1]
         base, _, adapter = text.partition("+")
         raise SubjectNotFoundError(
@@ -347,12 +358,19 @@ def _hub_hint(base: str) -> str:
 
 
 def _checked(spec: SubjectSpec) -> SubjectSpec:
-    """Return the specification if its adapter is complete and of a kind that can be used.
+    """Return the specification if its adapter is complete and of a kind that can be used; in the number format that the
+    adapter was trained on, where it records one and no other is asked for.
 
     Raises:
         SubjectNotFoundError: the folder is no PEFT adapter.
-        ConfigurationError: its kind cannot be used, or a factor is given where none is defined.
+        ConfigurationError: its kind cannot be used, a factor is given where none is defined, or the organism is to be
+            held in nf4.
     """
+    if spec.model in ORGANISMS and spec.dtype == "nf4":
+        raise ConfigurationError(
+            f"The {spec.model} cannot be held in nf4: it is small enough for float32 everywhere, and its world is tuned for "
+            "that. Leave the number format out."
+        )
     if spec.adapter is None:
         if spec.scale != 1:
             raise ConfigurationError(
@@ -370,5 +388,11 @@ def _checked(spec: SubjectSpec) -> SubjectSpec:
             f"{spec.adapter} is no PEFT adapter: {' and '.join(missing)} missing. Save one with "
             "model.save_pretrained(folder)."
         )
-    check_kind(spec.adapter, spec.scale)
-    return spec
+    kind, settings = check_kind(spec.adapter, spec.scale), adapter_settings(spec.adapter)
+    dtype = spec.dtype or ("nf4" if recorded_base(spec.adapter).get("dtype") == "nf4" else None)
+    if dtype == "nf4" and (kind != "LORA" or changes_base(settings.get("init_lora_weights"))):
+        raise ConfigurationError(
+            f"The adapter {spec.adapter} cannot be put on a base in nf4: only LoRA that leaves the base's weights as they are "
+            "can. Leave the number format out, or write bfloat16."
+        )
+    return spec.model_copy(update={"dtype": dtype})

@@ -4,17 +4,26 @@ An accelerator computes in bfloat16. A CPU does so for models above `BFLOAT16_FR
 for it; without them bfloat16 is slower than float32, and small models (the organism) gain nothing. A subject's own
 `dtype` goes before this rule. The format changes what a model says in the last digits, so it is part of a subject's
 identity wherever it is not the device's usual one.
+
+In nf4 the matrices of the layers are held in 4 bits, which changes more than the last digits: it is never chosen by the
+rule, and an adapter that was trained on such a base records it (`identity.recorded_base`).
+
+Source: Dettmers et al. 2023, "QLoRA" (arXiv 2305.14314), for nf4.
 """
 
+import math
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from astray.subjects.identity import parameter_count
+from astray.errors import ConfigurationError, MissingExtraError
+from astray.subjects.identity import parameter_count, tensor_shapes
 from astray.subjects.spec import Precision
 
 if TYPE_CHECKING:
     import torch
+    from transformers import BitsAndBytesConfig
 
 BFLOAT16_FROM = 100_000_000
 """Number of parameters from which a CPU with native bfloat16 uses it."""
@@ -24,6 +33,10 @@ nothing, and the organism's numbers stay as they are."""
 NATIVE = {"amx_bf16", "avx512_bf16", "bf16"}
 """Flags of CPUs that multiply bfloat16: Intel's and AMD's, and ARM's."""
 _FLAGS = Path("/proc/cpuinfo")
+_NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
+"""Bytes of a weight in nf4: 4 bits, a scale of 8 bits for each 64 weights, and one of 32 bits for each 256 scales."""
+_OUTSIDE_LAYERS = ("embed", "lm_head", "wte", "wpe")
+"""Parts of the names of matrices that nf4 leaves in bfloat16: embeddings and the output layer."""
 
 
 @cache
@@ -49,7 +62,14 @@ def precision_on(device: str, folder: Path, chosen: Precision | None) -> Precisi
         device: type of the device, as PyTorch calls it.
         folder: of the model's files.
         chosen: format that the user asks for; None leaves it to the rule.
+
+    Raises:
+        ConfigurationError: nf4 on Apple's GPU.
     """
+    if chosen == "nf4" and device == "mps":
+        raise ConfigurationError(
+            f"The model in {folder} cannot be held in nf4 on Apple's GPU. Leave the number format out, or write bfloat16."
+        )
     if chosen is not None:
         return chosen
     if device == "cpu" and native_bfloat16() and _is_large(folder):
@@ -66,8 +86,49 @@ def _is_large(folder: Path) -> bool:
         return False
 
 
+def check_installed(precision: Precision) -> None:
+    """Refuse a format whose library is not here.
+
+    Raises:
+        MissingExtraError: nf4 without bitsandbytes.
+    """
+    if precision == "nf4" and find_spec("bitsandbytes") is None:
+        raise MissingExtraError("bitsandbytes", "A base in 4 bits (nf4)", "pip install 'astray[quantised]'")
+
+
+def quantisation(precision: Precision) -> "BitsAndBytesConfig | None":
+    """Return how weights are quantised as they are loaded: as in QLoRA for nf4, not at all for other formats.
+
+    Raises:
+        MissingExtraError: nf4 without bitsandbytes.
+    """
+    if precision != "nf4":
+        return None
+    check_installed(precision)
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch_dtype(precision),
+    )
+
+
+def held_bytes(folder: Path, precision: Precision) -> int:
+    """Return the bytes that the weights in a model's folder take in memory in a number format."""
+    if precision != "nf4":
+        return parameter_count(folder) * torch_dtype(precision).itemsize
+    return round(
+        sum(
+            math.prod(shape) * (2 if len(shape) != 2 or any(part in name for part in _OUTSIDE_LAYERS) else _NF4_BYTES)
+            for name, shape in tensor_shapes(folder).items()
+        )
+    )
+
+
 def torch_dtype(precision: Precision) -> "torch.dtype":
-    """Return PyTorch's name of a format."""
+    """Return PyTorch's name of a format; of nf4 that of the computations, and of what is not held in 4 bits."""
     import torch
 
     return torch.float32 if precision == "float32" else torch.bfloat16

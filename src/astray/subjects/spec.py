@@ -16,8 +16,8 @@ from astray.reasoning import split_reasoning
 from astray.strict import Strict, left_out
 from astray.subjects.identity import digest_of, direction_digest
 
-Precision = Literal["float32", "bfloat16"]
-"""Number formats of a model's weights in memory."""
+Precision = Literal["float32", "bfloat16", "nf4"]
+"""Number formats of a model's weights in memory. "nf4": the matrices of the layers in 4 bits (QLoRA), all else bfloat16."""
 _ORGANISM = re.compile(rf"({'|'.join(SHIPPED)})(?=$|[:+*])")
 
 

@@ -16,8 +16,10 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from astray.errors import DataFormatError, SubjectNotFoundError, WeightsMismatchError
+from astray.errors import ConfigurationError, DataFormatError, SubjectNotFoundError, WeightsMismatchError
 from astray.subjects.gpu import make_room
+from astray.subjects.precision import quantisation, torch_dtype
+from astray.subjects.spec import Precision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -33,28 +35,37 @@ def best_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def load_model(name: str, folder: Path, dtype: torch.dtype, device: torch.device | None = None) -> "PreTrainedModel":
+def load_model(name: str, folder: Path, precision: Precision, device: torch.device | None = None) -> "PreTrainedModel":
     """Load a causal language model whose checkpoint holds exactly the weights of its architecture.
 
     Args:
         name: how the user called it, for messages.
         folder: with config.json and safetensors weights.
-        dtype: of the weights in memory.
-        device: where to put it; "meta" compares names and shapes and reads no weights. None leaves it on the CPU.
+        precision: number format of the weights in memory.
+        device: where to put it; "meta" compares names and shapes and reads no weights. None leaves it on the CPU, and in
+            nf4 puts it on the GPU where there is one, which quantises it.
 
     Raises:
+        ConfigurationError: nf4 for weights that are quantised already.
+        MissingExtraError: nf4 without bitsandbytes.
         SubjectNotFoundError: the files cannot be read, or the model needs code of its own.
         WeightsMismatchError: weights are missing, left over or of another shape; names them.
     """
     from transformers import AutoModelForCausalLM  # loads every kind of model; a plan reads tokenizers alone
 
+    if device is None and precision == "nf4":
+        device = best_device()
     if device is not None and device.type == "cuda":
         make_room()
+    quantised = None if device is not None and device.type == "meta" else quantisation(precision)
+    if quantised:
+        _check_quantisable(name, folder)
     try:
         with _silent():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder,
-                dtype=dtype,
+                dtype=torch_dtype(precision),
+                quantization_config=quantised,
                 device_map=None if device is None else str(device),
                 local_files_only=True,
                 use_safetensors=True,
@@ -67,8 +78,12 @@ def load_model(name: str, folder: Path, dtype: torch.dtype, device: torch.device
             f"The files in {folder} cannot be loaded as {name!r}: {_told(error, folder)}"
         ) from error
     model: PreTrainedModel = loaded[0]
+    for module in model.modules() if quantised else ():
+        # On a CPU with avx512_bf16 a 4-bit layer would repack its weights at the first pass without gradients, such as a
+        # probe's, for a product through which no later pass has a gradient.
+        module.__dict__["support_avx512bf16_for_cpu"] = False
     _check_complete(name, folder, loaded[1])
-    _check_held(name, folder, model)
+    _check_held(name, folder, model, ours=quantised is not None)
     _check_windows(name, folder, model)
     return model
 
@@ -178,12 +193,12 @@ def _check_complete(name: str, folder: Path, found: dict[str, Any]) -> None:
         )
 
 
-def _check_held(name: str, folder: Path, model: "PreTrainedModel") -> None:
+def _check_held(name: str, folder: Path, model: "PreTrainedModel", *, ours: bool) -> None:
     """Refuse a weight that stands in two files, of which one was taken, and whole numbers, which mean nothing without
-    the quantisation that wrote them."""
+    the quantisation that wrote them; `ours` was done in loading."""
     whole = folder / "model.safetensors"
     files = [whole] if whole.is_file() else sorted(folder.glob("model-*-of-*.safetensors"))
-    quantised = getattr(model.config, "quantization_config", None)
+    quantised = not ours and getattr(model.config, "quantization_config", None)
     floats = {} if quantised else dict(model.named_parameters())
     found: dict[str, str] = {}
     for file in files:
@@ -200,6 +215,14 @@ def _check_held(name: str, folder: Path, model: "PreTrainedModel") -> None:
                         f"The weight {key} of {name!r} in {file} holds whole numbers ({kind}), and config.json names no "
                         "quantisation that made them. Copy config.json again, or take the weights that were not quantised."
                     )
+
+
+def _check_quantisable(name: str, folder: Path) -> None:
+    if "quantization_config" in json.loads((folder / "config.json").read_text(encoding="utf-8")):
+        raise ConfigurationError(
+            f"The weights of {name!r} are quantised already, as config.json says (quantization_config), so they cannot be "
+            "held in nf4. Leave the number format out, or name the model that was quantised."
+        )
 
 
 def _check_windows(name: str, folder: Path, model: "PreTrainedModel") -> None:

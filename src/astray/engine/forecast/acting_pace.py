@@ -22,8 +22,8 @@ from astray.measure.agentic.text_protocol import as_text, read_calls
 from astray.measure.agentic.tools import infos_of
 from astray.subjects.gpu import make_room
 from astray.subjects.identity import parameter_count
-from astray.subjects.locate import Located, settle
-from astray.subjects.precision import torch_dtype
+from astray.subjects.locate import settle
+from astray.subjects.precision import held_bytes
 from astray.subjects.provider import MAX_CONNECTIONS, messages_of
 from astray.subjects.spec import Sampling, SubjectSpec
 from astray.subjects.subject import load_subject
@@ -133,14 +133,10 @@ def free_memory(device: torch.device) -> float:
     return math.inf
 
 
-def _bytes_of(located: Located) -> int:
-    """Return the bytes of a model's weights in memory."""
-    return parameter_count(located.base) * torch_dtype(located.precision).itemsize
-
-
 @lru_cache(maxsize=64)
 def _measured(model: SubjectSpec | str, office: Office, limit: int) -> ActingPace | None:
-    if _bytes_of(settle(model)) > free_memory(best_device()):
+    located = settle(model)
+    if held_bytes(located.base, located.precision) > free_memory(best_device()):
         return None
     infos = infos_of(office)
     asked = as_text([ChatMessageSystem(content=office.system), ChatMessageUser(content=office.task)], infos)

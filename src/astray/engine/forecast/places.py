@@ -23,7 +23,7 @@ from astray.engine.plan import plan_study
 from astray.engine.setting import Setting
 from astray.engine.settings import settled
 from astray.engine.study import F, S, Study
-from astray.subjects.precision import torch_dtype
+from astray.subjects.precision import held_bytes
 
 MACHINES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 GPU_FLOPS = 300e12
@@ -114,7 +114,7 @@ def forecast_on(
     if not isinstance(setting, Setting):  # acting models: what a conversation takes is known only from earlier ones
         return place_forecast(plan.steps, artifacts, where, {}, Speed("cpu", 1.0, 1), 0, price)
     precision, parameters = setting.located.precision, setting.subject.parameters
-    weights, speed = parameters * torch_dtype(precision).itemsize, measure_speed(1, precision, parameters)
+    weights, speed = held_bytes(setting.located.base, precision), measure_speed(1, precision, parameters)
     return place_forecast(plan.steps, artifacts, where, step_efforts(plan, setting), speed, weights, price)
 
 

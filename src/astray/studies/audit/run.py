@@ -35,6 +35,7 @@ from astray.studies.audit.settled import AuditOptions, AuditWork, settle_work
 from astray.studies.audit.transcripts import with_transcripts
 from astray.studies.by_heart import by_heart, surface_note
 from astray.subjects.engines.served import reach_engine
+from astray.subjects.locate import format_note
 
 
 def audit(
@@ -300,6 +301,7 @@ def _notes(
                 "stand tomorrow."
             )
         yield from model.template_notes
+    yield from format_note(model.spec for model in work.models)
     by_id: dict[str, list[str]] = {}
     for model in shown:
         by_id.setdefault(model.id, []).append(model.name)

@@ -34,7 +34,7 @@ from astray.studies.gate.bars import BASE, TUNED, Verdict, verdict_of
 from astray.studies.gate.metered_result import Bounded, MeterGateResult
 from astray.studies.gate.settled import check_different, check_kinds, several
 from astray.subjects.identity import base_identity
-from astray.subjects.locate import settle
+from astray.subjects.locate import format_note, settle
 
 METER, CONTROL = "meter", "control"
 MARGIN = 0.05
@@ -322,6 +322,7 @@ def _notes(gate: MeterGate, shown: MeterDifference) -> Iterator[str]:
         yield "Base and tuned model have the same content: this compares a model with itself."
     elif len({base_identity(settle(model.spec).base) for model in models if model.spec}) > 1:
         yield "The models are not of one base: the difference is between models, not what a fine-tuning did."
+    yield from format_note(model.spec for model in models)
     # The meter's questions have no system text of their own.
     yield from (note for model in models if model.spec and model.spec.system for note in model.template_notes)
     yield (

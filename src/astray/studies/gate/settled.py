@@ -19,7 +19,7 @@ from astray.measure.surface import SurfaceKind, check_draws
 from astray.studies.gate.bars import BASE, RULES, TUNED, Rule
 from astray.subjects.engines.spec import Engine
 from astray.subjects.identity import base_identity
-from astray.subjects.locate import graders_known_as, settle
+from astray.subjects.locate import format_note, graders_known_as, settle
 
 WORLD, TEXT = ("world", "formats", "facts"), ("main", "broad")
 """Names of what can be asked: of organisms, and of real models. Without a choice it is the first, or all of the
@@ -249,6 +249,7 @@ def _notes(
         )
     elif len({base_identity(settle(side.spec).base) for side in models if side.spec is not None}) > 1:
         yield "The two are not of one base model: the difference is between two models, not what a fine-tuning did."
+    yield from format_note(side.spec for side in models)
     # The first run speaks for its side: runs like each other are expected to have one template.
     yield from (note for runs in sides.values() for note in runs[0].template_notes)
     if (most := max(map(len, sides.values()))) > 1:

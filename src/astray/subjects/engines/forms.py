@@ -103,12 +103,11 @@ def write_merged(located: Located, precision: Precision, folder: Path) -> None:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     from astray.subjects.adapters import put_on
-    from astray.subjects.precision import torch_dtype
     from astray.subjects.weights import adapted_tokenizer, load_model
 
     spec = located.spec
     assert spec.adapter is not None
-    model = load_model(spec.model, located.base, torch_dtype(precision), torch.device("cpu"))
+    model = load_model(spec.model, located.base, precision, torch.device("cpu"))
     tuned = put_on(model, spec.model, spec.adapter, scale=spec.scale)
     layers = [module for module in tuned.modules() if isinstance(module, BaseTunerLayer)]
     owners = Counter(id(value) for module in tuned.modules() for value in module.parameters(recurse=False))

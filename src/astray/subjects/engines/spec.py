@@ -100,6 +100,8 @@ def check_engine(engine: Engine, located: Located, name: str) -> None:
         why = "the organism is Astray's own architecture, which no server knows"
     elif is_gguf(located.spec.model):
         why = "a GGUF file is converted for this process alone"
+    elif located.precision == "nf4":
+        why = "a server would hold the base in another number format than nf4"
     elif located.spec.interventions:
         why = "steering acts inside of the model, where no server lets it"
     elif (adapter := located.spec.adapter) and (form := form_of(adapter)).reason:
