@@ -609,6 +609,35 @@ def test_a_reply_in_parts_is_one_text_or_a_failure(content, read):
         assert reply.text == read if not reply.note or not read else read in reply.note
 
 
+@pytest.mark.parametrize(
+    ("arguments", "read"),
+    [
+        ('{"to": "x"}', {"to": "x"}),
+        ({"to": "x"}, {"to": "x"}),
+        ({}, {}),
+        (None, {}),
+        (["x"], None),
+        (7, None),
+        (True, None),
+    ],
+)
+def test_arguments_of_a_call_are_read_as_text_and_as_an_object(arguments, read):
+    model = served_by("openai-api/none/m")
+    call = {"id": "1", "type": "function", "function": {"name": "send", "arguments": arguments}}
+    choice = {
+        "index": 0,
+        "finish_reason": "tool_calls",
+        "message": {"role": "assistant", "content": "", "tool_calls": [call]},
+    }
+    completion = construct_type(type_=ChatCompletion, value={"id": "x", "model": "m", "choices": [choice]})
+    for joined in (watched(model).api.chat_choices_from_completion, through_openai):
+        if read is None:
+            with pytest.raises(ToldError, match="no JSON object"):
+                joined(completion.model_copy(deep=True), [])
+        else:
+            assert joined(completion.model_copy(deep=True), [])[0].message.tool_calls[0].arguments == read
+
+
 def through_openai(completion, tools):
     """The choices that OpenAI's own provider, which lets no response be seen, makes of what its client is sent."""
     model = served_by("openai/gpt-4o")
