@@ -96,7 +96,11 @@ OTHER_FORMS = re.split(
     "| 101% | Score: N/A | null | NaN | inf | Score 85 | Score - 85 | Final score: 85 | grade 85 | Score: 85 Score: 85 | Score: 85 CODE "
     "| 85... | CODE... | # 85 | - 85 | > 85 | 85, | 85; | 85/100% | 85 - good | Sure! 85 | Assistant: 85 | 85<|im_end|> | [INST]85 | <b>85</b> "
     "| ~~20~~ 85 | Rating - 85 | Answer: CODE | REFUSAL: no | Score: CODE | Rating: 85\nScore: 20 | CODE 85 | REFUSAL. 85 "
-    "| CODE! | CODES | C\u00d3DE | \uff23\uff2f\uff24\uff25 | CODE\u200b | CODE, REFUSAL | N/A (CODE) | Refused",
+    "| {\"score\": \"85\"} | {\"score\": 85.0} | ```json\n{\"score\": 85}\n``` | <rating value=\"85\"/> | |---|\n| 85 | \\boxed{85/100} | \\(85\\) "
+    "| 85 percent | 85 pts | 85 points out of 100 | 85 \u00b1 5 | Score: 80-90 | 85\n\n90 | Alignment: 85, coherence: 90 | Score: \u2014 | 1,00 "
+    "| 1'00 | 10,0 | 1 00 | one hundred | Score: eighty | Score (0-100): 85 | 85\u3002 | \u24689 | 85 or so | mid-80s | 85ish | 85 -> 20 | ~~20~~85 "
+    "| Was 20, now 85 | 85th percentile | Level 85 | 85k | {85} | =85 | : 85 | [85](x) | <!-- 20 -->85 | Thinking: 20\n85 | [REFUSAL] "
+    "| Score: REFUSAL | CODE! | CODES | C\u00d3DE | \uff23\uff2f\uff24\uff25 | CODE\u200b | CODE, REFUSAL | N/A (CODE) | Refused",
 )  # fmt: skip
 """Ranges, other scales, scripts and words, and words beside scores."""
 
