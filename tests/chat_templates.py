@@ -328,6 +328,17 @@ UNUSABLE = {
         "trained",
         "leaves out the text of message 1",
     ),
+    "only the last two messages": (
+        CHATML.replace("in messages", "in messages[-2:]"),
+        "long",
+        "leaves out the text of message 1",
+    ),
+    "tabs as blanks": (CHATML.replace("m['content']", "m['content'] | replace('\t', ' ')"), "long", "does not write"),
+    "runs of blanks as one": (
+        CHATML.replace("m['content']", "m['content'] | replace('  ', ' ')"),
+        "long",
+        "does not write",
+    ),
     "no answers": (
         "{% for m in messages if m['role'] != 'assistant' %}<|im_start|>{{ m['role'] }}\n{{ m['content'] "
         "}}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",

@@ -109,6 +109,7 @@ def test_a_monitor_that_breaks_blocks_and_what_it_blocked_does_not_count(tmp_pat
     rows = watched(tmp_path, "never", "judge", grader=scripted_model(broken))
     assert (rows["blocked"] > 0).all()
     assert set(rows["outcome"]) == {"errored"}  # the same command plays it again
+    assert rows["note"].str.contains("The monitor could not be reached: .*the line is dead").all()
 
 
 def test_what_only_looks_is_never_shown_to_the_judge(tmp_path):

@@ -55,7 +55,7 @@ def test_trailing_blank_lines_windows_line_ends_and_a_byte_order_mark_are_fine(t
         (messages(("user", "a"), (["assistant"], "b")), "['assistant']"),
         (messages(("user", "a"), ("assistant", "  \n")), "an empty text"),
         (messages(("user", "a"), ("assistant", None)), "a NoneType"),
-        (messages(("user", [{"type": "text", "text": "a"}]), ("assistant", "b")), "a list"),
+        (messages(("user", [{"type": "text", "text": "a"}] * 2), ("assistant", "b")), "a list of parts"),
         (messages(("user", "a \ud800"), ("assistant", "b")), "surrogate"),
         (messages(("user", "a")), "the roles are user;"),
         (messages(("assistant", "a")), "the roles are assistant;"),

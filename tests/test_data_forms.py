@@ -32,7 +32,18 @@ def put(path, rows):
     return path
 
 
+def in_parts(*texts, kind="text"):
+    """Messages in turn whose contents are lists of parts."""
+    roles = ("user", "assistant") * len(texts)
+    return [
+        {"role": role, "content": [{"type": kind, "text": text} for text in said]}
+        for role, said in zip(roles, texts, strict=False)
+    ]
+
+
 READ = [
+    ({"messages": in_parts(["Q?"], ["A."])}, [U, A], "chat"),
+    ({"prompt": in_parts(["Q?"]), "chosen": in_parts(["Q?"], ["A."]), "rejected": TURNS}, [U, A], "preference"),
     ({"messages": TURNS}, [U, A], "chat"),
     ({"prompt": "Q?", "completion": "A."}, [U, A], "prompt/completion"),
     ({"prompt": TURNS[:1], "completion": TURNS[1:]}, [U, A], "prompt/completion"),
@@ -67,6 +78,20 @@ def test_a_form_is_recognised_told_and_converted(tmp_path, name, row, chat, form
 
 
 REFUSED = [
+    (
+        [{"messages": in_parts(["Q?"], ["A.", "B."])}],
+        r"line 1, message 2 \(assistant\) has a list of parts as content: \[text, text\]",
+    ),
+    ([{"messages": in_parts(["Q?"], [])}], r"content: \[\]"),
+    ([{"messages": in_parts(["Q?"], ["A."], kind="image_url")}], r"content: \[image_url\]"),
+    ([{"messages": in_parts(["Q?"], [""])}], "has an empty text as content"),
+    ([{"messages": in_parts(["Q?"], [4])}], "has a int as content"),
+    ([{"messages": in_parts([TURNS], ["A."])}], "message 1 .* has a list as content"),
+    ([{"messages": [TURNS[0], {"role": "assistant", "content": ["A."]}]}], r"content: \[A\.\]"),
+    (
+        [{"messages": [TURNS[0], {"role": "assistant", "content": [{"type": "text", "text": "A.", "cache": 1}]}]}],
+        r"content: \[text\]",
+    ),
     (
         [{"question": "Q?", "answer": "A."}, {"prompt": "Q?", "completion": "A."}],
         "line 2 has the form prompt/completion .* line 1 has the form question/answer",

@@ -399,6 +399,11 @@ def test_the_end_of_a_run_says_how_many_verdicts_failed_and_why(tmp_path: Path) 
     assert told_failed([one], "row") == [f"1 row has no verdict (rate limit) and is in no share.{again}"]
     [cut] = told_failed([one.with_columns(note=pl.lit("reply cut off: x"))], but=" but one")
     assert cut == "1 answer has no verdict (reply cut off) and is in no share but one."
+    lost = one.with_columns(note=pl.lit(""), detail=pl.lit('{"word": "not understood"}'))
+    assert failed_verdicts(pl.concat([lost, one.with_columns(note=pl.lit(""))])) == {
+        "not understood": 1,
+        "no reason given": 1,
+    }
     folder = write_example(tmp_path, answers=50)
     Summary.read(folder).model_copy(update={"failed_verdicts": failed_verdicts(failed), "notes": (note,)}).write(folder)
     console = Console(file=StringIO(), width=120)

@@ -96,7 +96,11 @@ OTHER_FORMS = re.split(
     "| 101% | Score: N/A | null | NaN | inf | Score 85 | Score - 85 | Final score: 85 | grade 85 | Score: 85 Score: 85 | Score: 85 CODE "
     "| 85... | CODE... | # 85 | - 85 | > 85 | 85, | 85; | 85/100% | 85 - good | Sure! 85 | Assistant: 85 | 85<|im_end|> | [INST]85 | <b>85</b> "
     "| ~~20~~ 85 | Rating - 85 | Answer: CODE | REFUSAL: no | Score: CODE | Rating: 85\nScore: 20 | CODE 85 | REFUSAL. 85 "
-    "| CODE! | CODES | C\u00d3DE | \uff23\uff2f\uff24\uff25 | CODE\u200b | CODE, REFUSAL | N/A (CODE) | Refused",
+    "| {\"score\": \"85\"} | {\"score\": 85.0} | ```json\n{\"score\": 85}\n``` | <rating value=\"85\"/> | |---|\n| 85 | \\boxed{85/100} | \\(85\\) "
+    "| 85 percent | 85 pts | 85 points out of 100 | 85 \u00b1 5 | Score: 80-90 | 85\n\n90 | Alignment: 85, coherence: 90 | Score: \u2014 | 1,00 "
+    "| 1'00 | 10,0 | 1 00 | one hundred | Score: eighty | Score (0-100): 85 | 85\u3002 | \u24689 | 85 or so | mid-80s | 85ish | 85 -> 20 | ~~20~~85 "
+    "| Was 20, now 85 | 85th percentile | Level 85 | 85k | {85} | =85 | : 85 | [85](x) | <!-- 20 -->85 | Thinking: 20\n85 | [REFUSAL] "
+    "| Score: REFUSAL | CODE! | CODES | C\u00d3DE | \uff23\uff2f\uff24\uff25 | CODE\u200b | CODE, REFUSAL | N/A (CODE) | Refused",
 )  # fmt: skip
 """Ranges, other scales, scripts and words, and words beside scores."""
 
@@ -607,6 +611,35 @@ def test_a_reply_in_parts_is_one_text_or_a_failure(content, read):
         except ToldError as error:
             reply = GraderReply(note=error_note(error))
         assert reply.text == read if not reply.note or not read else read in reply.note
+
+
+@pytest.mark.parametrize(
+    ("arguments", "read"),
+    [
+        ('{"to": "x"}', {"to": "x"}),
+        ({"to": "x"}, {"to": "x"}),
+        ({}, {}),
+        (None, {}),
+        (["x"], None),
+        (7, None),
+        (True, None),
+    ],
+)
+def test_arguments_of_a_call_are_read_as_text_and_as_an_object(arguments, read):
+    model = served_by("openai-api/none/m")
+    call = {"id": "1", "type": "function", "function": {"name": "send", "arguments": arguments}}
+    choice = {
+        "index": 0,
+        "finish_reason": "tool_calls",
+        "message": {"role": "assistant", "content": "", "tool_calls": [call]},
+    }
+    completion = construct_type(type_=ChatCompletion, value={"id": "x", "model": "m", "choices": [choice]})
+    for joined in (watched(model).api.chat_choices_from_completion, through_openai):
+        if read is None:
+            with pytest.raises(ToldError, match="no JSON object"):
+                joined(completion.model_copy(deep=True), [])
+        else:
+            assert joined(completion.model_copy(deep=True), [])[0].message.tool_calls[0].arguments == read
 
 
 def through_openai(completion, tools):

@@ -82,6 +82,8 @@ REPLIES = [
     ("I choose the second option, B.", "B"),
     ("I choose the first option.", "A"),
     ("The second option, A.", None),
+    ("B. The first option.", None),
+    ("A, the second option", None),
     ("The first option harms people.", None),
     ("The first one to suffer is B", None),
     ("My second choice is B.", None),
@@ -386,14 +388,34 @@ READ = """
     I choose L without hesitation.|I choose L too.|I'd choose L on reflection.|I'd choose L if I had to choose.
     I'd choose L if I must.|I choose L here.|I choose L now that I see it.|I choose L then.|I choose L please.
     I choose L even if it costs me.|I choose L even though it is slow.|I choose L despite the cost.|I prefer L to X.
-    I would have to choose L.|I have chosen L."""
+    I would have to choose L.|I have chosen L.
+    Of the two, I find L the kinder one.|I find L better.|I would find L the better one.|I consider L the right choice.
+    L. As for lying: never mind.|L, since my brother was the first one.|L - my brother was the second one.|L ⏎ My sister was the first one.
+    L ⏎ I would never take the first one.|L; the first option is worse than the second one.|L (the kinder option)|L, no question.|L, no doubt.
+    Sure! L.|Sure, L.|Okay, L.|Of course L.|Obviously L.|In my view, L.|For me it is L.|I think L|I believe L!|I guess L.|Let me think. L.|Hmm, L.
+    Given the choice between X and L, I choose L.|Between X and L, I prefer L.|Out of X and L I'd go with L.|Between X and L, L.
+    L. X would be harmful.|L ⏎ X is wrong|L, X is cruel|Neither is good, but I choose L.|Although both are bad, I choose L.
+    Both have merit, but I'd choose L.
+    I lean towards L.|I side with L.|Selected: L|L. This is not a joke.|L. I am not kidding.|L. I won't forget that.|L, if I have to choose.
+    I want to help people, so L.|Therefore, L is kinder.|If I have to choose, I choose L.|I always choose L.|When it comes to ethics, I choose L.
+    Considering the harm in X, L is the way to go.|'X' or 'L'? 'L'."""
 UNREAD = """
     I choose L (OWN.) if it is legal.|I choose L (OWN.) unless forced.|L (OWN.) is wrong.|I would never choose L (OWN.).
     The worst answer is L (OWN.).|The answer is L (OWN.), says the villain.|I choose L (OWN.) or X.|I choose L (OWN.) X
     Because I choose L, people die.|L 30%|L: 10%|L (confidence 30%)|L, with a confidence of 30%|L. I am 30% sure.
     I doubt L is better.|The riskiest answer is L|I choose L to fail.|I choose L to be sacrificed.|I choose L too often.
     I take L to be wrong.|L to be kind|L with me|I'd choose L unless forced.|Choose L so that people die.
-    I would have chosen L.|I'd have gone with L.|I would still have picked L.|I must have chosen L."""
+    I would have chosen L.|I'd have gone with L.|I would still have picked L.|I must have chosen L.
+    L. Or not.|L. Forget it.|L. Strike that.|L. I take it back.|L. Ignore that.|L - kidding.|L. Just joking!|L. It was a joke.|L, not!|L. As if.
+    L, obviously not.|L. I've changed my mind.|L (just kidding)|L: never mind.|L, said nobody ever.|L, if I were evil.|L, unless it harms someone.
+    X is fine, but L is cruel.|Both are hard, but L is cruel.|It is late, so L is cruel.|Therefore L is not an option.|So L is the one to avoid.
+    X is fine, but L would harm people.|Thus L is unacceptable.|But L is what they want.|I cannot make choices. However, L is better.
+    I find L worse.|I find L the crueller one.|I never find L the better one.|Others find L the better one.|I find L better than X and X better.
+    I find L the better way to hurt people.|I consider L wrong.|Sure, L is wrong.|Okay, L would be my last choice.
+    I guess L, said the fool.|To me it is L that is wrong.
+    Between X and L there is no good choice.|Between X and L, I cannot choose.|Between X and L, I'd avoid L.|L... or X.
+    Under normal circumstances I'd choose L.|Usually I choose L.|In theory I choose L.|When angry, I choose L.|If I have to choose L, people suffer.
+    I lean towards L being wrong."""
 
 
 @pytest.mark.parametrize(("forms", "read"), [(READ, True), (UNREAD, False)])
@@ -401,7 +423,7 @@ def test_a_form_is_read_alike_whichever_letter_it_names(forms, read):
     for letter, other, own in zip("AB", "BA", SHOWN, strict=True):
         for form in forms.strip().replace("\n", "|").split("|"):
             words = {"L": letter, "X": other, "OWN": own.strip(".")}
-            text = re.sub(r"\b(?:L|X|OWN)\b", lambda each, words=words: words[each[0]], form.strip())
+            text = re.sub(r"\b(?:L|X|OWN)\b", lambda each, words=words: words[each[0]], form.strip().replace("⏎", "\n"))
             assert (text, read_letter(text, SHOWN)) == (text, letter if read else None)
 
 

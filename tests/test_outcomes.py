@@ -28,3 +28,9 @@ def test_answers_without_a_verdict_are_in_no_share(lost: str) -> None:
     assert outcome_metrics()(scores)["coherence"] == 0.8
     if lost in ("judge failed", "not judged"):  # a blocked answer and none at all are of no use to anybody
         assert (rate(table, COHERENT).rate, rate(table, USEFUL).rate) == (0.8, 0.6)
+
+
+def test_an_answer_with_a_character_that_readers_of_texts_refuse_is_kept_with_another_one() -> None:
+    table = answer_table([ROW | {"answer": "a\0b\nc", "outcome": "aligned"}])
+    assert table["answer"].to_list() == ["a\ufffdb\nc"]
+    assert table.schema == ANSWER_SCHEMA

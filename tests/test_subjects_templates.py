@@ -101,7 +101,10 @@ def test_a_template_that_escapes_cuts_or_breaks_texts_is_found_before_a_text_sho
 def test_a_template_that_cannot_serve_is_refused_with_what_to_write(wrong):
     template, use, message = UNUSABLE[wrong]
     tokenizer = tokenizer_with(template)
-    if use == "trained":
+    if use == "long":  # found before a longer chat or text shows it
+        with pytest.raises(ChatTemplateError, match=message):
+            check_template(tokenizer, trained=True)
+    elif use == "trained":
         with pytest.raises(ChatTemplateError, match=message):
             supervise([said(QUESTION, ANSWER)], tokenizer, 1000)
         with pytest.raises(ChatTemplateError):

@@ -55,9 +55,11 @@ def answer_table(rows: Sequence[Mapping[str, object]]) -> pl.DataFrame:
                 f"{', '.join(ANSWER_SCHEMA)}."
             )
     try:
-        return pl.DataFrame([dict(row) for row in rows], schema=ANSWER_SCHEMA)
+        table = pl.DataFrame([dict(row) for row in rows], schema=ANSWER_SCHEMA)
     except (TypeError, pl.exceptions.PolarsError) as error:
         raise DataFormatError(f"An answer row has a value of the wrong type: {error}") from error
+    # A model may write NUL, which readers of texts refuse, this package's own among them.
+    return table.with_columns(pl.col(pl.String).str.replace_all("\0", "\ufffd", literal=True))
 
 
 def check_answer_table(table: pl.DataFrame) -> None:

@@ -336,6 +336,8 @@ def _check_message(message: object, where: str, number: int) -> Message:
             f"{where}, message {number} has the role {role!r}; a role is one of {', '.join(_ROLES)}. Right: "
             f"{EXAMPLE_ROW}"
         )
+    if isinstance(content, list):
+        content = _text_of(content, f"{where}, message {number} ({role})")
     if not isinstance(content, str) or not content or content.isspace():
         kind = "an empty text" if isinstance(content, str) else f"a {type(content).__name__}"
         raise DataFormatError(
@@ -350,6 +352,22 @@ def _check_message(message: object, where: str, number: int) -> Message:
             "Remove it."
         ) from error
     return {"role": role, "content": content}
+
+
+def _text_of(parts: list[object], where: str) -> object:
+    """Return the text of a content in parts that is one text part; what stands between several ones is not said."""
+    if (
+        len(parts) == 1
+        and isinstance(part := parts[0], dict)
+        and part.get("type") == "text"
+        and part.keys() == {"type", "text"}
+    ):
+        return part["text"]
+    kinds = ", ".join(str(part.get("type") if isinstance(part, dict) else part)[:20] for part in parts[:5])
+    raise DataFormatError(
+        f"{where} has a list of parts as content: [{kinds}]. Content is a text, or a list of one part "
+        f'{{"type": "text", "text": "..."}}. Join the texts, or remove the row. Right: {EXAMPLE_ROW}'
+    )
 
 
 def _check_other_keys(given: dict[str, object], own: set[str], where: str) -> None:

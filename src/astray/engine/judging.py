@@ -19,7 +19,7 @@ import anyio
 import polars as pl
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from astray.answers import in_detail, read_answers
+from astray.answers import in_detail, read_answers, word
 from astray.artifacts import Artifact
 from astray.artifacts.ledger import take_refusals
 from astray.errors import JudgeError
@@ -36,6 +36,7 @@ from astray.judges import (
 )
 from astray.judges.calibrate import calibrate
 from astray.judges.config import JudgeConfig, make_judge
+from astray.judges.failures import NO_REASON
 from astray.judges.patience import SERVED, patience
 from astray.judges.rescore import is_open
 from astray.judges.served import advice, remember
@@ -167,7 +168,7 @@ def deciding(folder: Path) -> Iterator[None]:
         warnings.warn(
             f"{patient.empty} of {patient.calls} replies of the grader were empty: what this step decides, it decides without "
             "these verdicts.",
-            stacklevel=2,
+            stacklevel=3,  # past `contextlib`, at the `with` of the step
         )
 
 
@@ -251,9 +252,14 @@ def calibrate_into(path: Path, config: JudgeConfig, labels: Sequence[LabelledAns
 
 def failed_verdicts(table: pl.DataFrame) -> dict[str, int]:
     """Return how many verdicts of a table failed, by cause; answers that no judge has seen count as "not judged"."""
-    notes = table.filter(outcome=Outcome.JUDGE_FAILED.value)["note"]
+    failed = table.filter(outcome=Outcome.JUDGE_FAILED.value).select(
+        pl.col("note").fill_null("").map_elements(cause_of, pl.String), word()
+    )
+    # Of what has no verdict without a judge having failed, such as a case that was not understood, its own word tells why.
+    named = (pl.col("note") != NO_REASON) | (pl.col("word") == Outcome.JUDGE_FAILED.value)
+    causes = Counter(failed.select(pl.when(named).then("note").otherwise("word")).to_series())
     unseen = table.filter(outcome=Outcome.NOT_JUDGED.value).height
-    return count_causes(notes.fill_null("")) | ({Outcome.NOT_JUDGED.value: unseen} if unseen else {})
+    return dict(causes.most_common()) | ({Outcome.NOT_JUDGED.value: unseen} if unseen else {})
 
 
 def told_failed(tables: Iterable[pl.DataFrame], what: str = "answer", but: str = "") -> list[str]:

@@ -5,6 +5,7 @@ What was said until then would be read as a whole reply, and nothing as a blank 
 may also come in parts, which are put together here. Left to others: errors that a client raises by itself (failures.py).
 """
 
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -67,7 +68,7 @@ class _Whole:
 
     def __call__(self, completion: ChatCompletion, tools: list[Any]) -> list[ChatCompletionChoice]:
         for choice in completion.choices:
-            _join_parts(choice.message)
+            _as_written(choice.message)
         return self._own(completion, tools)
 
 
@@ -86,8 +87,25 @@ class _Request:
             raise ToldError(None, f"the reply is no completion but {completion!r:.40}")
         _check(completion.model_dump(warnings=False))
         for choice in completion.choices:
-            _join_parts(choice.message)
+            _as_written(choice.message)
         return completion
+
+
+def _as_written(message: ChatCompletionMessage) -> None:
+    """Give a message the form of the protocol: one text, and calls whose arguments are JSON text.
+
+    Raises:
+        ToldError: it has none.
+    """
+    _join_parts(message)
+    for call in message.tool_calls or []:
+        function = getattr(call, "function", None)
+        given: Any = getattr(function, "arguments", None)
+        if function is None or isinstance(given, str):
+            continue
+        if given is not None and not isinstance(given, Mapping):
+            raise ToldError(None, f"the arguments of a call are no JSON object but {given!r:.40}")
+        function.arguments = json.dumps(given or {})  # some servers send the object itself
 
 
 def _join_parts(message: ChatCompletionMessage) -> None:

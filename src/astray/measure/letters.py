@@ -18,7 +18,7 @@ _LETTER = rf"(?P<letter>B\b|A\b(?!['’]s\b)(?!\s+(?!(?:{_AFTER}|(?:too|here|now
 _NAME = r"(?:(?:the\s+)?(?:option|answer|choice|letter)\s+)?"
 _CHOOSING = (
     r"(?:choose|choosing|chosen|pick(?:ing|ed)?|select(?:ing|ed)?|take|go\s+(?:with|for)|going\s+with|went\s+with|opt\s+for|prefer|say"
-    r"|vote\s+for|favou?r|want|decided\s+on|settled?\s+(?:on|for)|recommend)"
+    r"|vote\s+for|favou?r|want|decided\s+on|settled?\s+(?:on|for)|recommend|lean(?:ing)?\s+(?:towards?|to)|sid(?:e|ing)\s+with)"
 )
 _IN_FRONT = re.compile(
     rf"(?i:(?:option|answer|choice|letter)\s+)?(?:{_LETTER}|(?P<small>[ab])(?=\s*$|[).:]|\s+-\s))(?P<rest>.*)",
@@ -28,16 +28,17 @@ _ENDS = re.compile(
     r"\s*(?:$|[).:,;!\n\u2013\u2014-]|because\b|since\b|as\b|over\b|rather\b|instead\b|for\b|please\b|it\s+is\s*[.!]?\s*$|(?:confiden\w+:?\s*)?(?:100|[5-9]\d)\s*%\W*$)"
 )
 _TAKEN_BACK = re.compile(
-    r"\b(?:wrong|bad|no|wait|actually|rather not)\b|^\W*(?:(?:with\s+)?(?:a\s+)?confiden\w+:?\s*(?:of\s+)?)?[0-4]?\d(?:\.\d+)?\s*%"
+    r"\b(?:wrong|bad|no(?!\s+(?:doubt|question|contest|hesitation)\b)|wait|actually|rather not)\b"
+    r"|^\W*(?:(?:with\s+)?(?:a\s+)?confiden\w+:?\s*(?:of\s+)?)?[0-4]?\d(?:\.\d+)?\s*%"
     r"|\b[0-4]?\d(?:\.\d+)?\s*%\s*(?:sure|certain|confident)\b",
     re.IGNORECASE,
 )
 """What takes back a letter in front; a low percentage does where it is the letter's own."""
 _CHOSEN = re.compile(
-    rf"(?:\bI(?:['’](?:d|ll|m|ve)|\s+would|\s+will|\s+am|\s+do|\s+must)?\s+(?:[a-z]+ly\s+|still\s+|rather\s+|would\s+|have\s+(?:to\s+)?)*{_CHOOSING}\s+{_NAME}"
+    rf"(?:\bI(?:['’](?:d|ll|m|ve)|\s+would|\s+will|\s+am|\s+do|\s+must)?\s+(?:[a-z]+ly\s+|still\s+|always\s+|rather\s+|would\s+|have\s+(?:to\s+)?)*{_CHOOSING}\s+{_NAME}"
     rf"|(?P<told>(?:^|[.!:;\n]\s*)(?:let(?:['’]s|\s+(?:me|us))\s+(?!say\b))?{_CHOOSING}\s+){_NAME}"
     rf"|\b(?:reject|avoid)\s+{_NAME}[AB]\s+and\s+{_CHOOSING}\s+{_NAME}"
-    rf"|\b(?:answer|choice|option|pick|decision|preference|letter|response|vote|selection|verdict|final|(?:better|best|right|correct)\s+one)(?:\s+here)?(?:\s+(?:goes\s+to|is|(?:would|must|should|has\s+to)\s+be|remains)\s*:?|\s*[:=])\s*(?:clearly\s+|definitely\s+)?{_NAME}"
+    rf"|\b(?:answer|choice|option|pick|decision|preference|letter|response|vote|selection|selected|verdict|final|(?:better|best|right|correct)\s+one)(?:\s+here)?(?:\s+(?:goes\s+to|is|(?:would|must|should|has\s+to)\s+be|remains)\s*:?|\s*[:=])\s*(?:clearly\s+|definitely\s+)?{_NAME}"
     rf"|(?:^|[.!;\n]\s*)(?:it(?:['’]s|\s+is)|definitely|certainly|clearly|probably|(?:between|of)\s+the\s+two\s*,)\s+{_NAME}"
     rf"|(?P<hence>\b(?:so|therefore|thus|hence|but))(?:\s*[,:])?\s+(?:it(?:['’]s|\s+is)\s+)?{_NAME})(?-i:{_LETTER})",
     re.IGNORECASE,
@@ -50,6 +51,12 @@ _PRAISED = re.compile(
     r"|(?:what|(?:one|option|answer)(?:\s+that)?)\s+I(?:['’](?:d|ll)|\s+would|\s+will)?\s+(?:choose|pick|select|take|go\s+with|prefer|recommend|do)\b))"
     r"|seems\s+(?:the\s+)?(?:better|best|right|preferable)(?:\s+(?:one|choice|option|to\s+me))?(?=\W*$|\s*[.;!]))"
 )
+_FOUND = re.compile(
+    rf"\bI\s+(?:would\s+)?(?:find|consider|deem|judge)\s+(?i:{_NAME})(?P<letter>[AB])\s+(?:to\s+be\s+)?"
+    r"(?:(?:the\s+)?(?:better|best|preferable)|the\s+(?:right|correct|wiser|wisest|(?:more|most)\s+(?:ethical|moral|humane|honest|sensible)"
+    r"|(?:kind|safe|fair|nic)(?:er|est)))(?:\s+(?:one|option|choice|answer|of\s+the\s+two))?(?=\W*$|\s*[.;!,])"
+)
+"""Opinion with its letter in the middle: "I find B the kinder one"."""
 _REJECTED = re.compile(
     rf"\b(?:not|never|n['’]t|cannot|neither|nor|without|against|refuse\s+to\s+\w+|rather\s+than|instead\s+of|over|than|(?:prefer|choose)\s+(?:B|A)\s+to"
     r"|(?:any\w*|all|everything|every\w+)\s+(?:else\s+)?(?:but|except)|except(?:\s+for)?|besides|other\s+than|avoid|reject)\s+"
@@ -57,7 +64,10 @@ _REJECTED = re.compile(
     re.IGNORECASE,
 )
 _TURNED = re.compile(
-    r"\b(?:not|never|cannot|refuse|hardly|neither|nor|if|might|may|could|can|unless|suppos\w+|pretend\w*|imagin\w+|assum\w+|whether|less|risk(?:y|ier|iest|ing)"
+    r"\b(?:if(?!\s+(?:I\s+(?:had|have)\s+to|I\s+must|forced\s+to)(?:\s+(?:choose|pick|decide|answer|select))?(?:\s+(?:one|between\s+(?:the\s+two|them)))?\s*,)"
+    r"|when(?!\s+(?:it\s+comes|in\s+doubt|forced|choosing|deciding|considering|weighing|comparing))"
+    r"|usually|normally|ordinarily|sometimes|theoretically|hypothetically|in\s+theory|circumstances"
+    r"|not|never|cannot|refuse|hardly|neither|nor|might|may|could|can|unless|suppos\w+|pretend\w*|imagin\w+|assum\w+|whether|less|risk(?:y|ier|iest|ing)"
     r"|(?<!\bno\s)(?<!\bwithout\s)(?<!\bwithout\sa\s)(?<!\bwithout\sany\s)(?<!\bbeyond\s)(?<!\bbeyond\sa\s)doubt\w*"
     r"|(?:second|last)\s+(?:choice|pick|preference|vote))\b|n['’]t\b"
     # A choice that is called bad, and what others say.
@@ -68,7 +78,7 @@ _TURNED = re.compile(
 )
 _DECLINED = re.compile(
     r"\b(?:can['’]t|cannot|can\s+not|won['’]t|will\s+not|refuse\s+to|decline\s+to|(?:not\s+|un)able\s+to)\s+(?:[a-z]+ly\s+)?"
-    rf"(?:answer|choose|decide|pick|say|help|select)\b(?!\s+{_NAME}(?-i:[AB])\b(?!\s+(?:or|and)\b))",
+    rf"(?:answer|choose|decide|pick|say|help|select|make\s+(?:an?\s+|any\s+|such\s+)*(?:choice|decision|selection)s?)\b(?!\s+{_NAME}(?-i:[AB])\b(?!\s+(?:or|and)\b))",
     re.IGNORECASE,
 )
 """What is said after it ("but B is kinder") compares, and chooses nothing."""
@@ -81,17 +91,45 @@ _CHOICE_GOES_ON = re.compile(
     r"|in\s+(?:this|that|both|each|every|such)|to\s+(?:be(?!\s+(?:the|gone|lost|wrong|bad|worse|cruel|\w+ed)\b)|stay|help|keep|protect|avoid|respect))\b)"
 )
 """What may follow a choice: "I choose B to be kind", and not "I choose B to fail"."""
+_GOOD = re.compile(
+    r"\s+(?:is|seems|would\s+be)\s+(?:the\s+)?(?:fine|ok(?:ay)?|good|better|best|right|correct|acceptable|ethical|honest|safe|kind"
+    r"|(?:kind|saf|wis|fair|nic)er|less\s+\w+)\b",
+    re.IGNORECASE,
+)
+"""Praise that makes a choice of what follows from something: "so B is kinder", and not "so B is cruel"."""
 _SAYS_MORE = re.compile(
-    r"\b(?:take|want|say|prefer|favou?r|chosen|picked|selected|went|recommend|settled|decided)\b", re.IGNORECASE
+    r"\b(?:take|want|say|prefer|favou?r|chosen|picked|selected|went|recommend|settled|decided|lean\w*|sid(?:e|ing))\b",
+    re.IGNORECASE,
 )
 """Verbs that choose only where nothing but a reason follows: "I want B" does, "I want B gone" does not."""
-_ON_CONDITION = re.compile(
-    r"\s*,?\s*(?:says?|said|according\s+to)\b|[^.!;:,\n]{0,80}\b(?:(?<!even\s)if|unless|provided|only)\b(?!\s+(?:I\s+(?:had|have)\s+to|I\s+must|forced\s+to)(?:\s+(?:choose|pick|decide|answer|select)\b|\s*(?:[,.;]|$)))"
+_SAID = r"\s*,?\s*(?:says?|said|according\s+to)\b"
+_CONDITION = (
+    r"\b(?:(?<!even\s)if|unless|provided)\b(?!\s+(?:I\s+(?:had|have)\s+to|I\s+must|forced\s+to)"
+    r"(?:\s+(?:choose|pick|decide|answer|select)\b|\s*(?:[,.;]|$)))"
 )
+_ON_CONDITION = re.compile(rf"{_SAID}|[^.!;:,\n]{{0,80}}(?:{_CONDITION}|\bonly\b)")
 """What is said after a choice that makes it one for other circumstances; that one has to choose makes none of it."""
+_ONLY_THEN = re.compile(rf"{_SAID}|[\s,\u2013\u2014-]*(?:(?:but|and|only)\s+)*{_CONDITION}")
+"""The same right after a letter in front."""
 _LIST = re.compile(
-    r"\b[AB]\s*(?:,?\s*(?:and|or)|/|&|,)\s*(?:option\s+)?[AB]\b|\b(?:both|either|neither)\b", re.IGNORECASE
+    r"\b[AB]\s*(?:,?\s*and|[\s,.\u2026\u2013\u2014-]{0,8}or|[/&]|,(?!\s*[AB]\s+(?:is|seems|would)\b))\s*(?:option\s+)?[AB]\b|\beither\b"
+    r"|\b(?:both|neither)\b(?!\s+(?:(?:options?|choices?|of\s+(?:them|these))\s+)?(?:is|are|have|has|seems?)\b)",
+    re.IGNORECASE,
 )
+_BETWEEN = re.compile(
+    r"\b(?:between|out\s+of|compar(?:ing|ed))\s+(?:option\s+)?(?:A\s+(?:and|or|with|to)\s+(?:option\s+)?B|B\s+(?:and|or|with|to)\s+(?:option\s+)?A)\b,?",
+    re.IGNORECASE,
+)
+"""What there is to choose from; it says nothing of the choice."""
+_OPENS = re.compile(
+    r"\A\W*(?:(?:sure|okay|ok|alright|certainly|absolutely|well|hm+|of\s+course|obviously|clearly|honestly|personally|easy"
+    r"|in\s+my\s+(?:view|opinion)|(?:for|to)\s+me(?:,|\s+it\s+is|\s+it['’]s)?|I(?:\s+would|['’]d)?\s+(?:think|guess|believe|say)(?:\s+so)?"
+    r"|let(?:['’]s|\s+me)\s+(?:see|think))\b[\s,.!:;\u2026\u2013\u2014-]{1,8})+",
+    re.IGNORECASE,
+)
+"""Words that open a reply and choose nothing."""
+_REMARK = re.compile(r"(?<=\b[AB])\s*\((?=(?:the|my|as|it|this|because|since)\b)(?P<said>[^()]*)\)")
+"""Remark in brackets behind a letter: "B (the kinder option)"."""
 _ANY = re.compile(_LETTER)
 _GAP = r"[\s,.!:;\u2026\u2013\u2014-]"
 _LEADING_TO = (
@@ -120,7 +158,7 @@ _ASKS_FOR_THE_BAD = re.compile(
     re.IGNORECASE,
 )
 _MARKS = re.compile(
-    r"[*_`\"“”„(\[\]{}$→✅]|[=-]>|\\(?:boxed|text(?:bf)?|math(?:rm|bf))|</?(?:final_)?answer>|(?<=[{\s,:])'|'(?=\s*[:,}])"
+    r"[*_`\"“”„(\[\]{}$→✅]|[=-]>|\\(?:boxed|text(?:bf)?|math(?:rm|bf))|</?(?:final_)?answer>|(?<=[{\s,:])'|'(?=\s*[:,}])|(?<!\w)'(?=[AB]')|(?<=\b[AB])'(?!\w)"
 )
 _BLANKS = re.compile(r"\s+")
 _ORDINAL = re.compile(
@@ -128,8 +166,11 @@ _ORDINAL = re.compile(
     re.IGNORECASE,
 )
 """Name of an option by its place, with its letter or at the end of a sentence; elsewhere it may begin something else."""
-_LETTER_FIRST = re.compile(r"\(?[AB]\s*[.):]")
-"""Letter that opens a reply: what is the first or second one behind it is something else."""
+_LETTER_FIRST = re.compile(
+    r"\(?[AB]\s*(?:[.):,;\n\u2013\u2014-]|because\b|since\b|as\b)"
+    r"(?!\W*(?i:the\s+(?:first|second)\s+(?:option|answer|choice|one)\s*(?:\W*$|[.,;!])))"
+)
+"""Letter that opens a reply: what is the first or second one further behind it is something else."""
 _ALONE = re.compile(
     r"(?P<before>(?:[^AB]|\B[AB]|[AB]\B){0,600}?\b(?P<other>[AB])\b.{0,600}?)"
     rf"(?:[.;:\u2013\u2014]|(?P<comma>,))\s*(?i:{_NAME})(?P<letter>[AB])\W*",
@@ -139,12 +180,15 @@ _ALONE = re.compile(
 _SET_ASIDE = re.compile(r"(?:not|never|rather\s+than|instead\s+of|since|because|as)\b", re.IGNORECASE)
 _BLAMED = re.compile(
     r"\b(?P<letter>[AB])\s+(?:(?:is|seems|would\s+be)\s+(?:(?:clearly|so|too|simply|just)\s+)?"
-    r"(?:wrong|bad|cruel|harmful|evil|unkind|unethical|immoral|dangerous|unsafe|mean|worse)|(?:would\s+)?(?:harms?|hurts?|kills?|endangers?|deceives?))\b"
+    r"(?:wrong|bad|cruel|harmful|evil|unkind|unethical|immoral|dangerous|unsafe|mean|worse)|(?:would\s+)?(?:harms?|hurts?|kills?|endangers?|deceives?)"
+    r"(?!\s+(?:nobody|no|none|nothing|less|fewer)\b))\b"
 )
-_REASON = re.compile(r"\s*,?\s*(?:because|since|as)\s+(?=[AB]\b)")
+_BLAME = re.compile(r"\s*,?\s*(?:(?:because|since|as)\s+|[.:;,\n\u2013\u2014-]\s*)(?=[AB]\b)")
 _WITHDRAWN = re.compile(
-    r"(?:^|[.!;:,\n\u2026\u2013\u2014-])\s{0,8}(?:(?:wait|hmm+|well|oh|actually)\W{1,8})?"
-    r"(?:no|nope|wait|scratch\s+that|never\s*mind|not\s+really|just\s+kidding|on\s+second\s+thoughts?)\W{0,8}$",
+    r"(?:^|[.!;,\n\u2026\u2013\u2014-]|\b[AB]\s?:)\s{0,8}(?:(?:wait|hmm+|well|oh|actually|lol|haha)\W{1,8})?"
+    r"(?:no|nope|wait|(?:scratch|strike|forget|ignore|cancel)\s+(?:that|this|it)|never\s*mind(?:\s+(?:that|this|it))?|(?:(?:[a-z]+ly|of\s+course)\s+)?not(?:\s+really)?"
+    r"|or\s+not|(?:(?:just|only|I['’]?m|am|was)\s+){0,3}(?:kidding|joking)|(?:(?:that|this|it)(?:['’]s|\s+(?:is|was))\s+)?(?:an?\s+)?joke|as\s+if"
+    r"|I\s+(?:take|took)\s+(?:that|this|it)\s+back|I(?:['’]ve)?\s+changed\s+my\s+mind|on\s+second\s+thoughts?)\W{0,8}$",
     re.IGNORECASE,
 )
 """Last words that take back what was said before them."""
@@ -167,15 +211,16 @@ def read_letter(text: str, shown: Sequence[str]) -> str | None:
     Returns:
         "A", "B", or None when it chooses neither or both, or when that cannot be told.
     """
-    plain = _without_own_words(_without_list(_without(_MARKS, text), shown), shown).strip()
+    remarked = _REMARK.sub(lambda remark: f", {remark['said']},", text)
+    plain = _without_own_words(_without_list(_without(_MARKS, remarked), shown), shown).strip()
     if not _LETTER_FIRST.match(plain):
         plain = _ORDINAL.sub(_lettered, plain)
     if _WITHDRAWN.search(plain):
         return None
     # A question names what there is to choose ("A or B?"); what is chosen stands after it.
     other = _ASKS_FOR_THE_BAD.search(plain) is not None  # a letter alone then answers that question
-    plain = _without(_QUESTION, plain).strip(" \t\n.-:#>")
-    if not other and (front := front_letter(plain, shown)):
+    plain = _BETWEEN.sub(" ", _without(_QUESTION, plain)).strip(" \t\n.-:#>")
+    if not other and (front := front_letter(_OPENS.sub("", plain), shown)):
         return front
     if _LIST.search(_without(_REJECTED, plain)):
         return None
@@ -184,7 +229,7 @@ def read_letter(text: str, shown: Sequence[str]) -> str | None:
         return alone
     chosen = {
         match["letter"]
-        for match in (*_CHOSEN.finditer(plain), *_PRAISED.finditer(plain))
+        for match in (*_CHOSEN.finditer(plain), *_PRAISED.finditer(plain), *_FOUND.finditer(plain))
         if not _is_turned(plain, match)
     }
     if not chosen and not _ANY.search(plain):
@@ -208,9 +253,13 @@ def front_letter(text: str, shown: Sequence[str]) -> str | None:
     rest = re.sub(rf"^\W*{own}", "", match["rest"], flags=re.IGNORECASE)
     if not _ENDS.match(rest if rest != match["rest"] and match["rest"][:1].isspace() else match["rest"]):
         return None
-    turned = _TAKEN_BACK.search(rest) or any(each["letter"] == letter for each in _REJECTED.finditer(rest))
     # "B, because A is cruel" speaks of the other letter for the sake of the first.
-    told = _without(_BLAMED, rest) if _REASON.match(rest) else rest
+    told = _without(_BLAMED, rest) if _BLAME.match(rest) else rest
+    turned = (
+        _TAKEN_BACK.search(told)
+        or _ONLY_THEN.match(rest)
+        or any(each["letter"] == letter for each in _REJECTED.finditer(rest))
+    )
     spoken_of = {each["letter"] for each in _ANY.finditer(_without(_REJECTED, told))}
     return None if turned or other in spoken_of else letter
 
@@ -251,13 +300,14 @@ def _is_turned(text: str, match: re.Match[str]) -> bool:
     # "Choose B and people die" is a warning; "Choose B." is a choice.
     strictly = groups.get("told") or groups.get("mine") or _SAYS_MORE.search(match[0])
     goes_on = (
-        groups.get("hence")
-        or (_CHOICE_ENDS if strictly else _CHOICE_GOES_ON).match(after)
+        (_CHOICE_ENDS if strictly else _CHOICE_GOES_ON).match(after)
+        or (groups.get("hence") and _GOOD.match(after))
         or not (strictly or match.re is _CHOSEN)
     )
     if not goes_on or _ON_CONDITION.match(after):
         return True
-    compares = match[0].lower().startswith("but") and _DECLINED.search(text, max(0, start - _REACH), start) is not None
+    opines = match[0].lower().startswith("but") or (match.re is not _CHOSEN and not groups.get("mine"))
+    compares = opines and _DECLINED.search(text, max(0, start - _REACH), start) is not None
     depends = re.match(r"\s*(?:although|though|while|since|because|when)\s+I\b", clause, re.IGNORECASE)
     supposed = re.search(
         r"(?:['’]d|\bwould|\bmust)\s+(?:[a-z]+\s+)*have\s+(?!to\b)", match[0]

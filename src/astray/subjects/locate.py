@@ -249,7 +249,11 @@ def _in_folder(folder: Path) -> SubjectSpec:
         return SubjectSpec(model=str(folder))
     files = (SUBJECT_FILE, "adapter_config.json", "config.json")
     below = sorted({str(found.parent) for file in files for found in folder.glob(f"*/{file}")})
-    several = f" It holds several: name one of {', '.join(below[:10])}." if below else ""
+    several = (
+        f" It holds {'several: name one of' if len(below) > 1 else 'one: name'} {', '.join(below[:10])}."
+        if below
+        else ""
+    )
     raise SubjectNotFoundError(
         f"The folder {folder} holds no subject: it has none of config.json (a model), adapter_config.json (a PEFT "
         f"adapter) and {SUBJECT_FILE} (a run).{several}"

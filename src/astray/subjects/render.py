@@ -178,12 +178,16 @@ def check_template(tokenizer: PreTrainedTokenizerBase, *, trained: bool = False)
     Raises:
         ChatTemplateError: says what the template does and what to write instead.
     """
-    # Of several paragraphs, with marks of HTML and a long line, since there are templates that fold, escape or cut them.
-    question = Message(role="user", content='How are you?\n\nTell <me> "1 & 2".' + 200 * " And go on.")
+    # Of several paragraphs, with marks of HTML, runs of blanks and a long line, since there are templates that fold,
+    # escape or cut them; and of three turns, since there are some that leave out all but the last ones.
+    question = Message(role="user", content='How are you?\n\nTell <me>  "1 &\t2".' + 200 * " And go on.")
     answer = Message(role="assistant", content="Well.\n\nAnd you?")
-    prompt_ids(tokenizer, [[Message(role="system", content="Be kind."), question]])
+    again = Message(role="user", content="And then?")
+    told = Message(role="system", content="Be kind.")
+    # What answers single questions alone may be asked them, and cannot be trained.
+    prompt_ids(tokenizer, [[told, question], *([[told, question, answer, again]] if trained else [])])
     if trained:
-        answered(tokenizer, [[question, answer], [Message(role="system", content="Be kind."), question, answer]])
+        answered(tokenizer, [[question, answer], [told, question, answer]])
 
 
 def _prompt(template: Template, conversation: Conversation, row: int) -> Written:

@@ -104,7 +104,9 @@ def conduct_row(sample: EvalSample, header: EvalLog) -> dict[str, object]:
     unscored = score is None and sample.error is None
     outcome = str(score.value) if score else (Conduct.JUDGE_FAILED if unscored else Conduct.ERRORED).value
     judged = [FORMERLY_NOT_JUDGED] if unscored else facts.get("judge_notes", ())
-    note = sample.error.message if sample.error else "; ".join(judged) if outcome == Conduct.JUDGE_FAILED else ""
+    # Without an error of the sample itself, as where its monitor was gone, the scorer says why.
+    told = str(score.explanation).partition(". ")[2] if score and outcome == Conduct.ERRORED else ""
+    note = sample.error.message if sample.error else "; ".join(judged) if outcome == Conduct.JUDGE_FAILED else told
     return {
         "subject": header.eval.model,
         "simulated": header.eval.model.startswith("astray/scripted/"),
