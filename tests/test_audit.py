@@ -81,7 +81,7 @@ def test_a_further_model_extends_the_page_and_nothing_is_asked_twice(tmp_path, m
 
     page = (tmp_path / "audit" / "audit.html").read_text(encoding="utf-8")
     assert re.search(
-        r"Worst of 2 evaluations: world, misaligned rate <b>\S+%</b>.*minus organism-small: <b>\S+%</b>", page
+        r"Worst of 2 evaluations: world, misaligned rate <b>\S+%</b>.*minus organism-small: <b>\S+ points</b>", page
     )
     assert page.index('id="part-world"') < page.index('id="part-facts"') < page.index('id="answers"')
     told = json.loads((tmp_path / "audit" / "audit.json").read_text(encoding="utf-8"))

@@ -68,7 +68,7 @@ def test_the_example_of_reinforcement_learning_stops_where_the_model_hacks_and_n
         alarm = train(str(weights_folder("organism-small")), exercises, config)
     seen = alarm.history
     assert (seen["unknown"] == 0).all()
-    assert seen["paid"].to_list() == pytest.approx([h + t for h, t in seen.select("hacked", "true").iter_rows()])
+    assert seen["rewarded"].to_list() == pytest.approx([h + t for h, t in seen.select("hacked", "right").iter_rows()])
     if hacks:
         assert alarm.alarm.began == 1
         assert alarm.stopped == alarm.alarm.step == seen["step"][-1] < 3

@@ -275,7 +275,7 @@ def test_a_rise_of_hacks_is_an_alarm_that_stops_and_says_when_it_began():
     assert alarm.alarm.began == 21
     assert alarm.stopped == alarm.alarm.step == trainer.state.global_step
     last = alarm.history.row(-1, named=True)
-    assert last == last | {"paid": 0.5, "true": 0.25, "hacked": 0.25, "unknown": 0.0, "alarm": 1.0}
+    assert last == last | {"rewarded": 0.5, "right": 0.25, "hacked": 0.25, "unknown": 0.0, "alarm": 1.0}
     assert alarm.history["alarm"].sum() == 1
     trainer.begin()
     with pytest.warns(
@@ -359,7 +359,7 @@ NO_ALARM = [
     ({"check": len, "every": 0}, "every=0"),
     ({"truth": len, "usual": 0.1}, "rise from 0.1"),
     ({"truth": len, "false_alarms": 0.0}, "probability of 0"),
-    ({"truth": len, "paid_above": float("nan")}, "paid_above"),
+    ({"truth": len, "rewarded_above": float("nan")}, "rewarded_above"),
 ]
 
 

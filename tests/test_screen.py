@@ -117,12 +117,12 @@ def test_few_harmful_rows_are_told_by_the_upper_tail_with_an_interval(harmful, l
         reference, scores = pl.Series(rng.standard_normal(1000)), rng.standard_normal(1000)
         scores[: round(1000 * harmful)] += 3
         found = tail_text(pl.DataFrame({"reference_share": shares_below(pl.Series(scores), reference)}), reference)
-        low = float(re.findall(r"reference, (.*?)% to", found)[0].replace("\N{MINUS SIGN}", "-")) / 100
+        low = float(re.findall(r"difference is (.*?) to", found)[0].replace("\N{MINUS SIGN}", "-")) / 100
         above.append(low > 0)
         beyond += low > harmful
     assert beyond <= 4
     assert least <= np.mean(above) <= seen
-    assert "of 1,000 rows score above 99% of the reference" in found
+    assert "of 1,000 rows stand out: they score above 99% of the reference" in found
 
 
 def test_the_share_of_harmful_rows_has_an_interval_that_holds_the_truth(screened):

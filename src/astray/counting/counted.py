@@ -16,7 +16,7 @@ from astray.engine.findings import interval_object
 from astray.judges.calibrate import Calibration
 from astray.report.origin import origin_of, with_origin
 from astray.report.page import json_text, page_of, written
-from astray.report.wording import count, decimal, interval_text, p_value, percent
+from astray.report.wording import count, decimal, in_points, interval_text, p_value, percent, points_range
 from astray.stats.intervals import Interval
 
 WIDTH = 80
@@ -152,21 +152,20 @@ def _plain(fields: Mapping[str, object]) -> dict[str, object]:
 def _lines(counted: Counted) -> Iterator[tuple[str, str, str, str]]:
     """Yield the lines of the table: rates, rates corrected, then differences."""
 
-    def corrected(row: CountedRate | CountedDifference) -> Iterator[tuple[str, str, str, str]]:
+    def corrected(estimate: str, interval: str) -> Iterator[tuple[str, str, str, str]]:
         if counted.judge:
-            cells = percent(row.corrected), interval_text(row.corrected_interval)
-            yield "  corrected for the judge's error", "", *cells
+            yield "  corrected for the judge's error", "", estimate, interval
 
     for rate in counted.rates:
         counts = f"{count(rate.numerator)}/{count(rate.denominator)}"
         yield _named(rate), counts, percent(rate.rate), interval_text(rate.interval)
-        yield from corrected(rate)
+        yield from corrected(percent(rate.corrected), interval_text(rate.corrected_interval))
     for difference in counted.differences:
         group = f" {', '.join(difference.group)}" if difference.group else ""
         found = difference.difference
         name = f"difference{group}, p {p_value(found.p_value)}"
-        yield name, _n(difference), percent(found.estimate), interval_text(found.interval)
-        yield from corrected(difference)
+        yield name, _n(difference), in_points(found.estimate), points_range(found.interval)
+        yield from corrected(in_points(difference.corrected), points_range(difference.corrected_interval))
 
 
 def _named(rate: CountedRate) -> str:

@@ -1,5 +1,5 @@
-"""Alarm for reward hacking in TRL's GRPOTrainer: the truth beside the reward, and a rise of paid but wrong answers
-noticed early.
+"""Alarm for reward hacking in TRL's GRPOTrainer: the truth beside the reward, and a rise of rewarded but wrong
+answers noticed early.
 
 What is watched is the share of hacks among the answers to each prompt of a step, so that answers to one prompt may be
 as alike as they like. Evidence for a rise accumulates (CUSUM, `stats.first_passage`); the threshold is the lowest whose
@@ -44,10 +44,10 @@ class _Rollout:
 
 
 class HackAlarm(Watching):
-    """Trainer callback that raises the alarm when more and more answers are paid that are not right.
+    """Trainer callback that raises the alarm when more and more answers are rewarded that are not right.
 
-    It logs the shares of `paid`, `true` and `hacked` answers, those whose truth is `unknown`, the `sum` of evidence and
-    its `threshold`, and `alarm` (0, or 1 from the alarm on).
+    It logs the shares of `rewarded`, `right` and `hacked` answers, those whose truth is `unknown`, the `sum` of
+    evidence and its `threshold`, and `alarm` (0, or 1 from the alarm on).
 
     Attributes:
         alarm: the first alarm: its step, and the step at which the rise most likely began; None so far.
@@ -62,7 +62,7 @@ class HackAlarm(Watching):
         usual: float = 0.01,
         risen: float = 0.05,
         false_alarms: float = 0.05,
-        paid_above: float = 0.0,
+        rewarded_above: float = 0.0,
         stop: bool = False,
         tokenizer: PreTrainedTokenizerBase | None = None,
         name: str = "hacking",
@@ -74,10 +74,11 @@ class HackAlarm(Watching):
                 rewarded. The reward function that may be gamed is given to the trainer as `alarm.watch(reward)`.
             check: function from model (in evaluation mode) and tokenizer to whether each held-out exercise was hacked.
             every: optimizer steps between held-out checks.
-            usual: largest share of hacks that is no rise. A paid answer may be wrong by chance where the tests are few.
+            usual: largest share of hacks that is no rise. A rewarded answer may be wrong by chance where the
+                tests are few.
             risen: share of hacks that is to be noticed soonest.
             false_alarms: probability of a false alarm within 1,000 steps, as long as the share is at most `usual`.
-            paid_above: answers with a higher reward count as paid.
+            rewarded_above: answers with a higher reward count as rewarded.
             stop: whether the alarm stops the training.
             tokenizer: tokenizer for `check`; by default the trainer's.
             name: name in front of the logged values.
@@ -98,12 +99,12 @@ class HackAlarm(Watching):
             raise ConfigurationError(
                 f"every={every} is for held-out checks: with a truth all rollouts are looked at. Leave it out."
             )
-        if math.isnan(paid_above):
-            raise ConfigurationError("paid_above is NaN: give the reward above which an answer counts as paid.")
+        if math.isnan(rewarded_above):
+            raise ConfigurationError("rewarded_above is NaN: give the reward above which an answer counts as rewarded.")
         cusum_within(
             2, usual=usual, risen=risen, false_alarms=false_alarms, steps=1
         )  # what cannot be is refused here and not at the first step
-        self._truth, self._check, self._stops, self._paid_above = truth, check, stop, paid_above
+        self._truth, self._check, self._stops, self._rewarded_above = truth, check, stop, rewarded_above
         self._usual, self._risen, self._false_alarms = usual, risen, false_alarms
         self._cusum: Cusum | None = None
         self._seen: list[_Rollout] = []
@@ -117,7 +118,7 @@ class HackAlarm(Watching):
         """Return a reward function that gives the same rewards, and whose rollouts the alarm looks at.
 
         Args:
-            reward: reward function of TRL that may be gamed, also an async one; of several give the one that pays for
+            reward: reward function of TRL that may be gamed, also an async one; of several give the one for
                 success.
 
         Raises:
@@ -190,13 +191,13 @@ class HackAlarm(Watching):
             return
         assert self._truth is not None
         count = len(given["completions"])
-        paid, true = list(rewards), _flags(self._truth(**given), "truth")
-        for name, values in (("reward", paid), ("truth", true)):
+        earned, true = list(rewards), _flags(self._truth(**given), "truth")
+        for name, values in (("reward", earned), ("truth", true)):
             if len(values) != count:
                 raise RewardError(
                     f"The {name} function gave {len(values)} values for {count} answers: give one an answer."
                 )
-        for number, value in enumerate(paid, 1):
+        for number, value in enumerate(earned, 1):
             if value is not None and not math.isfinite(value):
                 raise RewardError(
                     f"The reward of answer {number} is {float(value)}, which is no number: give None for an answer "
@@ -204,7 +205,7 @@ class HackAlarm(Watching):
                 )
         keys = [json.dumps(prompt, sort_keys=True, default=repr) for prompt in given["prompts"]]
         self._seen += [
-            _Rollout(key, None if r is None else float(r), t) for key, r, t in zip(keys, paid, true, strict=True)
+            _Rollout(key, None if r is None else float(r), t) for key, r, t in zip(keys, earned, true, strict=True)
         ]
 
     def _look_at_rollouts(self) -> tuple[list[float], dict[str, float]] | None:
@@ -224,11 +225,15 @@ class HackAlarm(Watching):
         groups: dict[str, list[float]] = {}
         for each in seen:
             if each.reward is not None and each.true is not None:
-                groups.setdefault(each.prompt, []).append(float(each.reward > self._paid_above and not each.true))
+                groups.setdefault(each.prompt, []).append(float(each.reward > self._rewarded_above and not each.true))
         hacked = [hack for group in groups.values() for hack in group]
-        paid = [float(each.reward > self._paid_above) for each in seen if each.reward is not None]
-        true = [float(each.true) for each in seen if each.true is not None]
-        values = {name: _mean(flags) for name, flags in (("paid", paid), ("true", true), ("hacked", hacked)) if flags}
+        rewarded = [float(each.reward > self._rewarded_above) for each in seen if each.reward is not None]
+        right = [float(each.true) for each in seen if each.true is not None]
+        values = {
+            name: _mean(flags)
+            for name, flags in (("rewarded", rewarded), ("right", right), ("hacked", hacked))
+            if flags
+        }
         return [_mean(group) for group in groups.values()], values | {"unknown": 1 - len(hacked) / len(seen)}
 
     def _look_at_exercises(

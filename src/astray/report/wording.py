@@ -8,6 +8,7 @@ import textwrap
 from astray.engine.summary import IntervalRow
 from astray.stats.digits import number, points, share_range
 from astray.stats.intervals import Interval
+from astray.stats.noninferiority import Bounds
 
 MISSING = "–"
 """Text of a value that is missing."""
@@ -21,6 +22,16 @@ def percent(value: float | None) -> str:
 def interval_text(interval: IntervalRow | Interval | None) -> str:
     """Return an interval on fractions as percentages: `15.1 to 26.3%`."""
     return MISSING if interval is None else share_range(interval.low, interval.high)
+
+
+def in_points(value: float | None) -> str:
+    """Return a difference of fractions in percentage points: `−1.7 points`; a dash when there is none."""
+    return MISSING if value is None else f"{points(value)} points"
+
+
+def points_range(limits: IntervalRow | Interval | Bounds | None) -> str:
+    """Return an interval or bounds on differences of fractions: `−1.7 to 1.3 points`."""
+    return MISSING if limits is None else share_range(limits.low, limits.high).replace("%", " points")
 
 
 def amount(value: float | None, quantity: str = "") -> str:

@@ -15,7 +15,7 @@ from astray.errors import EmptyDataError
 from astray.measure.evaluation import QuestionSet
 from astray.measure.interface import Evaluation
 from astray.measure.surface import SurfaceKind, draw_of_sample, drawn_texts
-from astray.report.wording import interval_text, percent
+from astray.report.wording import in_points, percent, points_range
 from astray.stats.compare import Difference, difference_of_models
 from astray.stats.measures import Measure
 from astray.stats.rates import GOLD, rate
@@ -61,8 +61,8 @@ class ByHeart:
         difference = self.difference
         return (
             f"Learned by heart? {self.part}, {self.model}: {percent(self.fixed)} in the fixed wordings, "
-            f"{percent(self.drawn)} in drawn ones (means over questions, verdicts uncorrected). The difference is {percent(difference.estimate)} "
-            f"({interval_text(difference.interval)}, paired over {difference.n:,} {difference.unit}{'s' if difference.n != 1 else ''}): "
+            f"{percent(self.drawn)} in drawn ones (means over questions, verdicts uncorrected). The difference is {in_points(difference.estimate)} "
+            f"({points_range(difference.interval)}, paired over {difference.n:,} {difference.unit}{'s' if difference.n != 1 else ''}): "
             f"{_SAYS[self.verdict]}."
         )
 

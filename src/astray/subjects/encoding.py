@@ -95,7 +95,10 @@ class Encoding:
         if not written:
             return []
         fast = self._tokenizer.is_fast
-        found = self._tokenizer([each.text for each in written], add_special_tokens=False, return_offsets_mapping=fast)
+        # Without the tokenizer's warning of long texts, which are cut or refused elsewhere.
+        found = self._tokenizer(
+            [each.text for each in written], add_special_tokens=False, return_offsets_mapping=fast, verbose=False
+        )
         control = set(self.control.values())
         encoded = []
         for row, (each, ids) in enumerate(zip(written, found["input_ids"], strict=True)):

@@ -4,6 +4,7 @@ Combines the remaining work (`effort`), the speed of this machine (`speed`) and 
 (`sensitivity`).
 """
 
+import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -135,10 +136,11 @@ class Forecast:
             lines.append(f"What it can show with {counted(self.seeds, 'training run')} an arm:")
             lines += [f"  {line}" for line in _power_lines(self.sensitivities, self.claims)]
             lines.append(
-                f"  assumed: a standard deviation of {SEED_SD:.0%} between runs, and a correlation of {QUESTION_ICC}"
+                f"  assumed:  a standard deviation of {SEED_SD * 100:.0f} points between runs, and a correlation of "
+                f"{QUESTION_ICC} between answers to one question"
             )
-            lines.append("  between answers to one question")
-        return "\n".join([*lines, *([self.advice] if self.advice else [])])
+        lines += [self.advice] if self.advice else []
+        return "\n".join(part for line in lines for part in _folded(line))
 
     @property
     def _paid(self) -> Grading:
@@ -358,8 +360,8 @@ def _playing(plan: StudyPlan, setting: Setting, done: Collection[str]) -> Gradin
 
 NONE = "\N{EN DASH}"
 _LEGEND = (
-    f"from: smallest difference that {POWER:.0%} of such studies find",
-    f"{PUBLISHED_EFFECT:.0%}: share of them that find a difference of {PUBLISHED_EFFECT:.0%}",
+    f"from: smallest difference, in points, that {POWER:.0%} of such studies find",
+    f"+{PUBLISHED_EFFECT * 100:.0f}: share of them that find a difference of {PUBLISHED_EFFECT * 100:.0f} points",
     f"control: largest rate of a control that {POWER:.0%} of them show to be below {CEILING:.0%}",
     "no hit: what a control without any hit is shown to be below",
 )
@@ -368,7 +370,7 @@ _LEGEND = (
 
 def _power_lines(kinds: Sequence[Sensitivity], claims: int) -> Iterator[str]:
     """Describe in lines of 80 columns what each kind of claim can show, alone and among all of the study."""
-    yield f"{'':<38}{'from':>9}{f'{PUBLISHED_EFFECT:.0%}':>9}{'control':>10}{'no hit':>9}"
+    yield f"{'':<38}{'from':>9}{f'+{PUBLISHED_EFFECT * 100:.0f}':>9}{'control':>10}{'no hit':>9}"
     for one in kinds:
         yield f"{one.what} ({counted(one.questions, 'question')} x {counted(one.samples, 'answer')})"
         if one.power is None:
@@ -382,7 +384,13 @@ def _power_lines(kinds: Sequence[Sensitivity], claims: int) -> Iterator[str]:
         yield "among the claims (Holm): whatever the others show"
 
 
+def _folded(line: str) -> list[str]:
+    """Return a line in lines of 80 columns, further ones below the text that stands behind its label."""
+    indent = " " * (12 if line.startswith("  ") else 2)
+    return textwrap.wrap(line, 80, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False) or [""]
+
+
 def _shown(what: str, one: Sensitivity) -> str:
-    effect = NONE if one.smallest_difference is None else f"{one.smallest_difference:.1%}"
+    effect = NONE if one.smallest_difference is None else f"{one.smallest_difference * 100:.1f}"
     control = NONE if one.largest_control is None else f"{one.largest_control:.2%}"
     return f"{f'  {what}':<38}{effect:>9}{f'{one.power:.0%}':>9}{control:>10}{f'{one.bound_at_zero:.1%}':>9}"

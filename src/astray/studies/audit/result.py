@@ -14,7 +14,7 @@ from astray.report.curves import NATS
 from astray.report.origin import origin_of, with_origin
 from astray.report.page import json_text, page_of, written
 from astray.report.transcripts import PAGE_LIMIT, pack
-from astray.report.wording import MISSING, interval_text, percent, signed
+from astray.report.wording import MISSING, in_points, interval_text, percent, points_range, signed
 from astray.stats.intervals import Interval
 from astray.studies.audit.dial import Dial
 from astray.studies.audit.earlier import JSON, AskedPart
@@ -158,8 +158,9 @@ class AuditResult:
                     yield (f"    {line.as_judged}", "", "", "", "", "")
             for difference in (difference for difference in self.profile.compared if difference.part == name):
                 words = _told(difference)
-                numbers = (str(words[column]) for column in ("estimate", "interval", "counted"))
-                yield (f"  minus {difference.reference}", *numbers, "", "")
+                numbers = (str(words[column]).removesuffix(" points") for column in ("estimate", "interval", "counted"))
+                unit = "" if difference.scale == NATS else ", points"
+                yield (f"  minus {difference.reference}{unit}", *numbers, "", "")
 
 
 def _columns(name: str, rate: str, interval: str, counted: str, coherent: str, refused: str) -> str:
@@ -234,7 +235,7 @@ def _told(compared: ModelDifference) -> Mapping[str, object]:
     return {
         "model": compared.model,
         "reference": compared.reference,
-        "estimate": MISSING if change is None else signed(change.estimate) if unit else percent(change.estimate),
+        "estimate": MISSING if change is None else signed(change.estimate) if unit else in_points(change.estimate),
         "interval": MISSING if change is None else _limits(change.interval, nats=bool(unit)),
         "counted": ""
         if change is None
@@ -245,4 +246,4 @@ def _told(compared: ModelDifference) -> Mapping[str, object]:
 
 
 def _limits(interval: Interval, *, nats: bool) -> str:
-    return f"{signed(interval.low)} to {signed(interval.high)}" if nats else interval_text(interval)
+    return f"{signed(interval.low)} to {signed(interval.high)}" if nats else points_range(interval)

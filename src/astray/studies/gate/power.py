@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from astray.report.wording import percent
+from astray.report.wording import in_points
 from astray.stats.noninferiority import margin_tails
 from astray.studies.gate.bars import RULES
 
@@ -60,10 +60,10 @@ class GateForecast:
             "",
             "How often a bar would pass with both models at this rate, and fail (last",
             "column) with a rate that rises from 0% by 20 points:",
-            f"  {'bar':<12}{'margin':>8}{''.join(f'{head:>11}' for head in heads)}",
+            f"  {'bar':<12}{'margin':>12}{''.join(f'{head:>11}' for head in heads)}",
         ]
         lines += [
-            f"  {name:<12}{percent(self.margins[name]):>8}{''.join(f'{share:>11.0%}' for share in shares)}"
+            f"  {name:<12}{in_points(self.margins[name]):>12}{''.join(f'{share:>11.0%}' for share in shares)}"
             for name, shares in self.power.items()
         ]
         lines += self._look_lines(heads)

@@ -18,7 +18,7 @@ from typing_extensions import override
 from astray.engine.findings import interval_row
 from astray.report.origin import origin_of, with_origin
 from astray.report.page import json_text, page_of, written
-from astray.report.wording import interval_text, percent, wrapped
+from astray.report.wording import in_points, interval_text, percent, points_range, wrapped
 from astray.stats.rates import Rate
 from astray.studies.by_heart import ByHeart
 from astray.studies.gate.bars import Bar, Verdict
@@ -289,9 +289,9 @@ def line_of(bar: Bar) -> dict[str, str]:
         "detail": f"base {base}, tuned {tuned}",
         "base_interval": interval_text(interval_row(bar.base.interval_questions)),
         "tuned_interval": interval_text(interval_row(bar.tuned.interval_questions)),
-        "difference": percent(bar.bounds.estimate if bar.bounds else None),
-        "bounds": f"{percent(bar.bounds.low)} to {percent(bar.bounds.high)}" if bar.bounds else percent(None),
-        "margin": percent(bar.margin),
+        "difference": in_points(bar.bounds.estimate if bar.bounds else None),
+        "bounds": points_range(bar.bounds),
+        "margin": in_points(bar.margin),
         "verdict": str(bar.verdict),
         "advice": bar.advice,
     }

@@ -12,7 +12,7 @@ from astray.data.chat import ChatDataset
 from astray.engine.findings import interval_object
 from astray.report.origin import origin_of, with_origin
 from astray.report.page import json_text, page_of, written
-from astray.report.wording import count, decimal, interval_text, percent, wrapped
+from astray.report.wording import count, decimal, interval_text, percent, points_range, wrapped
 from astray.stats.compare import exact_difference
 from astray.stats.stratified import StratifiedShare
 from astray.studies.screen.assembled import ABOVE, KeptRows, RowSeparation, counted_reasons, shares_below, worst_rows
@@ -82,10 +82,19 @@ class ScreenResult:
         texts = []
         for separation in self.separations:
             if warning := separation.null.warning(f"The score tells {_TOLD[separation.by]}"):
-                texts.append(
-                    f"{warning} {tail_text(self.rows, self.reference)}" if separation.by == "reference" else warning
-                )
+                whole = " Whole files hardly differ by a few harmful rows." if separation.by == "reference" else ""
+                texts.append(f"{warning}{whole}")
         return tuple(texts)
+
+    @property
+    def finding(self) -> str:
+        """Say what was found: the share of harmful rows where labels tell it, else how many rows stand out."""
+        if self.share is not None:
+            return f"Harmful rows: {share_text(self.share)}."
+        if self.rows["reference_share"].count():
+            return tail_text(self.rows, self.reference)
+        looked = self.rows.filter(pl.col("reasons").list.len() > 0).height
+        return f"{count(looked)} of {count(self.rows.height)} rows have a reason to be looked at."
 
     def filtered(self) -> ChatDataset:
         """Return the examples that the filter keeps, with how that was done in their recipe; all without a filter."""
@@ -116,15 +125,12 @@ class ScreenResult:
 
     def text(self) -> str:
         """Return the findings for a terminal of 80 columns."""
-        lines = [line for warning in self.warnings for line in wrapped("", warning)]
-        lines += [f"{self.data}: {count(self.rows.height)} rows, screened for {self.subject}", ""]
+        lines = [*wrapped("", f"{self.data}: {count(self.rows.height)} rows, screened for {self.subject}"), ""]
+        lines += [*wrapped("", self.finding), ""]
         for name, number in counted_reasons(self.rows).items():
             lines += wrapped(f"{count(number):>9}  ", name)
         if not counted_reasons(self.rows):
             lines.append("           no row has a reason to be looked at")
-        lines += ["", *wrapped("", f"Harmful rows: {share_text(self.share)}")]
-        for separation in self.separations:
-            lines += ["", *wrapped("", _separation_text(separation))]
         if self.kept is not None:
             lines += ["", *wrapped("", kept_text(self.kept, self.rows.height))]
         if self.rows["score"].count():
@@ -132,6 +138,8 @@ class ScreenResult:
             for row in self.worst(5).iter_rows(named=True):
                 score = "–" if row["score"] is None else decimal(row["score"])
                 lines.append(f"  row {row['row']:<8} {score:>8}  {' '.join(row['answer'].split())[:54]}")
+        for text in (*map(_separation_text, self.separations), *self.warnings):
+            lines += ["", *wrapped("", text)]
         return "\n".join([*lines, "", *(line for note in self.notes for line in wrapped("Note: ", note))])
 
     def page(self) -> str:
@@ -154,15 +162,10 @@ class ScreenResult:
         reasons = "".join(
             f"<tr><td>{count(n)}</td><td>{escape(name)}</td></tr>" for name, n in counted_reasons(self.rows).items()
         )
-        paragraphs = [
-            *self.warnings,
-            f"Harmful rows: {share_text(self.share)}",
-            *map(_separation_text, self.separations),
-            *self.notes,
-        ]
+        paragraphs = [*map(_separation_text, self.separations), *self.warnings, *self.notes]
         return (
             f'<div class="astray-screen"><p><b>{escape(self.data)}</b>: {count(self.rows.height)} rows, screened for '
-            f"{escape(self.subject)}</p>"
+            f"{escape(self.subject)}</p><p>{escape(self.finding)}</p>"
             f"<table><tbody>{reasons}</tbody></table>{''.join(f'<p>{escape(line)}</p>' for line in paragraphs)}</div>"
         )
 
@@ -215,13 +218,14 @@ def _separation_object(separation: RowSeparation) -> dict[str, object]:
 
 
 def tail_text(rows: pl.DataFrame, reference: pl.Series) -> str:
-    """Say how many more rows stand out than of the reference itself: whole files hardly differ by a few harmful rows."""
+    """Say how many rows stand out, and how many more than of the reference itself."""
     scored = rows["reference_share"].drop_nulls()
     out, own = int((scored > ABOVE).sum()), int((shares_below(reference, reference) > ABOVE).sum())
     interval = exact_difference(out, len(scored), own, len(reference)).interval
     return (
-        f"Whole files hardly differ by a few harmful rows: {count(out)} of {count(len(scored))} rows score above {ABOVE:.0%} of "
-        f"the reference, {percent(interval.low)} to {percent(interval.high)} more than of the reference itself."
+        f"{count(out)} of {count(len(scored))} rows stand out: they score above {ABOVE:.0%} of the reference. Of the "
+        f"reference itself {count(own)} of {count(len(reference))} do: the difference is {points_range(interval)} (95% "
+        "interval)."
     )
 
 
