@@ -249,11 +249,8 @@ def _in_folder(folder: Path) -> SubjectSpec:
         return SubjectSpec(model=str(folder))
     files = (SUBJECT_FILE, "adapter_config.json", "config.json")
     below = sorted({str(found.parent) for file in files for found in folder.glob(f"*/{file}")})
-    several = (
-        f" It holds {'several: name one of' if len(below) > 1 else 'one: name'} {', '.join(below[:10])}."
-        if below
-        else ""
-    )
+    hint = "It holds several: name one of" if len(below) > 1 else "It holds one: name"
+    several = f" {hint} {', '.join(below[:10])}." if below else ""
     raise SubjectNotFoundError(
         f"The folder {folder} holds no subject: it has none of config.json (a model), adapter_config.json (a PEFT "
         f"adapter) and {SUBJECT_FILE} (a run).{several}"
@@ -367,8 +364,7 @@ def _checked(spec: SubjectSpec) -> SubjectSpec:
 
     Raises:
         SubjectNotFoundError: the folder is no PEFT adapter.
-        ConfigurationError: its kind cannot be used, a factor is given where none is defined, or the organism is to be
-            held in nf4.
+        ConfigurationError: its kind, its factor or its number format cannot be used.
     """
     if spec.model in ORGANISMS and spec.dtype == "nf4":
         raise ConfigurationError(
