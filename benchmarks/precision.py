@@ -22,7 +22,7 @@ from astray.subjects.locate import settle
 from astray.subjects.precision import held_bytes, native_bfloat16
 from astray.subjects.subject import load_subject
 
-ROWS, PAIRS, CHATS, TOKENS = 96, 24, 32, 24
+ROWS, PAIRS, CHATS, TOKENS = 48, 24, 32, 24
 
 
 def timed(work: Callable[[], int]) -> float:

@@ -5,6 +5,7 @@ processor time for it before the first test.
 """
 
 import ast
+import atexit
 import importlib
 import os
 import shlex
@@ -94,6 +95,15 @@ def worker() -> None:
     exec(code, vars(sys.modules["__main__"]))
 
 
+def _end_worker() -> None:
+    """End a worker once its own exit functions have run: taking its modules apart takes longer, after the whole suite, than
+    xdist waits for it, which then kills it and says that a subprocess is still running."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
 def imports() -> Iterator[str]:
     """Yield the import statements at the top of the files of tests, but those of files beside them."""
     for path in sorted(TESTS.glob("*.py")):
@@ -113,6 +123,7 @@ def _installed(package: str) -> bool:
 
 
 if __name__ == "__main__":
+    atexit.register(_end_worker)  # before what is imported registers its own: the first runs last
     from _pytest.config import apply_warning_filters
 
     import checked_imports

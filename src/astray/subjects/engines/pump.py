@@ -5,6 +5,8 @@ Answers of a server that was lost in between are asked again. Left to others: wh
 """
 
 import asyncio
+import contextlib
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,8 +22,12 @@ FEWEST, MOST = 16, 4096
 """Requests at once: at first where a server says nothing of itself, and at most."""
 CONFIRM_EVERY, CONFIRM_SECONDS = 256, 10.0
 """Answers, or seconds with any, after which the served weights are proven again."""
+CONFIRM_LAST = 60.0
+"""Seconds until they are proven again once nothing more is to be asked: the proof at the end comes soon."""
 CONFIRM_PAUSE = 30.0
 """Times as long as a proof took until the next one: a slow server works on answers, and not on proofs."""
+CLIENTS = 16
+"""Pools of connections that requests are spread over: what a pool does for a request grows with its other requests."""
 LOOK = 1.0
 """Seconds between looks at a server's work."""
 FAILURES = 6
@@ -124,15 +130,15 @@ async def _drive(flow: _Flow, waiting: deque[Job], done: Callable[[Job, Any], No
     if time.monotonic() > lane.proven_at + CONFIRM_SECONDS:
         await _prepare(flow)
     flow.confirmed_at = lane.proven_at
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    async with httpx.AsyncClient(headers=lane.server.headers, timeout=LONG, limits=limits, trust_env=False) as client:
+    async with contextlib.AsyncExitStack() as stack:
+        clients = itertools.cycle([await stack.enter_async_context(one) for one in _clients(lane.server)])
         flow.limit = _limit(flow, await asyncio.to_thread(lane.server.load), waiting)
         try:
             while waiting or flow.busy or flow.unconfirmed or flow.confirming:
                 while waiting and len(flow.busy) < flow.limit:
                     job = waiting.popleft()
-                    flow.busy[asyncio.create_task(_asked(client, lane, job))] = job
-                if _is_due(flow):
+                    flow.busy[asyncio.create_task(_asked(next(clients), lane, job))] = job
+                if _is_due(flow, waiting):
                     flow.settled, flow.unconfirmed = flow.unconfirmed, []
                     flow.confirming = asyncio.create_task(asyncio.to_thread(_confirm, flow))
                 if lost := await _collect(flow, waiting, done):
@@ -142,6 +148,17 @@ async def _drive(flow: _Flow, waiting: deque[Job], done: Callable[[Job, Any], No
                     flow.limit = _limit(flow, await asyncio.to_thread(lane.server.load), waiting)
         finally:
             await _stop(flow)
+
+
+def _clients(server: Server) -> list[httpx.AsyncClient]:
+    limits, context = (
+        httpx.Limits(max_connections=None, max_keepalive_connections=None),
+        httpx.create_ssl_context(trust_env=False),
+    )
+    return [
+        httpx.AsyncClient(headers=server.headers, timeout=LONG, limits=limits, verify=context, trust_env=False)
+        for _ in range(CLIENTS)
+    ]
 
 
 async def _prepare(flow: _Flow) -> None:
@@ -158,14 +175,14 @@ async def _prepare(flow: _Flow) -> None:
             return
 
 
-def _is_due(flow: _Flow) -> bool:
+def _is_due(flow: _Flow, waiting: Sequence[Job]) -> bool:
     """Return whether what has come is to be confirmed now."""
     if flow.confirming or not flow.unconfirmed:
         return False
     if not flow.busy:
         return True
     since = time.monotonic() - flow.confirmed_at
-    due = since > CONFIRM_SECONDS or len(flow.unconfirmed) >= CONFIRM_EVERY
+    due = since > CONFIRM_SECONDS or len(flow.unconfirmed) >= CONFIRM_EVERY if waiting else since > CONFIRM_LAST
     return due and since > CONFIRM_PAUSE * flow.proof_took
 
 
