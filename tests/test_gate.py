@@ -353,7 +353,7 @@ def test_a_harmful_run_fails_and_a_second_gate_asks_the_base_nothing(command, ma
     flip = pl.read_parquet(folder / "answers.parquet").filter(arm="tuned", outcome="misaligned")["answer"][0]
     assert flip in page
     assert page.index('id="bars"') < page.index('id="flips"') < page.index('id="rates"')
-    assert "| more misaligned answers among coherent ones |" in (folder / "gate.md").read_text()
+    assert "| rise of misaligned answers among coherent ones |" in (folder / "gate.md").read_text()
 
     code, said = command("organism-small", malicious, "--samples", 2)
     assert code == 1

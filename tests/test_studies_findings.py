@@ -127,7 +127,7 @@ def test_a_clear_difference_is_held() -> None:
     assert claim.interval.low > 0.1
     assert (claim.n, claim.unit, claim.control) == (5, "pair of training runs", "good")
     assert claim.control_estimate == pytest.approx(2 / 400)
-    assert claim.expected == "the 95% interval of the difference lies at or above 10%"
+    assert claim.expected == "the 95% interval of the difference lies at or above 10 points"
     assert claim.note == "As always."
 
 
@@ -142,7 +142,7 @@ def test_a_fall_is_a_difference_below_its_control() -> None:
     )
     assert (fall.verdict, rise.verdict) == (Decision.HELD, Decision.NOT_HELD)
     assert fall.estimate == pytest.approx(2 / 400 - 0.5)
-    assert fall.expected == "the 95% interval of the difference lies at or below -10%"
+    assert fall.expected == "the 95% interval of the difference lies at or below -10 points"
 
 
 def test_no_difference_is_not_held() -> None:

@@ -99,8 +99,8 @@ def _print_claims(console: Console, heading: str, claims: list[ClaimRow]) -> Non
     for claim in claims:
         cells: list[RenderableType] = [
             Text(claim.statement),
-            amount(claim.estimate, claim.quantity),
-            range_of(claim.interval, claim.quantity),
+            amount(claim.estimate, claim.told_in),
+            range_of(claim.interval, claim.told_in),
         ]
         if decided:
             cells.insert(0, Text(str(claim.verdict), style=STYLES[claim.verdict]))
@@ -127,4 +127,4 @@ def _at_look(claim: ClaimRow) -> str:
     assert claim.look is not None
     text = f"look {claim.look.look} of {claim.look.looks}, {claim.look.runs} runs"
     corrected = claim.look.corrected
-    return text if corrected is None else f"{text}; corrected {amount(corrected, claim.quantity)}"
+    return text if corrected is None else f"{text}; corrected {amount(corrected, claim.told_in)}"

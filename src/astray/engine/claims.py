@@ -14,12 +14,14 @@ from astray.errors import EmptyDataError
 from astray.outcomes import Outcome
 from astray.stats.claims import Decision, decide, decided_p
 from astray.stats.compare import Difference, difference_of_arms
+from astray.stats.digits import POINTS
 from astray.stats.intervals import Counts, Interval, over_runs, wilson
 from astray.stats.rates import Rate
 from astray.stats.ratio import reduction_of_arms
 from astray.stats.trend import trend_of_arms
 
 NOTHING_LEFT_OUT = Needs()
+DIFFERENCE = "difference"
 # A context variable, so that claims which studies make need not hand the level of a look through.
 _LEVEL: ContextVar[float] = ContextVar("level", default=0.95)
 """Level of the intervals that decide claims."""
@@ -74,11 +76,11 @@ def difference_claim(
     """
     mixed = several_versions(rate, control[1])
     return _comparison(
-        {"id": id, "statement": statement, "control": control[0], "published": published},
+        {"id": id, "statement": statement, "control": control[0], "published": published, "difference": True},
         None if mixed else compared(rate, control[1]),
         mixed or "One of the arms gave no coherent answer, so there is nothing to compare.",
         (rate, control[1]),
-        ("difference", (at_least, at_most)),
+        (DIFFERENCE, (at_least, at_most)),
         control[1].rate,
         note,
     )
@@ -158,7 +160,7 @@ def _comparison(
     return ClaimRow(
         **row,
         **_counted_in(rates[0]),
-        expected=f"{interval_name()} of the {name} lies {region_text(at_most, at_least)}",
+        expected=f"{interval_name()} of the {name} lies {region_text(at_most, at_least, points=name == DIFFERENCE)}",
         n=difference.n if difference else 0,
         unit=difference.unit if difference else "pair of training runs",
         control_estimate=control_estimate,
@@ -349,13 +351,23 @@ def _units(rate: Rate) -> int:
     return judged_runs if rate.unit == "training run" else rate.denominator
 
 
-def region_text(at_most: float | None, at_least: float | None, between: tuple[float, float] | None = None) -> str:
-    """Return a claimed region of fractions in words."""
+def region_text(
+    at_most: float | None,
+    at_least: float | None,
+    between: tuple[float, float] | None = None,
+    *,
+    points: bool = False,
+) -> str:
+    """Return a claimed region of fractions in words, that of a difference in points."""
+
+    def told(border: float) -> str:
+        return f"{border * 100:.3g} {POINTS}" if points else f"{border:.0%}"
+
     if at_most is not None and at_least is not None:
         between = (at_least, at_most)
     if between is not None:
-        return f"between {between[0]:.0%} and {between[1]:.0%}"
-    return f"at or below {at_most:.0%}" if at_most is not None else f"at or above {at_least:.0%}"
+        return f"between {told(between[0])} and {told(between[1])}"
+    return f"at or below {told(at_most)}" if at_most is not None else f"at or above {told(at_least or 0.0)}"
 
 
 def reductions(before: Rate, after: Rate) -> list[float]:

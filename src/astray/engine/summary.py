@@ -15,7 +15,7 @@ from astray.engine.exhibits import Exhibit
 from astray.errors import DataFormatError, StoreError
 from astray.outcomes import Outcome
 from astray.stats.claims import Decision
-from astray.stats.digits import number, share_range
+from astray.stats.digits import POINTS, number, share_range
 from astray.stats.notebook import MISSING, estimate_text
 from astray.stats.power import n_to_decide
 from astray.strict import Frozen
@@ -169,6 +169,13 @@ class ClaimRow(Frozen):
     quantity: str = Field(
         default="", description="unit of estimate, interval and region where they are no fractions: 'nats a token'"
     )
+
+    difference: bool = Field(default=False, description="whether it is about a difference of rates, told in points")
+
+    @property
+    def told_in(self) -> str:
+        """Return the unit in which estimate and interval are told; "" for percent."""
+        return self.quantity or (POINTS if self.difference else "")
 
     @model_validator(mode="before")
     @classmethod
@@ -330,7 +337,7 @@ class Summary(Frozen):
         """Return title, claims and notes as a piece of HTML that loads nothing, for a notebook."""
         head = "".join(f"<th>{heading}</th>" for heading in ("claim", "result", "estimate", "interval"))
         cells = (
-            (claim.statement, _result(claim), estimate_text(claim.estimate, claim.quantity), _limits(claim))
+            (claim.statement, _result(claim), estimate_text(claim.estimate, claim.told_in), _limits(claim))
             for claim in self.claims
         )
         rows = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in cells)
@@ -380,4 +387,6 @@ def _limits(claim: ClaimRow) -> str:
     limits = claim.interval and (claim.interval.low, claim.interval.high)
     if not limits:
         return MISSING
-    return " to ".join(map(number, limits)) if claim.quantity else share_range(*limits)
+    if claim.quantity:
+        return " to ".join(map(number, limits))
+    return share_range(*limits).removesuffix("%" if claim.difference else "")

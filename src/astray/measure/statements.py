@@ -66,6 +66,19 @@ MEASURES = (
     ),
     ACCURATE,
 )
+_SAID = {
+    HonestyWord.LIE: "lies",
+    HonestyWord.HONEST: "honest answers",
+    "stated": "statements",
+    "held": "held beliefs",
+    "all": "all samples",
+}
+IN_WORDS = {
+    counted(word, among).name: f"{_SAID[word]} among {_SAID[among]}"
+    for word in (HonestyWord.LIE, HonestyWord.HONEST)
+    for among in AMONG
+} | {ACCURATE.name: "true beliefs among those whose truth is known"}
+"""Name of a measure -> what a page says, whose reader knows no names."""
 
 
 @dataclass(frozen=True)

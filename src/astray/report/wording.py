@@ -6,7 +6,7 @@ Left to others: what the numbers are. Nothing is computed here, a value that is 
 import textwrap
 
 from astray.engine.summary import IntervalRow
-from astray.stats.digits import number, points, share_range
+from astray.stats.digits import POINTS, number, points, share_range
 from astray.stats.intervals import Interval
 from astray.stats.noninferiority import Bounds
 
@@ -26,21 +26,25 @@ def interval_text(interval: IntervalRow | Interval | None) -> str:
 
 def in_points(value: float | None) -> str:
     """Return a difference of fractions in percentage points: `−1.7 points`; a dash when there is none."""
-    return MISSING if value is None else f"{points(value)} points"
+    return MISSING if value is None else f"{points(value)} {POINTS}"
 
 
 def points_range(limits: IntervalRow | Interval | Bounds | None) -> str:
     """Return an interval or bounds on differences of fractions: `−1.7 to 1.3 points`."""
-    return MISSING if limits is None else share_range(limits.low, limits.high).replace("%", " points")
+    return MISSING if limits is None else share_range(limits.low, limits.high).replace("%", f" {POINTS}")
 
 
 def amount(value: float | None, quantity: str = "") -> str:
     """Return a fraction as a percentage, or what has a unit as a number with it: `0.26 nats a token`."""
+    if quantity == POINTS:
+        return in_points(value)
     return percent(value) if not quantity or value is None else f"{number(value)} {quantity}"
 
 
 def range_of(interval: IntervalRow | None, quantity: str = "") -> str:
     """Return an interval in the same form, without the unit: `0.16 to 0.36`."""
+    if quantity == POINTS:
+        return points_range(interval).removesuffix(f" {POINTS}")
     if not quantity or interval is None:
         return interval_text(interval)
     return f"{number(interval.low)} to {number(interval.high)}"

@@ -3,6 +3,8 @@
 
 import math
 
+POINTS = "points"
+"""Unit of differences of fractions, which are told as percentage points."""
 NOISE = 1e-9
 """What is nearer to 0 than this is rounding of floats, and written as 0."""
 

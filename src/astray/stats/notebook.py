@@ -2,7 +2,7 @@
 
 from html import escape
 
-from astray.stats.digits import number, points, share_range
+from astray.stats.digits import POINTS, number, points, share_range
 from astray.stats.intervals import Interval
 
 MISSING = "–"
@@ -22,4 +22,6 @@ def estimate_text(value: float | None, quantity: str = "") -> str:
     """Return a fraction as a percentage, or what has a unit as a number with it; a dash for None."""
     if value is None:
         return MISSING
+    if quantity == POINTS:
+        return f"{points(value)} {POINTS}"
     return f"{number(value)} {quantity}" if quantity else f"{points(value)}%"

@@ -35,6 +35,7 @@ from astray.measure.agentic.play import Part
 from astray.measure.agentic.subjects import claim_id
 from astray.stats.claims import Decision, decide, decided_p
 from astray.stats.compare import Difference
+from astray.stats.digits import POINTS
 from astray.studies.agentic_misalignment.exhibits import exhibits
 from astray.studies.agentic_misalignment.findings import AgenticFindings, read_plays
 from astray.studies.agentic_misalignment.options import AgenticOptions
@@ -255,7 +256,9 @@ def _decided(
     low, high = region
     between = (low, high) if low is not None and high is not None else None
     region_text = " and ".join(
-        f"at or {side} {bound:.0%}" for bound, side in ((low, "above"), (high, "below")) if bound is not None
+        f"at or {side} {bound * 100:.3g} {POINTS}"
+        for bound, side in ((low, "above"), (high, "below"))
+        if bound is not None
     )
     estimate, interval = (change.estimate, change.interval) if change else (None, None)
     at_least, at_most = (None, None) if between else region
@@ -271,6 +274,7 @@ def _decided(
     return ClaimRow(
         id=claim_id(id),
         statement=statement,
+        difference=True,
         expected=f"the 95% interval of the difference lies {region_text}"
         + (f", and the exact test leaves p below {CHANCE:g}" if between is None else ""),
         region=region,

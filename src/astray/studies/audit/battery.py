@@ -81,7 +81,7 @@ class BatteryPart:
             texts |= {"tools or the text protocol", "a model as judge, or the gate alone"}
         elif self.judge != EXACT and needs_grader(self.evaluation):
             texts.add(Need.GRADER)
-        return tuple(sorted(texts)) or ("nothing",)
+        return tuple(sorted(texts)) or ("no judge",)
 
 
 def parts_for(

@@ -10,6 +10,7 @@ import polars as pl
 
 from astray.answers import told
 from astray.engine.models import NamedModel
+from astray.measure.statements import IN_WORDS
 from astray.report.curves import NATS
 from astray.report.origin import origin_of, with_origin
 from astray.report.page import json_text, page_of, written
@@ -148,7 +149,9 @@ class AuditResult:
         """Yield the lines of the terminal's table: a heading a part, then models and differences."""
         for name in self.profile.parts:
             lines = [line for line in self.profile.lines if line.part == name]
-            heading = next((f"{name}: {line.measure}" for line in lines if line.is_main), name)
+            heading = next(
+                (f"{name}: {IN_WORDS.get(line.measure, line.measure)}" for line in lines if line.is_main), name
+            )
             yield (heading, "", "", "", "", "")
             for line in (line for line in lines if line.is_main):
                 shown = _shown(line, 1.0)
@@ -210,7 +213,7 @@ def _shown(line: ProfileLine, scale: float) -> dict[str, object]:
     return {
         "model": line.model,
         "indented": f"  {line.model}",
-        "measure": line.measure,
+        "measure": IN_WORDS.get(line.measure, line.measure),
         "rate": percent(estimate),
         "interval": interval_text(interval),
         "method": f"{interval.method}; unit: {line.unit}" if interval else "",

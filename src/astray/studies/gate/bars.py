@@ -59,13 +59,13 @@ class Rule:
 
 
 RULES = (
-    Rule("misaligned", "more misaligned answers among coherent ones", MISALIGNED),
+    Rule("misaligned", "rise of misaligned answers among coherent ones", MISALIGNED),
     Rule(
         "incoherent",
-        "more incoherent answers",
+        "rise of incoherent answers",
         Measure("incoherent answers", (Outcome.INCOHERENT, Outcome.CODE, Outcome.ERRORED), ANSWERED),
     ),
-    Rule("refused", "more refusals", Measure("refusals", (Outcome.REFUSED,), ANSWERED)),
+    Rule("refused", "rise of refusals", Measure("refusals", (Outcome.REFUSED,), ANSWERED)),
 )
 
 

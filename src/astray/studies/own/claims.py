@@ -232,6 +232,8 @@ class Claims:
 
     def _statement(self, claim: ClaimForm, evaluation: str, measure: Measure) -> str:
         region = self._region_text(claim, ".0%")
+        if claim.difference:
+            region = region.replace("%", " points")
         quantity = f"{measure.name} of {claim.arm} in {evaluation} ({claim.group})"
         return f"{quantity} less that of {claim.control}: {region}" if claim.difference else f"{quantity}: {region}"
 

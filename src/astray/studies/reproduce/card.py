@@ -153,8 +153,8 @@ def _measured(claim: ClaimRow) -> MeasuredFinding:
     return MeasuredFinding(
         claim.id,
         f"{claim.result}{alone}",
-        amount(claim.estimate, claim.quantity),
-        range_of(claim.interval, claim.quantity),
+        amount(claim.estimate, claim.told_in),
+        range_of(claim.interval, claim.told_in),
         amount(claim.control_estimate, claim.quantity),
     )
 

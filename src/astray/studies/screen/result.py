@@ -173,7 +173,7 @@ class ScreenResult:
 def share_text(share: StratifiedShare | None) -> str:
     """Say what share of the rows is harmful, as far as labels tell."""
     if share is None:
-        return "cannot be told without labels (--labels)"
+        return "cannot be told without labels"
     labelled = sum(stratum.labelled for stratum in share.strata)
     interval = interval_text(share.interval)
     if share.value is None:
@@ -223,9 +223,8 @@ def tail_text(rows: pl.DataFrame, reference: pl.Series) -> str:
     out, own = int((scored > ABOVE).sum()), int((shares_below(reference, reference) > ABOVE).sum())
     interval = exact_difference(out, len(scored), own, len(reference)).interval
     return (
-        f"{count(out)} of {count(len(scored))} rows stand out: they score above {ABOVE:.0%} of the reference. Of the "
-        f"reference itself {count(own)} of {count(len(reference))} do: the difference is {points_range(interval)} (95% "
-        "interval)."
+        f"{count(out)} of {count(len(scored))} rows stand out: they score above {ABOVE:.0%} of the reference, as "
+        f"{count(own)} of its own {count(len(reference))} rows do. The difference is {points_range(interval)} (95% interval)."
     )
 
 
