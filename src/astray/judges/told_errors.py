@@ -100,7 +100,7 @@ def _as_written(message: ChatCompletionMessage) -> None:
     _join_parts(message)
     calls: Any = message.tool_calls or []
     for call in calls if isinstance(calls, list) else [calls]:
-        function = getattr(call, "function", None)
+        function: Any = getattr(call, "function", None)
         if getattr(call, "type", None) == "custom":
             continue
         if not isinstance(getattr(function, "name", None), str):
