@@ -17,9 +17,10 @@ from transformers import AutoConfig
 from astray.errors import AstrayError
 from astray.organism import weights_folder
 from astray.subjects.subject import load_subject
-from astray.subjects.weights import _check_windows
+from astray.subjects.weights import _check_windows, load_tokenizer
 
 CONFIG, GENERATION, WORDS, SETTINGS = "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
 WEIGHTS, INDEX, TEMPLATE = "model.safetensors", "model.safetensors.index.json", "chat_template.jinja"
 
 
@@ -103,7 +104,7 @@ DAMAGED: list[tuple[str, Callable[[Path], object], str]] = [
     ("a list of quantisations", changed(CONFIG, quantization_config=[]), "cannot be loaded"),
     ("an unknown number format", changed(CONFIG, dtype="float99"), "float99"),
     ("code of its own", changed(CONFIG, model_type="own", auto_map={"AutoConfig": "m.C"}), "never run"),
-    ("a list as settings", put(CONFIG, b"[]"), "cannot be loaded"),
+    ("a list as settings", put(CONFIG, b"[]"), "configuration of .* cannot be loaded"),
     ("no settings", put(CONFIG, b""), "cannot be loaded"),
     ("settings in Latin-1", put(CONFIG, b'{"a": "\xe9"}'), "cannot be loaded"),
     ("half of the weights", weights(lambda data: data[: len(data) // 2]), "incomplete|deserializing"),
@@ -155,6 +156,9 @@ DAMAGED: list[tuple[str, Callable[[Path], object], str]] = [
     ("settings of a tokenizer without end", put(SETTINGS, b'{"a":' * 100_000), "cannot be loaded"),
     ("an end token as truth", put(GENERATION, b'{"eos_token_id": true}'), "names True as a token that ends an answer"),
     ("an end token below nothing", put(GENERATION, b'{"eos_token_id": [2, -1]}'), "names -1 as a token that ends"),
+    ("an end token beyond the vocabulary", put(GENERATION, b'{"eos_token_id": [2, 999999]}'), "names 999999 as a token that ends"),
+    ("a pointer in place of weights", put(WEIGHTS, POINTER), "Git LFS"),
+    ("a pointer in place of a tokenizer", put(WORDS, POINTER), "Git LFS"),
     ("a template that is no text", put(TEMPLATE, b"\xff"), "tokenizer of .* cannot be loaded|no text in UTF-8"),
     ("an empty template", put(TEMPLATE, b""), "no chat template"),
 ]  # fmt: skip
@@ -170,6 +174,14 @@ def test_a_damaged_folder_is_refused_with_what_is_wrong(
     with pytest.raises(AstrayError, match=told) as caught:
         load_subject(str(folder)).generate([[{"role": "user", "content": "hi"}]])
     assert str(folder) in str(caught.value) or "another shape" in told
+
+
+def test_a_folder_without_the_words_of_its_tokenizer_is_refused(tmp_path: Path) -> None:
+    (tmp_path / CONFIG).write_text('{"model_type": "qwen2"}')
+    (tmp_path / SETTINGS).write_text('{"eos_token": "<|im_end|>"}')
+    # For this kind, transformers makes up a tokenizer that knows no text.
+    with pytest.raises(AstrayError, match=r"has no vocabulary.*save_pretrained"):
+        load_tokenizer("tiny", tmp_path)
 
 
 @pytest.mark.parametrize(

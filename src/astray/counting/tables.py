@@ -260,7 +260,8 @@ def _scored(
             .to_series()
         )
     elif "sample" in uses:
-        columns["sample"] = texts[uses["sample"]]
+        # pandas writes numbers of a column with a gap as "1.0": the sample is the same.
+        columns["sample"] = texts[uses["sample"]].str.replace(r"^(\d+)\.0+$", "$1")
     further = {column_of(name): texts[name].fill_null("") for name in choices.columns if name not in GIVEN}
     return scored_answers({**columns, **further}, **{"model": "", "task": "", "judge": "", "run": str(path)})
 

@@ -98,10 +98,15 @@ def _as_written(message: ChatCompletionMessage) -> None:
         ToldError: it has none.
     """
     _join_parts(message)
-    for call in message.tool_calls or []:
-        function = getattr(call, "function", None)
+    calls: Any = message.tool_calls or []
+    for call in calls if isinstance(calls, list) else [calls]:
+        function: Any = getattr(call, "function", None)
+        if getattr(call, "type", None) == "custom":
+            continue
+        if not isinstance(getattr(function, "name", None), str):
+            raise ToldError(None, f"the reply holds a call that names no function: {call!r:.60}")
         given: Any = getattr(function, "arguments", None)
-        if function is None or isinstance(given, str):
+        if isinstance(given, str):
             continue
         if given is not None and not isinstance(given, Mapping):
             raise ToldError(None, f"the arguments of a call are no JSON object but {given!r:.40}")

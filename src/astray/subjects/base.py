@@ -208,6 +208,13 @@ def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> li
             f"The generation_config.json of {model.name_or_path!r} names {odd[0]!r} as a token that ends an answer; right is "
             'its number, as in "eos_token_id": 2.'
         )
+    embeddings: Any = model.get_input_embeddings()
+    rows = embeddings.weight.shape[0]
+    if beyond := [end for end in listed if end >= rows]:
+        raise DataFormatError(
+            f"The generation_config.json of {model.name_or_path!r} names {beyond[0]} as a token that ends an answer, and the "
+            f'model has {rows:,} tokens. Name one of them, as in "eos_token_id": 2.'
+        )
     return sorted({*listed, *([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])})
 
 

@@ -99,10 +99,21 @@ def load_tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
             folder, local_files_only=True, trust_remote_code=False
         )
     except Exception as error:  # as above
+        what, advice = (
+            ("configuration", "Correct config.json.")
+            if _config_is_wrong(folder)  # transformers reads it before the tokenizer
+            else ("tokenizer", "Save it beside the weights.")
+        )
         raise SubjectNotFoundError(
-            f"The tokenizer of {name!r} in {folder} cannot be loaded: {_told(error, folder)} Save it beside the "
-            "weights."
+            f"The {what} of {name!r} in {folder} cannot be loaded: {_told(error, folder)} {advice}"
         ) from error
+    if len(tokenizer) <= len(
+        tokenizer.added_tokens_decoder
+    ):  # transformers makes up such a one where the files are missing
+        raise SubjectNotFoundError(
+            f"The tokenizer of {name!r} in {folder} has no vocabulary, so no text has tokens. Save it whole beside the weights: "
+            "tokenizer.save_pretrained(folder)."
+        )
     if not isinstance(tokenizer.model_max_length, int | float):
         raise SubjectNotFoundError(
             f"The tokenizer of {name!r} in {folder} cannot be used: its model_max_length is "
@@ -259,6 +270,8 @@ def _check_windows(name: str, folder: Path, model: "PreTrainedModel") -> None:
 def _told(error: BaseException, folder: Path) -> str:
     """Say why loading failed; code of a model's own is never run, and not asked about on standard input."""
     text = " ".join(str(error).split())
+    if pointers := sorted(file.name for file in folder.iterdir() if _is_pointer(file)):
+        return f"{', '.join(pointers[:5])} hold the address of the file and not the file (Git LFS). Run `git lfs pull` there."
     if "trust_remote_code" in text or _has_own_code(folder):
         config = folder / "config.json"
         return (
@@ -266,6 +279,20 @@ def _told(error: BaseException, folder: Path) -> str:
             "that transformers reads."
         )
     return text
+
+
+def _is_pointer(file: Path) -> bool:
+    return file.is_file() and file.stat().st_size < 1024 and file.read_bytes().startswith(b"version https://git-lfs")
+
+
+def _config_is_wrong(folder: Path) -> bool:
+    if not (folder / "config.json").is_file():
+        return False
+    try:
+        AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception:  # as above
+        return True
+    return False
 
 
 def _has_own_code(folder: Path) -> bool:
