@@ -38,7 +38,7 @@ CELLS = [
     *(("difference, by question", (1, *design, 0.1, 0.0, 0.3, 0.2)) for design in ((1000, 1), (120, 4))),
     *(("reduction", (runs, 120, 4, rate, 1.5, 0.0)) for runs in (3, 5) for rate in (0.1, 0.5)),
     ("reduction", (3, 24, 100, 0.1, 1.5, 0.0, 0.2)),
-    *(("trend", (runs, 120, 4, 0.1, 1.5, 0.0)) for runs in (3, 5)),
+    *(("trend, arms that rise", (runs, 120, 4, 0.1, 1.5, 0.0)) for runs in (3, 5)),
     *(("corrected", (runs, 120, 4, 0.1, 1.5, 0.0)) for runs in (3, 5)),
     *(("corrected", (runs, 120, 4, rate, 0.5, 0.1)) for runs in (3, 5) for rate in (0.01, 0.5)),
     ("corrected", (8, 8, 100, 0.1, 1.5, 0.0)),
