@@ -71,7 +71,9 @@ def values_claim(
         if interval.high < at_least:
             caveat = "The interval lies below the border, but against skewed runs a refutation takes a wider one."
         elif interval.low >= at_least:
-            caveat = "The interval lies above the border, but these runs are skewed downwards, where t promises too much."
+            caveat = (
+                "The interval lies above the border, but these runs are skewed downwards, where t promises too much."
+            )
     return ClaimRow(
         id=id,
         statement=statement,
@@ -112,7 +114,9 @@ def _decided(
     fields = decided_fields(estimate, interval, (at_least, None))
     if interval is None or interval.low == interval.high:
         return fields
-    return decided_fields(estimate, _against_skew(interval, values), (at_least, None)) | {"interval": fields["interval"]}
+    return decided_fields(estimate, _against_skew(interval, values), (at_least, None)) | {
+        "interval": fields["interval"]
+    }
 
 
 def _against_skew(interval: Interval, values: Sequence[float], *, level: float = 0.95) -> Interval:
