@@ -17,6 +17,7 @@ from curves.effects import effect_cases
 from curves.means import mean_cases, mean_ways
 from curves.meter import meter_cases
 from curves.power import power_cases
+from curves.single import single_cases
 from curves.warning import warning_cases
 
 SECTIONS: dict[str, Callable[[], Iterator[Case]]] = {
@@ -27,6 +28,7 @@ SECTIONS: dict[str, Callable[[], Iterator[Case]]] = {
     "Means of one value a run": mean_cases,
     "Rules against runs far below": mean_ways,
     "The meter over runs": meter_cases,
+    "Questions that are asked once": single_cases,
     "Power as astray plan promises it": power_cases,
 }
 
