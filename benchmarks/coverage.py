@@ -74,6 +74,8 @@ FEWEST = 3
 DESIGNS = ((120, 4), (24, 100), (8, 100), (1000, 1))
 FAILED = (0.0, 0.05, 0.2)
 """Shares of verdicts that fail."""
+CORRELATIONS = (0.0, 0.1, 0.3)
+"""Of the answers to a question; of intervals over questions 0.6 as well, which is what they consider."""
 FEWER_FAILED = dict.fromkeys(("trend, arms alike", "trend, arms that rise", "trend, no shared seed"), (0.0, 0.2)) | {
     "difference, three runs against more": (0.0,)
 }
@@ -88,7 +90,7 @@ def grid(name: str) -> Iterator[Cell]:
     runs = runs[1:] if name == "difference, three runs against more" else runs
     failed = FEWER_FAILED.get(name, FAILED)
     for (questions, samples), lost, run in itertools.product(DESIGNS, failed, runs):
-        for rate, spread, icc in itertools.product(RATES, spreads, (0.0, 0.1, 0.3)):
+        for rate, spread, icc in itertools.product(RATES, spreads, CORRELATIONS + (0.6,) * one_run):
             yield Cell(run, questions, samples, rate, spread, icc, lost)
 
 
