@@ -14,9 +14,10 @@ from curves import Case
 from curves.detection import detection_cases
 from curves.dose import dose_cases
 from curves.effects import effect_cases
-from curves.means import mean_cases
+from curves.means import mean_cases, mean_ways
 from curves.meter import meter_cases
 from curves.power import power_cases
+from curves.single import single_cases
 from curves.warning import warning_cases
 
 SECTIONS: dict[str, Callable[[], Iterator[Case]]] = {
@@ -25,7 +26,9 @@ SECTIONS: dict[str, Callable[[], Iterator[Case]]] = {
     "Dose and response": dose_cases,
     "Early warning, and onsets": warning_cases,
     "Means of one value a run": mean_cases,
+    "Rules against runs far below": mean_ways,
     "The meter over runs": meter_cases,
+    "Questions that are asked once": single_cases,
     "Power as astray plan promises it": power_cases,
 }
 

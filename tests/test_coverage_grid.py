@@ -33,12 +33,14 @@ CELLS = [
     *(("difference from 0", (runs, 120, 4, 0.1, spread, 0.0)) for runs in (3, 5) for spread in (0.0, 0.5, 1.5)),
     *(("difference, shared seeds", (runs, 120, 4, 0.5, 1.5, 0.0)) for runs in (3, 5)),
     *((f"difference, {seeds}", (5, 24, 100, 0.1, 1.5, 0.0)) for seeds in ("partly shared", "no shared seed")),
+    ("difference, three runs against more", (8, 120, 4, 0.1, 1.5, 0.0)),
     ("difference from 0", (3, 120, 4, 0.1, 1.5, 0.0, 0.2)),
     ("difference, shared seeds", (5, 120, 4, 0.1, 1.5, 0.0, 0.2)),
     *(("difference, by question", (1, *design, 0.1, 0.0, 0.3, 0.2)) for design in ((1000, 1), (120, 4))),
     *(("reduction", (runs, 120, 4, rate, 1.5, 0.0)) for runs in (3, 5) for rate in (0.1, 0.5)),
     ("reduction", (3, 24, 100, 0.1, 1.5, 0.0, 0.2)),
-    *(("trend", (runs, 120, 4, 0.1, 1.5, 0.0)) for runs in (3, 5)),
+    *((f"trend, {arms}", (runs, 120, 4, 0.1, 1.5, 0.0)) for runs, arms in ((3, "arms alike"), (5, "arms that rise"))),
+    ("trend, no shared seed", (3, 120, 4, 0.5, 1.5, 0.0)),
     *(("corrected", (runs, 120, 4, 0.1, 1.5, 0.0)) for runs in (3, 5)),
     *(("corrected", (runs, 120, 4, rate, 0.5, 0.1)) for runs in (3, 5) for rate in (0.01, 0.5)),
     ("corrected", (8, 8, 100, 0.1, 1.5, 0.0)),
@@ -63,12 +65,12 @@ def test_there_are_forty_cells_or_more_of_all_intervals() -> None:
 
 def test_the_whole_grid_has_every_design() -> None:
     cells = {name: list(grid.grid(name)) for name in grid.MEASURES}
-    for name in {*cells} - {"over questions", "trend"}:
-        assert {cell.failed for cell in cells[name]} == {0, 0.05, 0.2}
-    for name in ("over runs", "difference from 0", "corrected"):
-        assert {(one.runs, one.questions, one.samples) for one in cells[name]} == {
-            (runs, *design) for runs in (3, 5, 8) for design in ((120, 4), (24, 100), (8, 100), (1000, 1))
-        }
-        assert {(one.rate, one.spread, one.icc) for one in cells[name]} == {
-            (rate, spread, icc) for rate in grid.RATES for spread in (0, 0.5, 1.5) for icc in (0, 0.1, 0.3)
-        }
+    designs = {(runs, *design) for runs in (3, 5, 8) for design in ((120, 4), (24, 100), (8, 100), (1000, 1))}
+    differ = {(spread, icc) for spread in (0, 0.5, 1.5) for icc in (0, 0.1, 0.3)}
+    for name, of in cells.items():
+        assert {cell.failed for cell in of} == set(grid.FEWER_FAILED.get(name, (0, 0.05, 0.2)))
+        assert {cell.rate for cell in of} == set(grid.RATES)
+        if "question" not in name and name != "difference, three runs against more":
+            assert {(one.runs, one.questions, one.samples) for one in of} == designs
+            assert {(one.spread, one.icc) for one in of} == differ
+            assert len(of) == len(designs) * len(differ) * len(grid.RATES) * len({one.failed for one in of})

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from scipy.stats import boschloo_exact, fisher_exact, ttest_ind, ttest_rel
+from scipy.special import expit
+from scipy.stats import boschloo_exact, fisher_exact, t, ttest_ind, ttest_rel
 
 from astray.errors import ConfigurationError, EmptyDataError
 from astray.stats import (
@@ -17,6 +18,7 @@ from astray.stats import (
     upper_bound_at_zero,
 )
 from astray.stats.compare import difference_limits
+from astray.stats.freedom import between, degrees_of
 
 ARM: list[Counts] = [(90, 480), (140, 480), (60, 480), (200, 480)]
 CONTROL: list[Counts] = [(30, 480), (45, 480), (10, 480), (60, 480)]
@@ -49,7 +51,30 @@ def test_without_common_seeds_the_difference_is_about_that_of_welchs_t_test():
         difference_of_seeds(arm, control),
         ttest_ind(shares(arm), shares(control), equal_var=False).confidence_interval(0.95),
     )
-    assert limits.high - limits.low <= ours.interval.width <= 1.35 * (limits.high - limits.low)
+    assert limits.high - limits.low <= ours.interval.width <= 1.25 * (limits.high - limits.low)
+
+
+@pytest.mark.parametrize(
+    ("errors", "runs", "degrees"),
+    [([1.0, 1.0], [3, 3], 3.0), ([1.0, 0.0], [3, 3], 2.0), ([3.0, 1.0], [3, 1], (2 + 200 / 81) / 2)],
+)
+def test_degrees_of_freedom_lie_halfway_from_those_of_the_fewest_runs_to_satterthwaites(errors, runs, degrees):
+    quantiles = np.array([t.ppf(0.975, number - 1) if number > 1 else 1.96 for number in runs])
+    own, least = (
+        np.array(errors)[:, None] * each for each in (quantiles[:, None], t.ppf(0.975, sum(degrees_of(runs))))
+    )
+    found = between(own, least, runs, 0.95)
+    assert found[0] == pytest.approx(errors[0] * t.ppf(0.975, degrees), rel=1e-3)
+    assert found[1] == pytest.approx(errors[1] * min(quantiles[1], t.ppf(0.975, degrees)), rel=1e-3)
+
+
+@pytest.mark.parametrize("spread", [0.3, 0.5])
+def test_runs_against_one_fixed_model_are_covered(spread: float):
+    generator, studies = np.random.default_rng(0), 1000
+    rates = expit(spread * generator.standard_normal((studies, 3)))
+    arm, base = generator.binomial(480, rates), generator.binomial(480, 0.5, (studies, 1))
+    low, high = difference_limits((arm, np.full_like(arm, 480)), (base, np.full_like(base, 480)), 0)[1](0.95)
+    assert max(np.mean(low > 0), np.mean(high < 0)) <= 0.05
 
 
 def test_two_models_are_compared_nowhere_inside_a_paired_t_test_by_question():

@@ -433,6 +433,19 @@ def test_skewed_values_at_the_border_seldom_decide_a_claim(name: str, runs: int)
         assert verdicts.count(decision) <= (0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)) * 300
 
 
+@pytest.mark.parametrize("name", ["lognormal", "one run in five rises"])
+def test_values_skewed_downwards_at_the_border_seldom_hold_over_many_runs(name: str) -> None:
+    """t alone holds 15% of claims of lognormal values."""
+    generator = np.random.default_rng(0)
+    draws = [[-value for value in VALUES[name](generator, REFUTING)] for _ in range(300)]
+    claims = [values_claim("mean", "It rises", values, "none", at_least=0.0) for values in draws]
+    assert sum(claim.verdict is Decision.HELD for claim in claims) <= (0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)) * 300
+    skewed = [claim for claim in claims if "skewed downwards" in claim.note]
+    assert all(claim.verdict is Decision.UNDECIDED for claim in skewed)
+    assert all(claim.interval is not None and claim.interval.low >= 0 for claim in skewed)
+    assert skewed or name != "lognormal"
+
+
 def test_few_runs_do_not_refute_a_mean_and_the_note_says_why() -> None:
     few = values_claim("cut", "It is cut", [0.1, 0.15, 0.12], "tuned", at_least=0.7)
     assert (few.verdict, few.status, few.p_value) == (Decision.UNDECIDED, ClaimStatus.UNDECIDED, 1.0)

@@ -8,6 +8,8 @@ from scipy.special import betaincinv
 
 SURE = 0.05
 """How often a cell whose wrong verdicts are 5% may be taken for one below, at one look."""
+SAME = {"trend, arms alike": "trend, arms that rise"}
+"""Interval -> another of the same claims where something else is true: a method has to be honest in both."""
 MEANS = ("coverage", "width", "wrong_at_most", "wrong_at_least")
 
 
@@ -68,7 +70,8 @@ def widths(found: list[Row], *, any_rate: bool = False) -> dict[tuple[str, Cell]
     """Return the mean width of each cell relative to the narrowest honest method.
 
     Nobody knows spread and correlation beforehand. So a rival is honest where it is wrong at a border in at most 5%,
-    and two Monte-Carlo errors, whatever they are; with `any_rate` whatever the rate is as well.
+    and two Monte-Carlo errors, whatever they are; with `any_rate` whatever the rate is as well. Nor does anybody know
+    whether arms differ (SAME).
     """
 
     def known(cell: Cell) -> Cell:
@@ -77,12 +80,17 @@ def widths(found: list[Row], *, any_rate: bool = False) -> dict[tuple[str, Cell]
     wrong: dict[tuple[str, Cell, str], float] = defaultdict(float)
     for name, cell, one in found:
         for rival, (_, worst) in one.rivals.items():
-            key = (name, known(cell), rival)
+            key = (SAME.get(name, name), known(cell), rival)
             wrong[key] = max(wrong[key], worst - 2 * np.sqrt(0.05 * 0.95 / one.studies))
     return {
         (name, cell): one.width
         / min(
-            [one.width] + [width for rival, (width, _) in one.rivals.items() if wrong[name, known(cell), rival] <= 0.05]
+            [one.width]
+            + [
+                width
+                for rival, (width, _) in one.rivals.items()
+                if wrong[SAME.get(name, name), known(cell), rival] <= 0.05
+            ]
         )
         for name, cell, one in found
     }

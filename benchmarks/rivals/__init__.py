@@ -1,7 +1,7 @@
 """Other intervals for rates of few runs, against whose width ours is held by benchmarks/coverage.py."""
 
 import numpy as np
-from scipy.special import betaincinv, ndtri, stdtrit
+from scipy.special import betaincinv, expit, logit, ndtri, stdtrit
 
 from astray.stats.compare import answer_variance
 
@@ -14,6 +14,12 @@ def t_on_shares(k: np.ndarray, n: np.ndarray) -> Limits:
     """Return the t interval on the shares of clusters, cut off at 0 and 1."""
     middle, half = _t(k / n)
     return np.maximum(0.0, middle - half), np.minimum(1.0, middle + half)
+
+
+def t_on_log_odds(k: np.ndarray, n: np.ndarray) -> Limits:
+    """Return the t interval on the log odds of clusters, with half an answer added to each count."""
+    middle, half = _t(logit((k + 0.5) / (n + 1)))
+    return expit(middle - half), expit(middle + half)
 
 
 def korn_graubard(k: np.ndarray, n: np.ndarray) -> Limits:
@@ -65,6 +71,38 @@ def ratio_t(after: Side, before: Side) -> Limits:
     """Return one minus the t interval on the logarithms of ratios of pairs, with half an answer added to each count."""
     middle, half = _t(np.log((after[0] + 0.5) / (after[1] + 0.5) / (before[0] + 0.5) * (before[1] + 0.5)))
     return np.maximum(-1.0, 1 - np.exp(middle + half)), 1 - np.exp(middle - half)
+
+
+def fieller(after: Side, before: Side) -> Limits:
+    """Return one minus Fieller's limits of the ratio of two mean shares of pairs."""
+    left, whole = (k / n for k, n in (after, before))
+    pairs, (a, b) = left.shape[1], (left.mean(axis=1), whole.mean(axis=1))
+    factor = stdtrit(pairs - 1, 0.975) ** 2 / pairs
+    mixed = ((left - a[:, None]) * (whole - b[:, None])).sum(axis=1) / (pairs - 1)
+    square, middle, rest = (
+        b**2 - factor * whole.var(axis=1, ddof=1),
+        a * b - factor * mixed,
+        a**2 - factor * left.var(axis=1, ddof=1),
+    )
+    half = np.sqrt(np.maximum(middle**2 - square * rest, 0.0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Where the rate before may be 0 the ratio has no limits, beyond which widths are not compared.
+        high, low = (np.where(square > 0, (middle + side * half) / square, side * np.inf) for side in (1, -1))
+    return np.maximum(-1.0, 1 - high), np.minimum(1.0, 1 - low)
+
+
+def corrected_t(judged: np.ndarray, n: np.ndarray, sensitivity: np.ndarray, specificity: np.ndarray) -> Limits:
+    """Return the t interval on the shares of runs, each corrected by the judge's errors as measured."""
+    alarm = 1 - specificity[:, None]
+    middle, half = _t((judged / n - alarm) / np.maximum(sensitivity[:, None] - alarm, 1e-9))
+    return np.clip(middle - half, 0.0, 1.0), np.clip(middle + half, 0.0, 1.0)
+
+
+def shifted(limits: Limits, sensitivity: np.ndarray, specificity: np.ndarray) -> Limits:
+    """Return limits of the rate as judged, moved by the judge's errors as if these were known (Rogan and Gladen)."""
+    alarm = 1 - specificity
+    low, high = ((limit - alarm) / np.maximum(sensitivity - alarm, 1e-9) for limit in limits)
+    return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
 
 
 def _t(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

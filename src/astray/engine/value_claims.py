@@ -2,8 +2,9 @@
 
 Values of runs are often skewed: most lie below their mean and a few far above it. Where one run in five rises and the
 others do not, fewer than `REFUTING` runs often hold none that does, so they never refute the claim of a rise. With more,
-the limit that refutes takes a fortieth of the error (docs/counting.md has what that is worth). Rare runs far below the
-others would need the same on the other side, which would leave nothing to be held; so what holds says it.
+the limit that refutes takes a fortieth of the error (docs/counting.md has what that is worth). Against runs far below
+the others so many have Hall's limit, too (`stats.skewed`). With fewer no rule would do that leaves something to be
+held; so what holds says it.
 
 Left to others: claims on rates, and how an interval decides (`claims`).
 """
@@ -18,11 +19,14 @@ from astray.engine.summary import ClaimRow, PublishedFigure
 from astray.stats.claims import Decision
 from astray.stats.detection import Estimate
 from astray.stats.intervals import Beneath, Interval, mean_over_runs
+from astray.stats.skewed import skewed_limits
 
 REFUTING = 14
 """Least runs that refute: of so many all miss what happens in one run of five with a probability of at most 5%."""
 STRICTER = 40
 """Part of the error that the limit which refutes takes."""
+HALL = 0.8
+"""Part of the error at which Hall's limit is taken: with all of it, 14 runs held in 5.5% what lies at the border."""
 NO_VALUE = "No run has a value of this measure."
 
 
@@ -62,9 +66,14 @@ def values_claim(
     interval = mean_over_runs(values, floor=floor, beneath=beneath) if values else None
     caveat = _caveat(len(values), unit, interval, at_least)
     estimate = sum(values) / len(values) if values else None
-    decided = _decided(estimate, interval, at_least, len(values))
-    if not caveat and interval is not None and interval.high < at_least and decided["verdict"] is Decision.UNDECIDED:
-        caveat = "The interval lies below the border, but against skewed runs a refutation takes a wider one."
+    decided = _decided(estimate, interval, at_least, values)
+    if not caveat and interval is not None and decided["verdict"] is Decision.UNDECIDED:
+        if interval.high < at_least:
+            caveat = "The interval lies below the border, but against skewed runs a refutation takes a wider one."
+        elif interval.low >= at_least:
+            caveat = (
+                "The interval lies above the border, but these runs are skewed downwards, where t promises too much."
+            )
     return ClaimRow(
         id=id,
         statement=statement,
@@ -98,24 +107,28 @@ def _caveat(runs: int, unit: str, interval: Interval | None, at_least: float) ->
     return ""
 
 
-def _decided(estimate: float | None, interval: Interval | None, at_least: float, runs: int) -> dict[str, Any]:
-    """Return what the interval says of the claim, shown as it is and decided with its upper limit against skew."""
+def _decided(
+    estimate: float | None, interval: Interval | None, at_least: float, values: Sequence[float]
+) -> dict[str, Any]:
+    """Return what the interval says of the claim, shown as it is and decided with its limits against skew."""
     fields = decided_fields(estimate, interval, (at_least, None))
     if interval is None or interval.low == interval.high:
         return fields
-    return decided_fields(estimate, _with_limit_against_skew(interval, runs), (at_least, None)) | {
+    return decided_fields(estimate, _against_skew(interval, values), (at_least, None)) | {
         "interval": fields["interval"]
     }
 
 
-def _with_limit_against_skew(interval: Interval, runs: int, *, level: float = 0.95) -> Interval:
-    """Return the interval with its upper limit, which refutes, at a small part of the error, or beyond all values."""
+def _against_skew(interval: Interval, values: Sequence[float], *, level: float = 0.95) -> Interval:
+    """Return the interval with its upper limit, which refutes, at a small part of the error, and its lower one nowhere
+    above Hall's; with few runs the former is beyond all values and the latter as it was."""
     assert interval.at is not None
-    high = interval.at(1 - (1 - level) / STRICTER).high if runs >= REFUTING else math.inf
-    method = f"{interval.method}, the upper limit against skew"
-    return Interval(
-        interval.at(level).low, high, level, method, lambda other: _with_limit_against_skew(interval, runs, level=other)
-    )
+    low, high = interval.at(level).low, math.inf
+    if len(values) >= REFUTING:
+        low = min(low, skewed_limits(values, level=1 - HALL * (1 - level) / 2)[0])
+        high = interval.at(1 - (1 - level) / STRICTER).high
+    method = f"{interval.method}, both limits against skew"
+    return Interval(low, high, level, method, lambda other: _against_skew(interval, values, level=other))
 
 
 def estimate_claim(

@@ -20,6 +20,7 @@ from jaxtyping import Float, Real
 
 from astray.errors import ConfigurationError, EmptyDataError
 from astray.stats.claims import decided_p
+from astray.stats.freedom import between, bounds_of, degrees_of
 from astray.stats.intervals import (
     Counts,
     Effective,
@@ -211,25 +212,24 @@ def difference_limits(
     correlation = correlation_of(arm, control, shared)
     estimate = means[0] - means[1]
     answers = np.sqrt(answer_variance(*arm) + answer_variance(*control))
-    degrees = min(run - 1 for run in runs if run > 1) if max(runs) > 1 else math.inf
+    # Where both arms are skewed and go together, either method alone falls short on one side.
+    paired = np.sqrt(paired_t(*arm, *control)[1]) if shared == max(runs) > 1 else None
+    degrees = (sum if paired is None else min)(degrees_of(runs))
 
     def limits(level: float) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
         from scipy.special import stdtrit
 
-        (low, high), (control_low, control_high) = (np.asarray(side(level)) for side in sides)
-        least = -stdtrit(degrees, (1 - level) / 2) * answers
+        bounds = bounds_of(sides, runs, level) if paired is None else (np.array([side(level) for side in sides]),) * 2
+        least = -stdtrit(degrees, (1 - level) / 2) * (answers if paired is None else np.maximum(answers, paired))
 
-        def half(a: Float[np.ndarray, " studies"], b: Float[np.ndarray, " studies"]) -> Float[np.ndarray, " studies"]:
-            a, b = np.maximum(a, 0.0), np.maximum(b, 0.0)
+        def half(ends: list[int]) -> Float[np.ndarray, " studies"]:
+            """Return the distance to the limit that takes the lower (0) or upper (1) limits of arm and control."""
+            signs = np.array(ends)[:, None] * 2 - 1
+            own, joint = (np.maximum(signs * (bound[[0, 1], ends] - means), 0.0) for bound in bounds)
+            a, b = between(own, joint, runs, level)
             return np.maximum(np.sqrt(np.maximum(a**2 + b**2 - 2 * correlation * a * b, 0.0)), least)
 
-        below, above = half(means[0] - low, control_high - means[1]), half(high - means[0], means[1] - control_low)
-        if (
-            shared == max(runs) > 1
-        ):  # where both arms are skewed and go together, either method alone falls short on one side
-            paired = -stdtrit(degrees, (1 - level) / 2) * np.sqrt(paired_t(*arm, *control)[1])
-            below, above = np.maximum(below, paired), np.maximum(above, paired)
-        return np.maximum(-1.0, estimate - below), np.minimum(1.0, estimate + above)
+        return np.maximum(-1.0, estimate - half([0, 1])), np.minimum(1.0, estimate + half([1, 0]))
 
     return estimate, limits
 

@@ -33,6 +33,7 @@ def reduction_of_arms(before: Rate, after: Rate, *, level: float = 0.95) -> Diff
     estimates, limits = reduction_limits(sides[0], sides[1], shared)
     paired = shared == len(first) == len(second)
     unit = "answer" if len(first) == len(second) == 1 else "pair of training runs" if paired else "training run"
+    over = "pairs of training runs" if paired else f"{unit}s"
     n = (
         round(sum(n for _, n in (*first, *second)))
         if unit == "answer"
@@ -40,9 +41,8 @@ def reduction_of_arms(before: Rate, after: Rate, *, level: float = 0.95) -> Diff
         if paired
         else len(first) + len(second)
     )
-    return Difference(
-        float(estimates[0]), one_study(limits, f"ratio of two rates (MOVER), t over {unit}s", level), n, unit
-    )
+    interval = one_study(limits, f"ratio of two rates (MOVER), t over {over}", level)
+    return Difference(float(estimates[0]), interval, n, unit)
 
 
 def reduction_limits(

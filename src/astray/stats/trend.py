@@ -13,6 +13,7 @@ from jaxtyping import Float, Real
 
 from astray.errors import ConfigurationError
 from astray.stats.compare import Difference, answer_variance, correlation_of, side_limits
+from astray.stats.freedom import between, bounds_of, degrees_of
 from astray.stats.intervals import Limits, one_study
 from astray.stats.rates import Rate
 
@@ -62,9 +63,10 @@ def trend_limits(
     weights = (centred / (centred**2).sum())[:, None]
     sides, means = [side_limits(*arm) for arm in arms], np.stack([(k / n).mean(axis=1) for k, n in arms])
     runs = [k.shape[1] for k, _ in arms]
-    estimate, degrees = (weights * means).sum(axis=0), max(1, min(runs) - 1)
+    estimate = (weights * means).sum(axis=0)
     variance = sum(weight**2 * answer_variance(*arm) for weight, arm in zip(weights, arms, strict=True))
     paired = shared == max(runs) > 1
+    degrees = (min if paired else sum)(degrees_of(runs))
     if paired:
         slopes = sum(weight * k / n for weight, (k, n) in zip(weights, arms, strict=True))
         variance = np.maximum(variance, np.var(slopes, axis=1, ddof=1) / shared)
@@ -72,14 +74,15 @@ def trend_limits(
     correlations = {(a, b): correlation_of(arms[a], arms[b], shared) for a, b in pairs}
 
     def limits(level: float) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
-        bounds = np.array([side(level) for side in sides])
-        below, above = np.maximum(means - bounds[:, 0], 0.0), np.maximum(bounds[:, 1] - means, 0.0)
+        bounds = (np.array([side(level) for side in sides]),) * 2 if paired else bounds_of(sides, runs, level)
         least = -stdtrit(degrees, (1 - level) / 2) * np.sqrt(variance)
 
-        def half(
-            rising: Float[np.ndarray, "arms studies"], falling: Float[np.ndarray, "arms studies"]
-        ) -> Float[np.ndarray, " studies"]:
-            parts = weights * np.where(weights > 0, rising, falling)
+        def half(end: int) -> Float[np.ndarray, " studies"]:
+            """Return the distance to the limit that takes the lower (0) or upper (1) limits of the arms that rise."""
+            signs, ends = 2 * end - 1, np.where(weights[:, 0] > 0, end, 1 - end)
+            distances = (signs * weights * (bound[np.arange(len(arms)), ends] - means) for bound in bounds)
+            own, joint = (np.maximum(each, 0.0) for each in distances)
+            parts = np.sign(weights) * between(own, joint, runs, level)
             square = (parts**2).sum(axis=0)
             for (a, b), correlation in correlations.items():
                 # Of few common seeds a correlation may widen the interval and not narrow it.
@@ -87,6 +90,6 @@ def trend_limits(
                 square = square + (product if paired else np.maximum(product, 0.0))
             return np.maximum(np.sqrt(np.maximum(square, 0.0)), least)
 
-        return estimate - half(below, above), estimate + half(above, below)
+        return estimate - half(0), estimate + half(1)
 
     return estimate, limits
