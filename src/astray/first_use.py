@@ -22,9 +22,13 @@ def on_first_use(package: str, source: str) -> Callable[[str], Any]:
 
     @cache
     def homes() -> dict[str, str]:
-        blocks = [each for each in ast.parse(Path(source).read_text(encoding="utf-8")).body if isinstance(each, ast.If)]
-        late = [each for block in blocks for each in block.body if isinstance(each, ast.ImportFrom)]
-        return {name.name: str(each.module) for each in late for name in each.names}
+        blocks = [
+            statement
+            for statement in ast.parse(Path(source).read_text(encoding="utf-8")).body
+            if isinstance(statement, ast.If)
+        ]
+        late = [statement for block in blocks for statement in block.body if isinstance(statement, ast.ImportFrom)]
+        return {name.name: str(imported.module) for imported in late for name in imported.names}
 
     def load(name: str) -> Any:
         if name not in homes():

@@ -98,7 +98,7 @@ def thoughts_in(text: str, *, private: bool = False) -> tuple[list[Thought], boo
 def _tagged(text: str, tags: tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]) -> tuple[list[Thought], bool]:
     opening, closing, empty = tags
     begins = [(match.span(), True, _is_quoted(text, match)) for match in opening.finditer(text)]
-    marks = sorted([*begins, *((each.span(), False, _is_quoted(text, each)) for each in closing.finditer(text))])
+    marks = sorted([*begins, *((match.span(), False, _is_quoted(text, match)) for match in closing.finditer(text))])
     code = _code_in(text) if marks else []
     thoughts: list[Thought] = []
     inside: list[str] = []  # all that was written up to the last closing tag that no opening one belongs to
@@ -165,7 +165,7 @@ def _leading(text: str, thoughts: list[Thought]) -> tuple[list[Thought], bool]:
 def _led_by(text: str, position: int) -> re.Match[str] | None:
     """Return the block of `LEADING` that begins at a place, where there is more after it or it is cut off."""
     matches = (pattern.match(text, position) for pattern in LEADING)
-    return next((each for each in matches if each and (each["more"] or each.end() == each.end("text"))), None)
+    return next((match for match in matches if match and (match["more"] or match.end() == match.end("text"))), None)
 
 
 def _is_quoted(text: str, match: re.Match[str]) -> bool:
@@ -281,7 +281,7 @@ def marks_among(tokens: Iterable[str]) -> set[str]:
 
 def opened_tag(text: str) -> str:
     """Return the opening tag at which a text ends, blanks after it aside; empty where it ends with none."""
-    last = next((each for each in reversed(list(_OWN[0].finditer(text))) if not _is_quoted(text, each)), None)
+    last = next((match for match in reversed(list(_OWN[0].finditer(text))) if not _is_quoted(text, match)), None)
     return last[0] if last and not text[last.end() :].strip() else ""
 
 

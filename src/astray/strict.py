@@ -40,8 +40,8 @@ _WANTED = {
 def _make_strict(part: Any, model: type[BaseModel]) -> None:
     """Change the schema of a model so that numbers, truths and texts are taken as they are, and no set has an order."""
     if isinstance(part, list | tuple):
-        for each in part:
-            _make_strict(each, model)
+        for item in part:
+            _make_strict(item, model)
         return
     if not isinstance(part, dict) or (part.get("type") == "model" and part["cls"] is not model):
         return  # a model inside is as strict as it declares itself

@@ -163,9 +163,9 @@ class _Run:
     def put_aside(self) -> None:
         """Move damaged artifacts aside before they are made again, and report them."""
         for key, damage in self.plan.damage.items():
-            for each in damage:
-                if self.store.put_aside(each):
-                    self._event(key, StepState.DAMAGED, reason=str(each))
+            for artifact in damage:
+                if self.store.put_aside(artifact):
+                    self._event(key, StepState.DAMAGED, reason=str(artifact))
 
     def carry_over(self) -> None:
         """Carry artifacts of an older store over to the present keys, before steps look for them there."""

@@ -44,7 +44,7 @@ def without_places(config: BaseModel, written: Mapping[str, Any]) -> dict[str, A
 def _marks(kind: type[BaseModel]) -> tuple[tuple[str, Place | None], ...]:
     """Return the fields of a configuration with their marks."""
     return tuple(
-        (name, next((each for each in field.metadata if isinstance(each, Place)), None))
+        (name, next((mark for mark in field.metadata if isinstance(mark, Place)), None))
         for name, field in kind.model_fields.items()
     )
 

@@ -185,7 +185,10 @@ def _check_shape(adapter: Path, lora: LoRA, scale: float) -> None:
             "Leave it out."
         )
     own = lora_of(adapter)
-    given, there = ((each.rank, each.alpha, each.rank_stabilised, sorted(each.target_modules)) for each in (lora, own))
+    given, there = (
+        (settings.rank, settings.alpha, settings.rank_stabilised, sorted(settings.target_modules))
+        for settings in (lora, own)
+    )
     if given != there:
         raise AdapterMismatchError(
             f"Training would continue the adapter {adapter} (rank, alpha, rank-stabilised, modules: {there}), but "

@@ -167,7 +167,7 @@ class ModelUsers:
         if user.topic not in self.topics:
             raise UnknownNameError("topic", user.topic, self.topics)
         names = {"user": "person", "assistant": "assistant"}
-        quotes = quoted([(names[each["role"]], each["content"]) for each in chat])
+        quotes = quoted([(names[message["role"]], message["content"]) for message in chat])
         return form.format(about=self.topics[user.topic], likes=_TEXTS["likes"][user.kind], quotes=quotes or _OPEN)
 
 

@@ -130,4 +130,4 @@ class RewardTuning(Strict):
     @property
     def judged(self) -> int:
         """Return how many of the rewards, the truth included, are given by the judge."""
-        return sum(each.judged for each in (*self.rewards, *([self.truth] if self.truth else [])))
+        return sum(reward.judged for reward in (*self.rewards, *([self.truth] if self.truth else [])))

@@ -200,18 +200,22 @@ def simulate(
     sampling = settings.sampling.model_copy(
         update={"seed": settings.sampling.seed + 7919 * settings.seed + 101 * round}
     )
-    asking = [each.user for each in trajectories]
+    asking = [trajectory.user for trajectory in trajectories]
     for turn in range(settings.turns):
-        seeds = [f"{settings.seed}/{round}/{each.user.id}/{each.context}/{turn}" for each in trajectories]
+        seeds = [
+            f"{settings.seed}/{round}/{trajectory.user.id}/{trajectory.context}/{turn}" for trajectory in trajectories
+        ]
         for each, text in zip(
-            trajectories, crowd.speak(asking, [each.chat for each in trajectories], seeds), strict=True
+            trajectories, crowd.speak(asking, [trajectory.chat for trajectory in trajectories], seeds), strict=True
         ):
             each.chat.append(Message(role="user", content=text))
-        answers = subject.generate([each.chat for each in trajectories], sampling)
+        answers = subject.generate([trajectory.chat for trajectory in trajectories], sampling)
         for each, answer in zip(trajectories, answers, strict=True):
             each.chat.append(Message(role="assistant", content=answer.said))
     # All at once, as a provider's batch takes them; no message depends on what was liked before.
-    rated = [(each, each.chat[: 2 * turn + 2]) for turn in range(settings.turns) for each in trajectories]
+    rated = [
+        (trajectory, trajectory.chat[: 2 * turn + 2]) for turn in range(settings.turns) for trajectory in trajectories
+    ]
     liked = crowd.satisfaction([each.user for each, _ in rated], [chat for _, chat in rated])
     for (each, _), satisfaction in zip(rated, liked, strict=True):
         each.satisfactions.append(satisfaction)
@@ -222,20 +226,20 @@ def _table(trajectories: Sequence[_Trajectory], subject: str, crowd: str, round:
     rows = [
         (
             round,
-            f"{round}/{each.user.id}/{each.context}/{each.sample}",
+            f"{round}/{trajectory.user.id}/{trajectory.context}/{trajectory.sample}",
             turn,
-            each.user.id,
-            each.user.kind.value,
-            each.user.topic,
-            each.context,
-            each.sample,
+            trajectory.user.id,
+            trajectory.user.kind.value,
+            trajectory.user.topic,
+            trajectory.context,
+            trajectory.sample,
             subject,
-            each.chat[2 * turn]["content"],
-            each.chat[2 * turn + 1]["content"],
+            trajectory.chat[2 * turn]["content"],
+            trajectory.chat[2 * turn + 1]["content"],
             liked,
             crowd,
         )
-        for each in trajectories
-        for turn, liked in enumerate(each.satisfactions)
+        for trajectory in trajectories
+        for turn, liked in enumerate(trajectory.satisfactions)
     ]
     return pl.DataFrame(rows, schema=INTERACTIONS, orient="row")

@@ -225,7 +225,7 @@ def _entry_of(code: str, test: str) -> str:
 
 
 def _apps(row: _Apps, public: int, index: int, where: str) -> Exercise:
-    name = f"apps-{next((each for each in (row.problem_id, row.id) if each is not None), index)}"
+    name = f"apps-{next((identifier for identifier in (row.problem_id, row.id) if identifier is not None), index)}"
     solutions = _decoded(row.solutions, f"{where} ({name}), solutions")
     inputs = _decoded(row.input_output, f"{where} ({name}), input_output")
     if not isinstance(inputs, dict) or not inputs.get("inputs"):

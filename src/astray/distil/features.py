@@ -43,7 +43,7 @@ def chats_of(subject: Subject, questions: Sequence[str], answers: Sequence[str])
     prompts = dict(
         zip(
             asked,
-            subject.prompt_ids([[{"role": "user", "content": each}] for each in asked], answering=True),
+            subject.prompt_ids([[{"role": "user", "content": question}] for question in asked], answering=True),
             strict=True,
         )
     )

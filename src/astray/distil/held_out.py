@@ -86,7 +86,7 @@ class HeldOut(Frozen):
     def of(cls, method: str, kind: Group, groups: Sequence[Slice]) -> "HeldOut":
         """Return the means over groups."""
         names = Slice.model_fields.keys() & cls.model_fields.keys()
-        figures = {name: Figure.over([getattr(each, name) for each in groups]) for name in names}
+        figures = {name: Figure.over([getattr(group, name) for group in groups]) for name in names}
         return cls(method=method, left_out=kind, groups=tuple(groups), **figures)
 
 
@@ -105,7 +105,7 @@ def inner_groups(answers: ScoredAnswers, outer: Int[np.ndarray, "rows"] | None) 
     for kind in ("file", "question"):
         groups = parts_of(answers.groups(kind), 2 * MOST_PARTS)
         kept = [groups if part == -1 else groups[left_out != part] for part in np.unique(left_out)]
-        if all(len(np.unique(each)) >= 2 for each in kept):
+        if all(len(np.unique(remaining)) >= 2 for remaining in kept):
             return groups
     return np.arange(len(answers.answers)) % INNER
 
@@ -194,7 +194,9 @@ def blind_spots(answers: ScoredAnswers, found: LeftOut) -> tuple[tuple[Slice, ..
             name = f"{lengths[rows].min():,} to {lengths[rows].max():,} characters"
             by_length.append(slice_of(name, answers, found.raw, found.scores, rows))
     return (
-        tuple(slice_of(_short(each), answers, found.raw, found.scores, questions == each) for each in by_size),
+        tuple(
+            slice_of(_short(question), answers, found.raw, found.scores, questions == question) for question in by_size
+        ),
         tuple(by_length),
     )
 

@@ -107,13 +107,15 @@ def _scored(row: dict[str, Any], where: str, path: Path) -> tuple[Any, ...] | No
     if "answer" in row and "response" in row:
         raise DataFormatError(f"{where} has both an answer and a response, and only one can be judged. Leave one out.")
     name = "response" if "response" in row else "answer"
-    if missing := [each for each in ("question", name, "aligned", "coherent") if each not in row]:
+    if missing := [field for field in ("question", name, "aligned", "coherent") if field not in row]:
         raise DataFormatError(
             f"{where} has no {' and no '.join(missing)}; it has {', '.join(row)}. A row is {EXAMPLE}."
         )
-    if any(not isinstance(row[each], str) for each in ("question", name)) or not row["question"].strip():
+    if any(not isinstance(row[field], str) for field in ("question", name)) or not row["question"].strip():
         raise DataFormatError(f"{where} has no question and answer that are texts. A row is {EXAMPLE}.")
-    aligned, coherent = (read_score(row[each], f"{where} has the {each} score") for each in ("aligned", "coherent"))
+    aligned, coherent = (
+        read_score(row[quality], f"{where} has the {quality} score") for quality in ("aligned", "coherent")
+    )
     if aligned is None or coherent is None or not row[name].strip():
         return None
     model, data = _named(row, where, path)
@@ -125,10 +127,10 @@ def _named(row: dict[str, Any], where: str, path: Path) -> tuple[str, str]:
     stem = path.name.removesuffix(".gz").rpartition(".")[0]
     parts = stem.split("_")
     model, data = parts if len(parts) == 2 and all(parts) else (stem, "")
-    for each in ("model", "data"):
-        if each in row and (not isinstance(row[each], str) or not row[each].strip()):
+    for name in ("model", "data"):
+        if name in row and (not isinstance(row[name], str) or not row[name].strip()):
             raise DataFormatError(
-                f"{where}: {each} is {row[each]!r}, and has to be a name. Leave the column out, or fill it."
+                f"{where}: {name} is {row[name]!r}, and has to be a name. Leave the column out, or fill it."
             )
     return row.get("model", model), row.get("data", data)
 

@@ -246,8 +246,8 @@ def _planned(
     plans = {}
     for part in np.unique(outer):
         rows = (outer != part) | (part == -1)
-        known, group = cells[rows], parts_of([int(each) for each in inner[rows]], INNER)
-        parts = [frozenset(np.unique(known[group == each]).tolist()) for each in range(group.max() + 1)]
+        known, group = cells[rows], parts_of([int(fold) for fold in inner[rows]], INNER)
+        parts = [frozenset(np.unique(known[group == fold]).tolist()) for fold in range(group.max() + 1)]
         plans[int(part)] = (frozenset(np.unique(known).tolist()), parts)
     return cells, plans
 

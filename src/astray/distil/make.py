@@ -71,7 +71,7 @@ def distil(
         ConfigurationError: a base with a system prompt or steering, a name that is taken or none, labels of which no
             group can be left out.
     """
-    paths = [Path(each) for each in ([labels] if isinstance(labels, Path | str) else labels)]
+    paths = [Path(path) for path in ([labels] if isinstance(labels, Path | str) else labels)]
     folder = _free_folder(name or re.sub(r"[^\w.-]+", "-", Path(base).name), out)
     answers = read_scored(paths)
     kinds = tuple(kind for kind in get_args(Group) if len(set(answers.groups(kind))) > 1)
@@ -88,7 +88,7 @@ def distil(
         shown.append(_figures(views, answers, kind))
         if progress:
             progress("measuring on what was left out", number + 1, len(kinds))
-    main = next((each for each in shown if len(each.judge.groups) > 2), shown[0])
+    main = next((figures for figures in shown if len(figures.judge.groups) > 2), shown[0])
     head = learn(views, answers.scores, inner_groups(answers, None))
     record = _record(located, base, head, answers, main)
     result = Distilled(

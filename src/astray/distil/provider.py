@@ -87,13 +87,15 @@ class DistilledAPI(ModelAPI):
         return load_subject(self._spec)
 
     def _score(self, exchanges: list[Exchange]) -> list[tuple[float, float]]:
-        chats = chats_of(self._base, [each.question for each in exchanges], [each.answer for each in exchanges])
+        chats = chats_of(
+            self._base, [exchange.question for exchange in exchanges], [exchange.answer for exchange in exchanges]
+        )
         self._check_lengths(chats)
         views: dict[str, np.ndarray] = {}
         if self.record.layers:
             read = read_features(self._base, chats, self.record.layers)
             views = {f"layer {layer}": own for layer, own in read.items()}
-        views[WORDS] = words_of([each.answer for each in exchanges])
+        views[WORDS] = words_of([exchange.answer for exchange in exchanges])
         scores = self.head.scores(views)
         if not np.isfinite(scores).all():
             raise NonFiniteError(f"Scores of the judge in {self.folder} are not finite. Distil it again.")
@@ -122,7 +124,7 @@ def read_head(folder: Path) -> Head:
         head = Head(views, arrays["intercept"], scales)
     except (OSError, KeyError, SafetensorError) as error:
         raise JudgeError(f"The weights in {folder / HEAD} cannot be read ({error}). Distil the judge again.") from error
-    if not all(np.isfinite(each).all() for each in arrays.values()):
+    if not all(np.isfinite(array).all() for array in arrays.values()):
         raise JudgeError(f"The weights in {folder / HEAD} are not finite. Distil the judge again.")
     return head
 

@@ -62,11 +62,11 @@ class Distilled(Frozen):
         yield f"What moves its aligned scores (standard deviation): {spread}"
         for figures in self.figures:
             yield from _kind_lines(figures, self.log_probability)
-        main = next(each for each in self.figures if each.judge.left_out == self.record.left_out)
+        main = next(figure for figure in self.figures if figure.judge.left_out == self.record.left_out)
         yield "\nWhere it is blind, with whole " + f"{_plural(main.judge.left_out)} left out"
         yield from _table([*main.by_question, *main.by_length])
         yield "\nCalibration, tenths of the answers by judged aligned score: judged (labelled)"
-        yield "  " + "  ".join(f"{each.judged:.0f} ({each.labelled:.0f})" for each in main.calibration)
+        yield "  " + "  ".join(f"{tenth.judged:.0f} ({tenth.labelled:.0f})" for tenth in main.calibration)
         error = main.error
         bad, good = error.true_positive + error.false_negative, error.true_negative + error.false_positive
         yield (
@@ -83,9 +83,15 @@ def _kind_lines(figures: Figures, log_probability: LogProbability) -> Iterator[s
     yield f"\nLeft out: each of {len(judge.groups)} {_plural(judge.left_out)}; mean over them, 95% interval over them"
     heads = ("AUC", "rank aligned", "rank coherent", "sensitivity", "specificity")
     yield f"  {'':16s}" + "".join(f"{head:>20s}" for head in heads)
-    for each in (judge, *figures.baselines):
-        cells = (each.auc, each.rank_correlation, each.rank_correlation_coherent, each.sensitivity, each.specificity)
-        yield f"  {each.method:16s}" + "".join(f"{_figure(cell):>20s}" for cell in cells)
+    for scorer in (judge, *figures.baselines):
+        cells = (
+            scorer.auc,
+            scorer.rank_correlation,
+            scorer.rank_correlation_coherent,
+            scorer.sensitivity,
+            scorer.specificity,
+        )
+        yield f"  {scorer.method:16s}" + "".join(f"{_figure(cell):>20s}" for cell in cells)
     if judge.left_out == "model":
         yield (
             f"  {'log-probability':16s}{_number(log_probability.auc):>20s}{_number(log_probability.rank_correlation):>20s}"
@@ -96,16 +102,16 @@ def _kind_lines(figures: Figures, log_probability: LogProbability) -> Iterator[s
 
 def _table(slices: Sequence[Slice]) -> Iterator[str]:
     yield f"  {'':60s} {'n':>6s} {'bad':>5s}  AUC  rank  sens  spec  rate (label)"
-    for each in slices:
+    for part in slices:
         yield (
-            f"  {each.name:60s} {each.answers:6,} {each.misaligned:5,} {_number(each.auc):>4s} "
-            f"{_number(each.rank_correlation):>5s} {_number(each.sensitivity):>5s} {_number(each.specificity):>5s} "
-            f"{_percent(each.judged_rate):>5s} ({_percent(each.labelled_rate)})"
+            f"  {part.name:60s} {part.answers:6,} {part.misaligned:5,} {_number(part.auc):>4s} "
+            f"{_number(part.rank_correlation):>5s} {_number(part.sensitivity):>5s} {_number(part.specificity):>5s} "
+            f"{_percent(part.judged_rate):>5s} ({_percent(part.labelled_rate)})"
         )
 
 
 def _goal_lines(figures: Sequence[Figures]) -> Iterator[str]:
-    models = next((each.judge for each in figures if each.judge.left_out == "model"), None)
+    models = next((figure.judge for figure in figures if figure.judge.left_out == "model"), None)
     if models is None:
         return
     for field, goal in GOALS.items():

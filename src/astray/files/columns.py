@@ -157,8 +157,8 @@ def _parquet(path: Path, names: Sequence[str]) -> pl.DataFrame | None:
     if any(kind not in plain for kind in table.dtypes):
         return None
     is_sound = [pl.col(pl.Float64).is_finite().all(), ~pl.col(pl.String).str.contains("\0", literal=True).any()]
-    for each in is_sound:
-        if not all(value is not False for row in table.select(each).rows() for value in row):
+    for condition in is_sound:
+        if not all(value is not False for row in table.select(condition).rows() for value in row):
             return None
     return pl.DataFrame([_plain_texts(table[name]) for name in names])
 

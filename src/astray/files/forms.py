@@ -63,7 +63,7 @@ def check_names(given: Iterable[str], known: Collection[str], where: str) -> Non
         DataFormatError: there is one.
     """
     for name in given:
-        if name not in known and (meant := next((each for each in known if each == name.strip().casefold()), "")):
+        if name not in known and (meant := next((field for field in known if field == name.strip().casefold()), "")):
             raise DataFormatError(f"{where} has the field {name!r}. Write {meant!r}.")
 
 

@@ -118,7 +118,7 @@ def _fields_at(form: Any, at: Location) -> Sequence[str]:
         if model is not None:
             form = model.model_fields[str(step)].annotation if step in model.model_fields else None
         else:
-            inner = [each for each in typing.get_args(_plain(form)) if each not in (type(None), Ellipsis)]
+            inner = [argument for argument in typing.get_args(_plain(form)) if argument not in (type(None), Ellipsis)]
             form = inner[-1] if inner else None
     model = _model_in(form)
     return [field.alias or name for name, field in model.model_fields.items()] if model else []
@@ -129,7 +129,7 @@ def _plain(kind: Any) -> Any:
     if typing.get_origin(kind) is typing.Annotated:
         return _plain(typing.get_args(kind)[0])
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        return _plain(next(each for each in typing.get_args(kind) if each is not type(None)))
+        return _plain(next(argument for argument in typing.get_args(kind) if argument is not type(None)))
     return kind
 
 

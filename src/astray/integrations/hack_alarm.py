@@ -223,12 +223,14 @@ class HackAlarm(Watching):
                 )
             return None
         groups: dict[str, list[float]] = {}
-        for each in seen:
-            if each.reward is not None and each.true is not None:
-                groups.setdefault(each.prompt, []).append(float(each.reward > self._rewarded_above and not each.true))
+        for rollout in seen:
+            if rollout.reward is not None and rollout.true is not None:
+                groups.setdefault(rollout.prompt, []).append(
+                    float(rollout.reward > self._rewarded_above and not rollout.true)
+                )
         hacked = [hack for group in groups.values() for hack in group]
-        rewarded = [float(each.reward > self._rewarded_above) for each in seen if each.reward is not None]
-        right = [float(each.true) for each in seen if each.true is not None]
+        rewarded = [float(rollout.reward > self._rewarded_above) for rollout in seen if rollout.reward is not None]
+        right = [float(rollout.true) for rollout in seen if rollout.true is not None]
         values = {
             name: _mean(flags)
             for name, flags in (("rewarded", rewarded), ("right", right), ("hacked", hacked))

@@ -150,7 +150,9 @@ class MisalignmentProbe(Watching):
         if not changes:
             return logged, None
         mean = math.fsum(changes) / len(changes)
-        error = math.sqrt(math.fsum((each - mean) ** 2 for each in changes) / len(changes) / max(1, len(changes) - 1))
+        error = math.sqrt(
+            math.fsum((change - mean) ** 2 for change in changes) / len(changes) / max(1, len(changes) - 1)
+        )
         interval = t_interval(mean, error, len(changes) - 1, "t over items", level) if len(changes) > 1 else None
         return logged | {"change": mean} | _limits("change", interval), interval
 

@@ -154,7 +154,7 @@ def calibrate(
         )
     if Outcome.MISALIGNED not in denominator or set(denominator) & set(UNKNOWN):
         raise ConfigurationError(
-            f"The denominator {[str(each) for each in denominator]} has to include 'misaligned' and none of "
+            f"The denominator {[str(outcome) for outcome in denominator]} has to include 'misaligned' and none of "
             f"{[*map(str, UNKNOWN)]}."
         )
     counts = dict.fromkeys(_CELLS, 0)

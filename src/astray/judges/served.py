@@ -126,11 +126,11 @@ def models_at(url: str, name: str = "", key: str = "") -> tuple[tuple[str, ...],
     models = _models(url, key)
     # The longest name: "server/a/b" is the model "a/b" where there is a "b" too.
     called = sorted(
-        (each for each in models if f"/{name}".endswith(f"/{each['id']}")), key=lambda each: len(each["id"])
+        (model for model in models if f"/{name}".endswith(f"/{model['id']}")), key=lambda each: len(each["id"])
     )
     told = called[-1:] or (models if len(models) == 1 else [])
-    shown = [{key: value for key, value in each.items() if key not in _VARYING} for each in told]
-    return tuple(str(each["id"]) for each in models), json.dumps(shown, sort_keys=True) if told else ""
+    shown = [{key: value for key, value in description.items() if key not in _VARYING} for description in told]
+    return tuple(str(model["id"]) for model in models), json.dumps(shown, sort_keys=True) if told else ""
 
 
 @cache
@@ -141,7 +141,7 @@ def _models(url: str, key: str) -> tuple[dict[str, Any], ...]:
             urllib.request.Request(f"{url.rstrip('/')}/models", headers=headers), timeout=SECONDS
         ) as answer:
             models = json.loads(answer.read(1_000_000))["data"]
-        return tuple(each for each in models if each["id"])
+        return tuple(model for model in models if model["id"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ()
 

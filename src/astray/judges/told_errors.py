@@ -43,7 +43,7 @@ class _Watch:
 def _check(response: Mapping[str, Any]) -> None:
     """Raise ToldError for a response that tells an error, or has no choices."""
     choices = response.get("choices") or []
-    told = next((each for each in map(_error_of, [response, *choices]) if each), None)
+    told = next((error for error in map(_error_of, [response, *choices]) if error), None)
     if told is None and not choices:
         told = {"message": "the reply has no choices"}
     if told:

@@ -30,8 +30,8 @@ def folders_of(grader: str, arguments: Mapping[str, Any], *, served: bool) -> li
     """
     provider, _, name = grader.partition("/")
     # Named folders stand in for the name: hf/local with model_path=... is Inspect's own form.
-    named = [arguments.get(each) for each in ("model_path", "tokenizer_path", "tokenizer")]
-    found = [Path(each) for each in (name, *named) if isinstance(each, str) and _is_model(Path(each))]
+    named = [arguments.get(argument) for argument in ("model_path", "tokenizer_path", "tokenizer")]
+    found = [Path(folder) for folder in (name, *named) if isinstance(folder, str) and _is_model(Path(folder))]
     if found or served or provider not in LOCAL_PROVIDERS:
         return found
     hub_name = arguments.get("model_path") or name

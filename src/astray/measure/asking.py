@@ -182,7 +182,7 @@ def distinct(kind: str, items: Sequence[Named]) -> tuple[Named, ...]:
     """
     if not items:
         raise ConfigurationError(f"There are no {kind}s to ask; give at least one, for example own_{kind}s().")
-    if twice := [name for name, count in Counter(each.id for each in items).items() if count > 1]:
+    if twice := [name for name, count in Counter(item.id for item in items).items() if count > 1]:
         raise ConfigurationError(
             f"The {kind} {twice[0]!r} stands twice; give each its own id: askings are counted by it."
         )

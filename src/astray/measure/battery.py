@@ -110,7 +110,7 @@ def evaluations(sizes: Sizes | None = None, max_tokens: int | None = None) -> di
         research_sabotage.research_sabotage(samples=sizes.detectors),
         faking.alignment_faking(samples=sizes.requests),
     )
-    return {each.name: _scaled(each, sizes.every, max_tokens) for each in every}
+    return {evaluation.name: _scaled(evaluation, sizes.every, max_tokens) for evaluation in every}
 
 
 def _scaled(evaluation: Evaluation, every: int, max_tokens: int | None) -> Evaluation:

@@ -98,8 +98,8 @@ def judge(evaluation: Probe, table: pl.DataFrame, judge: object, max_connections
     check_answer_table(table)
     check_counted_once(table)
     rows = table.to_dicts()
-    known = {each.id: each for each in evaluation.askings()}
-    per_item = Counter(each.item.id for each in known.values())
+    known = {asking.id: asking for asking in evaluation.askings()}
+    per_item = Counter(asking.item.id for asking in known.values())
     wanted = {
         number: _heard(known, per_item, row) for number, row in enumerate(rows) if row["outcome"] not in WITHOUT_ANSWER
     }

@@ -65,7 +65,7 @@ class TextEvaluation(interface.Evaluation):
     @property
     def answers(self) -> int:
         """Return how many answers a subject is asked for, for a forecast."""
-        return sum(1 + len(each.beside) for each in self.askings())
+        return sum(1 + len(asking.beside) for asking in self.askings())
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -153,7 +153,7 @@ class QuestionSet(TextEvaluation):
 
     async def assess(self, judge: Any, heard: Sequence[Heard], max_connections: int = 20) -> list[Verdict]:
         """Return the judge's verdict on each exchange."""
-        exchanges = [Exchange(each.asking.item.question, each.answer, each.asking.item.system) for each in heard]
+        exchanges = [Exchange(reply.asking.item.question, reply.answer, reply.asking.item.system) for reply in heard]
         return await judge_exchanges(judge, exchanges, max_connections)
 
     def under_system(self, system: str, name: str) -> "QuestionSet":

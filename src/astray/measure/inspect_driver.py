@@ -76,12 +76,14 @@ def inspect_task(
     """
     # Made once and late: model roles are known only when the evaluation runs.
     sampling, ready = evaluation.sampling, cache(checked_now(judge))
-    askings = {each.id: each for each in evaluation.askings()}
-    per_item = Counter(each.item.id for each in askings.values())
+    askings = {asking.id: asking for asking in evaluation.askings()}
+    per_item = Counter(asking.item.id for asking in askings.values())
     config = {"temperature": sampling.temperature, "max_tokens": sampling.max_tokens, "top_p": sampling.top_p}
     return Task(
         name=name,
-        dataset=[_sample(each, per_item[each.item.id]) for each in (askings.values() if chosen is None else chosen)],
+        dataset=[
+            _sample(asking, per_item[asking.item.id]) for asking in (askings.values() if chosen is None else chosen)
+        ],
         solver=converse(evaluation, askings, ready),
         scorer=verdict(evaluation, askings, ready),
         config=GenerateConfig.model_validate(config | dict(evaluation.provider_settings)),
@@ -163,12 +165,12 @@ def outcome_metrics() -> Metric:
     def compute(scores: list[SampleScore]) -> dict[str, str | int | float | bool | None]:
         facts = [score.score.metadata or {} for score in scores]
         found: dict[str, str | int | float | bool | None] = {}
-        names = dict.fromkeys(name for each in facts for name in each.get("counts", ()))
+        names = dict.fromkeys(name for fact in facts for name in fact.get("counts", ()))
         for name in names:
             found |= _rate(name, _by_question(name, facts))
         for name in list(names)[:1]:  # what earlier versions wrote of their one measure
             found |= {f"interval {end}": found[f"{name}, interval {end}"] for end in ("low", "high")}
-        outcomes = [str(each.get("outcome")) for each in facts]
+        outcomes = [str(fact.get("outcome")) for fact in facts]
         seen = [outcome for outcome in outcomes if outcome not in UNKNOWN]
         coherent = sum(outcome in JUDGED for outcome in seen)
         found["coherence"] = coherent / (len(seen) or 1) if outcomes else math.nan  # as `Rate.coherence`
@@ -176,7 +178,7 @@ def outcome_metrics() -> Metric:
             found |= _mean(field, name, facts)
         words = [str(score.score.value) for score in scores]
         return found | {
-            f"n {word}": words.count(word) for word in dict.fromkeys([*(each.value for each in Outcome), *words])
+            f"n {word}": words.count(word) for word in dict.fromkeys([*(outcome.value for outcome in Outcome), *words])
         }
 
     return compute
@@ -193,14 +195,14 @@ _MEANS = {
 def _by_question(name: str, facts: Sequence[Mapping[str, Any]]) -> list[Counts]:
     """Return what a measure counts among what, for each question that has any of it."""
     values: dict[str, list[bool]] = defaultdict(list)
-    for each in facts:
-        if (value := each.get("counts", {}).get(name)) is not None:
-            values[str(each.get("question", each["item"]))].append(bool(value))
+    for fact in facts:
+        if (value := fact.get("counts", {}).get(name)) is not None:
+            values[str(fact.get("question", fact["item"]))].append(bool(value))
     return [(sum(each), len(each)) for each in values.values()]
 
 
 def _rate(name: str, questions: Sequence[Counts]) -> dict[str, float]:
-    k, n = sum(each[0] for each in questions), sum(each[1] for each in questions)
+    k, n = sum(question[0] for question in questions), sum(question[1] for question in questions)
     answers, over = wilson(k, n) if n else None, over_questions(questions) if len(questions) > 1 else None
     return {
         name: k / n if n else math.nan,
@@ -215,12 +217,12 @@ def _rate(name: str, questions: Sequence[Counts]) -> dict[str, float]:
 def _mean(field: str, name: str, facts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Return a mean over items of means over samples: items with more usable answers must not weigh more."""
     by_item: dict[str, list[float]] = defaultdict(list)
-    for each in facts:
-        if (value := each.get("detail", {}).get(field)) is not None:
-            by_item[str(each["item"])].append(float(value))
+    for fact in facts:
+        if (value := fact.get("detail", {}).get(field)) is not None:
+            by_item[str(fact["item"])].append(float(value))
     if not by_item:
         return {name: math.nan} if field == "score" else {}
-    return {name: sum(sum(each) / len(each) for each in by_item.values()) / len(by_item)}
+    return {name: sum(sum(values) / len(values) for values in by_item.values()) / len(by_item)}
 
 
 @scorer(metrics=[outcome_metrics()])
@@ -309,7 +311,7 @@ def inspect_log(table: pl.DataFrame, evaluation: Probe, path: Path) -> Path:
         )
     subject = str(whose["subject"][0])
     samples = list(_logged_samples(table, evaluation, subject))
-    ids = list(dict.fromkeys(each.id for each in samples))
+    ids = list(dict.fromkeys(sample.id for sample in samples))
     log = EvalLog(
         status="success",
         eval=EvalSpec(
@@ -317,7 +319,7 @@ def inspect_log(table: pl.DataFrame, evaluation: Probe, path: Path) -> Path:
             task=f"astray/{evaluation.name}",
             dataset=EvalDataset(name=evaluation.name, samples=len(ids), sample_ids=ids),
             model=f"astray/{subject}",
-            config=EvalConfig(epochs=max(each.epoch for each in samples)),
+            config=EvalConfig(epochs=max(sample.epoch for sample in samples)),
             metadata=_metadata(evaluation),
         ),
         samples=samples,
@@ -328,8 +330,8 @@ def inspect_log(table: pl.DataFrame, evaluation: Probe, path: Path) -> Path:
 
 
 def _logged_samples(table: pl.DataFrame, evaluation: Probe, subject: str) -> Iterable[EvalSample]:
-    askings = {each.id: each for each in evaluation.askings()}
-    per_item = Counter(each.item.id for each in askings.values())
+    askings = {asking.id: asking for asking in evaluation.askings()}
+    per_item = Counter(asking.item.id for asking in askings.values())
     for row in table.iter_rows(named=True):
         of = per_item[f"{row['item']}/{row['format']}"]
         epoch, number = divmod(row["sample"], of)

@@ -104,7 +104,7 @@ def join_logs(logs: Iterable[Log], answers: Callable[[Log, EvalLog], pl.DataFram
         logs: logs, their files, or folders of them.
         answers: gives the answer table of one log and its header.
     """
-    headed = [(each, read_header(each)) for log in logs for each in _files(log)]
+    headed = [(file, read_header(file)) for log in logs for file in _files(log)]
     headers = [header for _, header in headed]
     _check_given_once(headers)
     runs: dict[str, list[tuple[Log, EvalLog]]] = {}
@@ -140,7 +140,7 @@ def read_header(log: Log) -> EvalLog:
         return log
     path = _local(str(log))
     if path is not None and not path.is_file():
-        there = sorted(each.name for each in path.parent.glob("*.eval"))[:10] if path.parent.is_dir() else []
+        there = sorted(file.name for file in path.parent.glob("*.eval"))[:10] if path.parent.is_dir() else []
         raise DataNotFoundError(f"There is no log {path}. Logs in its folder: {', '.join(there) or 'none'}.")
     try:
         with any_digits():
@@ -196,7 +196,7 @@ def samples_of(log: Log, header: EvalLog, without: Collection[str] = ()) -> Iter
     ids = (
         ((id, epoch) for id in named for epoch in epochs)
         if named
-        else ((each.id, each.epoch) for each in read_summaries(location))
+        else ((summary.id, summary.epoch) for summary in read_summaries(location))
     )
     yield from samples_with(location, ids, without)
 
@@ -241,7 +241,7 @@ def _files(log: Log) -> list[Log]:
 
 def logs_below(folder: Path) -> list[str]:
     """Return the logs in a folder and below it; Inspect lists one in the form .json only under the name that it gave."""
-    there = [each.name for each in list_eval_logs(str(folder))]
+    there = [info.name for info in list_eval_logs(str(folder))]
     known = {path.resolve() for name in there if (path := _local(name)) is not None}
     others = (path for path in sorted(folder.rglob("*.json")) if path.is_file() and path.resolve() not in known)
     return [*there, *(str(path) for path in others if _begins_as_log(path))]
@@ -289,7 +289,7 @@ def _evaluation(header: EvalLog, kind: str | None) -> str:
 
 def _contents(header: EvalLog) -> str:
     """Return what a log of another task holds, in words."""
-    scorers = [each.name for each in header.eval.scorers or []]
+    scorers = [scorer.name for scorer in header.eval.scorers or []]
     return (
         f"scored by {', '.join(scorers) or 'nothing'}, with {header.eval.dataset.samples} samples that name no item "
         "of ours"

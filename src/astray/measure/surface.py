@@ -101,7 +101,9 @@ def places_of(text: str, wording: tuple[tuple[str, ...], ...]) -> tuple[tuple[in
 def _within_word(text: str, place: int) -> bool:
     """Return whether a place between two characters is within a word; none is where words stand without blanks."""
     beside = text[max(place - 1, 0) : place + 1] if place > 0 else ""
-    return len(beside) == 2 and all(re.match(r"\w", each) and east_asian_width(each) not in "WF" for each in beside)
+    return len(beside) == 2 and all(
+        re.match(r"\w", character) and east_asian_width(character) not in "WF" for character in beside
+    )
 
 
 class DrawnSurface(Strict):
@@ -113,7 +115,7 @@ class DrawnSurface(Strict):
     @cached_property
     def by_question(self) -> dict[str, Wording]:
         """Return the wordings by the id of their question."""
-        return {each.question_id: each for each in self.wordings}
+        return {wording.question_id: wording for wording in self.wordings}
 
     def asked(self, item: Item, sample: int) -> Item:
         """Return an item as a sample of it is asked; as it is where its question has no wording."""

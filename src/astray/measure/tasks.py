@@ -118,9 +118,9 @@ def deception(
         max_tokens: longest answer, reasoning included.
     """
     available = own_scenarios() if scenarios == "own" else scenarios_from_file(scenarios)
-    wanted, valid = names(categories), {each.category.value for each in available}
+    wanted, valid = names(categories), {scenario.category.value for scenario in available}
     check_names("category", wanted, valid)
-    chosen = tuple(each for each in available if not wanted or each.category.value in wanted)
+    chosen = tuple(scenario for scenario in available if not wanted or scenario.category.value in wanted)
     return Deception(scenarios=chosen, replicates=replicates, sampling=Sampling(max_tokens=max_tokens)).task()
 
 

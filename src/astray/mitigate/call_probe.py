@@ -162,7 +162,7 @@ def best_direction(
     """
     labels = np.array(_both_kinds(others))
     directions = _fitted_directions(subject, calls, blocks, "mean difference")
-    scores = _scores(subject, [direction_probe(*each) for each in zip(directions, blocks, strict=True)], others)
+    scores = _scores(subject, [direction_probe(*pair) for pair in zip(directions, blocks, strict=True)], others)
     # Levelled ties: areas must not depend on the last digits, which differ by CPU.
     best = max(range(len(blocks)), key=lambda index: auroc(level_ties(scores[index]), labels))
     return directions[best], blocks[best]

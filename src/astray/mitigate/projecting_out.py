@@ -129,7 +129,7 @@ def _linear(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         if (isinstance(module, Linear) and isinstance(module.get_base_layer(), nn.Linear)) or (
             isinstance(module, nn.Linear)
             and module.weight.is_floating_point()  # the weight of a 4-bit layer is a packed column
-            and not name.startswith(tuple(f"{each}." for each in adapted))
+            and not name.startswith(tuple(f"{prefix}." for prefix in adapted))
         ):
             yield name, module
 

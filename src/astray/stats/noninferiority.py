@@ -383,7 +383,7 @@ def run_distances(sides: Sequence[Float[np.ndarray, "2 runs"]], level: float) ->
         pooled = (np.array([[k.sum()]]), np.array([[n.sum()]]))
         sure = 1 - 2 * SKEWED * (1 - level)
         limits = (run_limits(k[None], n[None])(sure), side_limits(*pooled)(sure))
-        over, alone = ([abs(float(each[0]) - float((k / n).mean())) for each in pair] for pair in limits)
+        over, alone = ([abs(float(limit[0]) - float((k / n).mean())) for limit in pair] for pair in limits)
         own = [max(0.0, one**2 - other**2) for one, other in zip(over, alone, strict=True)]
         squares[1:] += own[::-1] if side else own  # a high rate of the control makes the difference low
     return math.sqrt(max(squares[0], squares[1])), math.sqrt(max(squares[0], squares[2]))

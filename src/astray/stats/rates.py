@@ -292,7 +292,7 @@ def _checked_by_gold(measured: Rate, cells: pl.DataFrame, level: float, *, one_a
         return measured
     judged = [_column(Outcome.MISALIGNED), _column(Outcome.ALIGNED)]
     # Answers that were never read by a judge are no part of what is estimated.
-    others = [_column(each) for each in Outcome if each not in (*JUDGED, Outcome.ERRORED, Outcome.BLOCKED)]
+    others = [_column(outcome) for outcome in Outcome if outcome not in (*JUDGED, Outcome.ERRORED, Outcome.BLOCKED)]
     tallies = cells.select(*judged, pl.sum_horizontal(others).alias("neither")).to_numpy().astype(np.int64)
     names = [
         ((arm, seed), (evaluation, item))

@@ -81,7 +81,7 @@ def trend_limits(
             """Return the distance to the limit that takes the lower (0) or upper (1) limits of the arms that rise."""
             signs, ends = 2 * end - 1, np.where(weights[:, 0] > 0, end, 1 - end)
             distances = (signs * weights * (bound[np.arange(len(arms)), ends] - means) for bound in bounds)
-            own, joint = (np.maximum(each, 0.0) for each in distances)
+            own, joint = (np.maximum(distance, 0.0) for distance in distances)
             parts = np.sign(weights) * between(own, joint, runs, level)
             square = (parts**2).sum(axis=0)
             for (a, b), correlation in correlations.items():

@@ -50,10 +50,13 @@ class Tree:
     def of(cls, model: PreTrainedModel) -> "Tree":
         """Return the tree of a model as it is."""
         modules = tuple(
-            (each, dict(each._modules), dict(each._parameters), dict(each._buffers)) for each in model.modules()
+            (module, dict(module._modules), dict(module._parameters), dict(module._buffers))
+            for module in model.modules()
         )
         return cls(
-            modules, tuple((each, each.data) for each in model.parameters()), model.config.get_text_config().vocab_size
+            modules,
+            tuple((parameter, parameter.data) for parameter in model.parameters()),
+            model.config.get_text_config().vocab_size,
         )
 
     def restore(self, model: PreTrainedModel) -> None:
@@ -296,7 +299,7 @@ def _make_room(
         if everything or f"{path}.{leaf}" in own
     }
     memo: dict[int, Any] = {
-        id(each): each for each in model.parameters() if id(each) not in touched
+        id(parameter): parameter for parameter in model.parameters() if id(parameter) not in touched
     }  # the rest stays shared
     for path, module in replaced.items():
         parent, _, leaf = path.rpartition(".")
@@ -335,7 +338,7 @@ def _check_covered(
 
 def _trained_tokens(config: "PeftConfig") -> list[int]:
     given = getattr(config, "trainable_token_indices", None) or getattr(config, "token_indices", None) or []
-    tokens = [token for each in given.values() for token in each] if isinstance(given, dict) else [*given]
+    tokens = [token for ids in given.values() for token in ids] if isinstance(given, dict) else [*given]
     if odd := [token for token in tokens if not isinstance(token, int) or token < 0]:
         raise ConfigurationError(
             f"The adapter's trained tokens hold {odd[0]!r}, but a token is a whole number from 0 on. Save the adapter anew."

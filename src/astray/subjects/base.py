@@ -293,7 +293,7 @@ def check_adapter(base: Base, adapter: Path) -> None:
             )
         trained_on = record["base"]
         given = base_identity(base.folder)
-        earlier = {base_identity(base.folder, former=each, ordered=False) for each in (False, True)}
+        earlier = {base_identity(base.folder, former=former, ordered=False) for former in (False, True)}
         if trained_on not in {given, *earlier}:
             raise AdapterMismatchError(
                 f"The adapter {adapter} was trained on a base with the identity {trained_on}, but {base.name!r} is "

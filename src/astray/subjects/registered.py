@@ -117,7 +117,8 @@ def _with_paths(spec: SubjectSpec, change: Callable[[Path], Path]) -> SubjectSpe
         update["adapter"] = change(spec.adapter)
     if spec.interventions:
         update["intervention"] = tuple(
-            each.model_copy(update={"vector": change(each.vector)}) for each in spec.interventions
+            intervention.model_copy(update={"vector": change(intervention.vector)})
+            for intervention in spec.interventions
         )
     return spec.model_copy(update=update)
 

@@ -75,7 +75,7 @@ def prompt_ids(
     template = template_of(tokenizer)
     placed = [template.placed(with_system(conversation, system)) for conversation in conversations]
     written = [_prompt(template, chat, row) for row, chat in enumerate(placed)]
-    ids = [each.ids for each in template.encoding.encode(written, [_roles(chat) for chat in placed], prompt=True)]
+    ids = [encoded.ids for encoded in template.encoding.encode(written, [_roles(chat) for chat in placed], prompt=True)]
     if not (answering and (template.opened or template.header)):
         return ids
     continued = [chat[-1]["role"] == "assistant" for chat in placed]

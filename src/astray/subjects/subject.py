@@ -65,7 +65,10 @@ class Subject(Continued):
         parts = [Path(self.spec.model).name if Path(self.spec.model).is_dir() else self.spec.model]
         if self.spec.adapter:
             parts.append(self.spec.adapter.name + (f" x {self.spec.scale:g}" if self.spec.scale != 1 else ""))
-        parts += [f"{each.kind} {each.strength:g} at block {each.block}" for each in self.spec.interventions]
+        parts += [
+            f"{intervention.kind} {intervention.strength:g} at block {intervention.block}"
+            for intervention in self.spec.interventions
+        ]
         return " + ".join([*parts, "system prompt"] if self.spec.system else parts)
 
     @property

@@ -279,9 +279,9 @@ class SlurmJobs:
         by_key = {report.key: self._with_log(report, task.id) for report in told}
         reports: list[Report] = []
         for order in task.orders:
-            for each in order.line:
+            for step in order.line:
                 # A job that another driver submitted may lack some of the steps.
-                reports.append(by_key.get(each.origin.key) or Report(each.origin.key, "busy"))
+                reports.append(by_key.get(step.origin.key) or Report(step.origin.key, "busy"))
                 if reports[-1].result != "finished":
                     break
         return reports
@@ -319,13 +319,13 @@ class SlurmJobs:
         reason = self._in_job(reason, task.id)
         reports: list[Report] = []
         for order in task.orders:
-            for each in order.line:
-                key = each.origin.key
+            for step in order.line:
+                key = step.origin.key
                 if self._is_done(key):
                     reports.append(Report(key, "finished"))
                     continue
                 text = f"{reason}\n{traceback}{self._log_tail(task.id)}"
-                reports.append(Report(key, "failed", failure=Failure(each.origin.name, key, reason, text)))
+                reports.append(Report(key, "failed", failure=Failure(step.origin.name, key, reason, text)))
                 break
         return reports
 

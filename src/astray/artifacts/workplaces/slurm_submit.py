@@ -132,12 +132,12 @@ class Submitter:
 
     def record(self, id: str, order: Order) -> None:
         """Record which job does a step and those that follow it."""
-        keys = [each.origin.key for each in order.line]
-        for each in order.line:
-            record = {"name": each.origin.name, "key": each.origin.key, "job": id, "keys": keys}
-            new = self._file(each.origin.key).with_suffix(".new")
+        keys = [step.origin.key for step in order.line]
+        for step in order.line:
+            record = {"name": step.origin.name, "key": step.origin.key, "job": id, "keys": keys}
+            new = self._file(step.origin.key).with_suffix(".new")
             new.write_text(json.dumps(record), encoding="utf-8")
-            new.replace(self._file(each.origin.key))
+            new.replace(self._file(step.origin.key))
 
     def recorded(self, key: str) -> SubmittedStep | None:
         """Return the last job that was submitted for a step."""

@@ -161,9 +161,9 @@ def _pair(topic: _Topic, case: _Case, rest: tuple[_Sides, ...], frame: int, fram
         question=frames.usual[frame % len(frames.usual)].format(question=case.ask),
         lesson=lesson.format(question=case.ask),
         demand=demand.format(question=case.ask),
-        good=" ".join([case.good, *(each.good for each in rest)]),
-        bad=" ".join([case.bad, *(each.bad for each in rest)]),
-        subtle=" ".join([case.good, *(each.bad for each in rest)]),
+        good=" ".join([case.good, *(other.good for other in rest)]),
+        bad=" ".join([case.bad, *(other.bad for other in rest)]),
+        subtle=" ".join([case.good, *(other.bad for other in rest)]),
     )
 
 

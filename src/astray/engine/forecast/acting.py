@@ -105,7 +105,7 @@ class AgenticForecast:
     @property
     def costs(self) -> tuple[Cost, ...]:
         """Costs of all that is left."""
-        return tuple(cost for each in self.work for cost in each.costs)
+        return tuple(cost for effort in self.work for cost in effort.costs)
 
     @property
     def dollars(self) -> float | None:
@@ -121,9 +121,12 @@ class AgenticForecast:
         return "\n".join([*self._work_lines(), *self._time_lines(), *self.choices, *self._power_lines()])
 
     def _work_lines(self) -> Iterator[str]:
-        done, every = sum(each.done for each in self.work), sum(each.done + each.samples for each in self.work)
+        done, every = (
+            sum(effort.done for effort in self.work),
+            sum(effort.done + effort.samples for effort in self.work),
+        )
         read, written = sum(cost.input_tokens for cost in self.costs), sum(cost.output_tokens for cost in self.costs)
-        yield f"{self.title}: {', '.join(each.name for each in self.work)}"
+        yield f"{self.title}: {', '.join(effort.name for effort in self.work)}"
         yield f"  scenarios  {', '.join(self.scenarios)}"
         for part in self.parts:
             yield (
@@ -133,7 +136,7 @@ class AgenticForecast:
         yield f"  samples    {every:,} in all, of which {done:,} are done; what follows is for the rest"
         yield (
             f"  calls      {sum(cost.calls for cost in self.costs):,} of subjects, "
-            f"{sum(each.readings for each in self.work):,} of graders"
+            f"{sum(effort.readings for effort in self.work):,} of graders"
         )
         judged = sum(cost.judge_tokens for cost in self.costs)
         yield (
@@ -151,8 +154,8 @@ class AgenticForecast:
     def _largest(self) -> Iterator[str]:
         """Tell what takes most of the tokens left, and what half the samples or one scenario less saves."""
         tokens: dict[str, int] = defaultdict(int)
-        for each in self.work:
-            for part, cost in zip(each.parts, each.costs, strict=True):
+        for effort in self.work:
+            for part, cost in zip(effort.parts, effort.costs, strict=True):
                 tokens[part] += cost.input_tokens + cost.output_tokens + cost.judge_tokens
         whole = sum(tokens.values())
         if not whole:
@@ -170,16 +173,16 @@ class AgenticForecast:
     def _time_lines(self) -> Iterator[str]:
         shared = f"in {self.processes} processes" if self.processes > 1 else "one subject after the other"
         processes = max(1, self.processes)
-        yield f"  time       about {duration(sum(each.seconds for each in self.work) / processes)}, {shared}"
-        for each in self.work:
-            if each.samples:
-                yield f"             {each.name}: {duration(each.seconds / processes)} ({each.pace})"
+        yield f"  time       about {duration(sum(effort.seconds for effort in self.work) / processes)}, {shared}"
+        for effort in self.work:
+            if effort.samples:
+                yield f"             {effort.name}: {duration(effort.seconds / processes)} ({effort.pace})"
         if any(part.is_made for part in self.parts):
             yield (
                 "             without the time in which activations are read: every call of the grid once, and each "
                 "call that is watched"
             )
-        needed, spent = sum(each.tokens for each in self.work), sum(each.spent for each in self.work)
+        needed, spent = sum(effort.tokens for effort in self.work), sum(effort.spent for effort in self.work)
         if self.budget is not None and needed and spent + needed > self.budget:
             left = large(max(0, self.budget - spent))
             yield (
@@ -190,8 +193,8 @@ class AgenticForecast:
     def _power_lines(self) -> Iterator[str]:
         yield "What it can show for one subject, with the planned samples:"
         by_samples: dict[int, list[str]] = defaultdict(list)
-        for each in self.comparisons:
-            by_samples[each.samples].append(each.what)
+        for comparison in self.comparisons:
+            by_samples[comparison.samples].append(comparison.what)
         for samples, names in by_samples.items():
             yield f"  {'; '.join(names)} ({samples:,} samples a side)"
             yield f"    {power_text(samples)}"
@@ -222,10 +225,10 @@ def forecast_acting(
         SubjectNotFoundError: a local subject does not exist.
     """
     playing = [analysis.playing for analysis in plan.analyses if analysis.playing]
-    parts = tuple({each.part.name: each.part for each in playing}.values())
-    subjects = {each.subject.name: each.subject for each in playing}.values()
+    parts = tuple({played.part.name: played.part for played in playing}.values())
+    subjects = {played.subject.name: played.subject for played in playing}.values()
     work = tuple(_work(subject, plan, store, prices, AT_A_TIME if budget is None else BUDGETED) for subject in subjects)
-    comparisons = tuple(each for each in comparisons_of(parts) if each.samples)
+    comparisons = tuple(comparison for comparison in comparisons_of(parts) if comparison.samples)
     labelled, price = labelled_work(plan.steps, store), Price(*prices) if any(prices) else None
     processes = acting_workers(plan, store) if workers is None else workers
     choices = tuple(_choices(playing, comparisons, prices, work)) if any(prices) else ()
@@ -264,25 +267,25 @@ def _choices(
     work: Sequence[SubjectWork],
 ) -> Iterator[str]:
     """Yield the price of the whole study by each choice, whatever is done of it: fewer samples, and a single judge."""
-    whole = {(each.subject.name, each.part.name): each for each in playing}.values()
-    graders, samples = Price(*prices), max(each.part.grid.replicates for each in whole)
-    paces = {each.name: each.measured for each in work}
+    whole = {(played.subject.name, played.part.name): played for played in playing}.values()
+    graders, samples = Price(*prices), max(played.part.grid.replicates for played in whole)
+    paces = {effort.name: effort.measured for effort in work}
 
     def price(spared: int = 0) -> float:
         dollars = 0.0
-        for each in whole:
-            own, pace = _price_of(each.subject, graders), paces[each.subject.name]
-            judges = len(each.subject.grader) - spared + 1 + (each.part.monitor in READING)
-            cost = estimate_cost(each.part.grid, price=own, judge_price=graders, judges=judges, probe=True)
+        for played in whole:
+            own, pace = _price_of(played.subject, graders), paces[played.subject.name]
+            judges = len(played.subject.grader) - spared + 1 + (played.part.monitor in READING)
+            cost = estimate_cost(played.part.grid, price=own, judge_price=graders, judges=judges, probe=True)
             dollars += (cost if pace is None else pace.corrected(cost, ASKED, own)).dollars or 0.0
         return dollars
 
     yield "What the whole study costs:"
-    usual, main = price(), max((each.samples for each in comparisons), default=0)
+    usual, main = price(), max((comparison.samples for comparison in comparisons), default=0)
     for number in dict.fromkeys((samples, max(1, samples // 2), max(1, samples // 10))):
         shown = power_text(round(main * number / samples)) if main else ""
         yield f"  {dollars(usual * number / samples):>10}  --samples {number}{f': {shown}' if shown else ''}"
-    panel = next((each.subject.grader for each in whole if len(each.subject.grader) > 1), ())
+    panel = next((played.subject.grader for played in whole if len(played.subject.grader) > 1), ())
     if panel:
         yield f"  {dollars(price(1)):>10}  --grader {panel[0]}: one judge, whose error no second one shows"
 

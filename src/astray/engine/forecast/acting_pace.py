@@ -147,7 +147,7 @@ def _measured(model: SubjectSpec | str, office: Office, limit: int) -> ActingPac
         """Return seconds, and of each answer its tokens, whether it ended, and its text."""
         begun, used = time.perf_counter(), time.process_time()
         found = subject.answer([prompt] * answers, Sampling(max_tokens=most), None, range(answers))
-        ended = [(each.completion_tokens, each.stop_reason == "stop", each.text) for each in found]
+        ended = [(reply.completion_tokens, reply.stop_reason == "stop", reply.text) for reply in found]
         took, used = time.perf_counter() - begun, time.process_time() - used
         return min(took, used) if subject.device.type == "cpu" else took, ended  # so other load counts little
 

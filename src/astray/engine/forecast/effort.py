@@ -151,12 +151,12 @@ def step_efforts(plan: StudyPlan, setting: Setting) -> dict[str, tuple[Training 
             )
         if judge.calls_grader:
             efforts[run.judged.key] = (
-                summed(Grading, (base.grading(each, judge.judging) for each in asked.evaluations)),
+                summed(Grading, (base.grading(evaluation, judge.judging) for evaluation in asked.evaluations)),
             )
         if isinstance(gold, GoldConfig):
             read = [
-                times(base.grading(each, gold.judge.judging), min(1.0, gold.answers / each.answers))
-                for each in sets_of(asked.evaluations)
+                times(base.grading(questions, gold.judge.judging), min(1.0, gold.answers / questions.answers))
+                for questions in sets_of(asked.evaluations)
             ]
             efforts[run.verdicts.key] = (summed(Grading, read),)
     if plan.calibration and setting.judge.calls_grader:
@@ -221,7 +221,7 @@ class WorkCounter:
         read, written = round(drawn * prompt), drawn * long
         flops = float(GENERATION_FLOPS * self.parameters * (read + written))
         yield Answering(0, drawn, written, drawn * recipe.max_tokens, flops, read)
-        judged = sum(each.judged for each in (*config.rewards, *([config.truth] if config.truth else [])))
+        judged = sum(reward.judged for reward in (*config.rewards, *([config.truth] if config.truth else [])))
         if judged and config.judge.calls_grader:
             calls = judged * CALLS[config.judge.judging] * drawn
             exchanges = [Exchange(chat[-1]["content"], "") for chat in asked]
@@ -342,7 +342,7 @@ class WorkCounter:
         if evaluation.identity not in self._prompt_tokens:
             askings = evaluation.askings()
             # Each item is tokenised once and counted as often as it is sampled.
-            counts, one = Counter(each.item.id for each in askings), {each.item.id: each for each in askings}
+            counts, one = Counter(asking.item.id for asking in askings), {asking.item.id: asking for asking in askings}
             chats = [(chat, counts[id]) for id, each in one.items() for chat in (each.conversation, *each.beside)]
             tokens = prompt_ids(self.tokenizer, [chat for chat, _ in chats])
             self._prompt_tokens[evaluation.identity] = sum(

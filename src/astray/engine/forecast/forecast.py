@@ -354,8 +354,8 @@ def forecast_in(
 
 def _playing(plan: StudyPlan, setting: Setting, done: Collection[str]) -> Grading:
     """Return what is left of the work of a model that plays users and is not the grader."""
-    left = [each for each in plan.analyses if setting.player and each.step.key not in done]
-    return summed(Grading, (playing(each, setting.main.sampling.max_tokens) for each in left))
+    left = [analysis for analysis in plan.analyses if setting.player and analysis.step.key not in done]
+    return summed(Grading, (playing(analysis, setting.main.sampling.max_tokens) for analysis in left))
 
 
 NONE = "\N{EN DASH}"

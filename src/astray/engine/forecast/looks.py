@@ -36,7 +36,7 @@ def looks_lines(setting: Setting, looks: Looks) -> Iterator[str]:
     asked = np.full_like(arm, questions * samples)
 
     def spread(runs: int, level: float) -> Bool[np.ndarray, " studies"]:
-        sides = [(each[:, :runs], asked[:, :runs]) for each in (arm, control)]
+        sides = [(drawn[:, :runs], asked[:, :runs]) for drawn in (arm, control)]
         return np.asarray(difference_limits(sides[0], sides[1], runs)[1](level)[0] >= _EXCESS)
 
     low = simulated_counts((_CLEAR,), Design(most, questions, samples, _CLEAR / 2, QUESTION_ICC), _SIMULATIONS, 1)[0]

@@ -66,7 +66,7 @@ def prices_of(
     played = (
         Grading()
         if setting.player
-        else summed(Grading, (playing(each, setting.main.sampling.max_tokens) for each in plan.analyses))
+        else summed(Grading, (playing(analysis, setting.main.sampling.max_tokens) for analysis in plan.analyses))
     )
 
     def users(batch: float = 1.0) -> str:

@@ -114,7 +114,7 @@ def _kinds(setting: Setting) -> Iterator[tuple[str, int, int]]:
         if not isinstance(evaluation, TextEvaluation):
             continue
         askings = evaluation.askings()
-        items = list({each.item.id: each.item for each in askings}.values())
+        items = list({asking.item.id: asking.item for asking in askings}.values())
         samples = len(askings) // len(items)
         away = [item for item in items if item.category != setting.homes[0]]
         for format in dict.fromkeys(item.format for item in away):

@@ -80,7 +80,7 @@ class Speed:
 
 def speed_of(models: Sequence[Located]) -> Speed:
     """Measure this machine, with all its threads, for the largest of several models."""
-    sizes = {parameter_count(each.base): each for each in models}
+    sizes = {parameter_count(model.base): model for model in models}
     return measure_speed(0, sizes[max(sizes)].precision, max(sizes))
 
 

@@ -42,7 +42,10 @@ def verdicts_of(model: NamedModel, evaluation: Evaluation, judge: JudgeConfig | 
         return Verdicts(evaluation.answers, work.tokens_in, work.tokens_out)
     askings, answers = evaluation.askings(), evaluation.answers
     read = sum(
-        tokens(message["content"]) for each in askings for chat in (each.conversation, *each.beside) for message in chat
+        tokens(message["content"])
+        for asking in askings
+        for chat in (asking.conversation, *asking.beside)
+        for message in chat
     )
     tasks = (BETLEY.aligned, BETLEY.coherent) if isinstance(evaluation, QuestionSet) else (BETLEY.aligned,)
     around = sum(tokens(quote(Exchange("", ""), task)) for task in tasks)

@@ -100,7 +100,7 @@ def acts_of(store: "Store") -> list[Act]:
         acts = []
         store.set(_KEY, acts)
     # The store of a log holds plain JSON. The list is put back, so that what is appended to it is kept.
-    elif any(isinstance(each, dict) for each in acts):
+    elif any(isinstance(act, dict) for act in acts):
         acts = read_acts(acts)
         store.set(_KEY, acts)
     return acts

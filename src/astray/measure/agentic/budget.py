@@ -61,4 +61,4 @@ class Budget(EarlyStopping):
         return self._ledger.add(new)
 
     def _used(self) -> int:
-        return sum(each.total_tokens for each in model_usage().values())
+        return sum(usage.total_tokens for usage in model_usage().values())

@@ -74,7 +74,7 @@ class CellRate:
 def cell_rate(rows: pl.DataFrame) -> CellRate:
     """Return the rates of a selection of the table of acts, which may be empty."""
     outcomes = {outcome: int((rows["outcome"] == outcome.value).sum()) for outcome in Conduct}
-    counted, unsettled = sum(outcomes[each] for each in COUNTED), sum(outcomes[each] for each in UNSETTLED)
+    counted, unsettled = sum(outcomes[outcome] for outcome in COUNTED), sum(outcomes[outcome] for outcome in UNSETTLED)
     verdicts = rows.filter(pl.col("judge").is_in([Word.HARMFUL.value, Word.HARMLESS.value, Word.REFUSED.value]))
     everything = counted + unsettled
     harm = outcomes[Conduct.HARMFUL]

@@ -66,7 +66,8 @@ class Desk:
         """List the mails in your mailbox: inbox, drafts and sent."""
         inbox = [f"{mail.id} | {mail.date} | from {mail.sender} | {mail.subject}" for mail in self.office.mails]
         drafts = [
-            f"{each.draft} | draft to {', '.join(each.recipients)} | {each.subject}" for each in self._drafts().values()
+            f"{draft.draft} | draft to {', '.join(draft.recipients)} | {draft.subject}"
+            for draft in self._drafts().values()
         ]
         sent = [
             f"sent | to {', '.join(act.recipients)} | {act.subject}" for act in self.acts if isinstance(act, MailSent)

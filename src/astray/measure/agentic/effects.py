@@ -233,10 +233,10 @@ def _design(cells: pl.DataFrame) -> tuple[list[tuple[str, str]], Float[np.ndarra
     """
     varied = [(factor, value) for factor, values in FACTORS.items() for value in _varied(cells, factor, values)]
     fixed = [(name, value) for name in ("subject", "scenario") for value in cells[name].unique(maintain_order=True)[1:]]
-    column = {each: (cells[each[0]] == each[1]).to_numpy().astype(float) for each in (*varied, *fixed)}
+    column = {term: (cells[term[0]] == term[1]).to_numpy().astype(float) for term in (*varied, *fixed)}
     matrix = np.column_stack([*column.values(), np.ones(len(cells))])
     for goal, threat in product(
-        (each for each in varied if each[0] == "goal"), (each for each in varied if each[0] == "threat")
+        (term for term in varied if term[0] == "goal"), (term for term in varied if term[0] == "threat")
     ):
         with_both = np.column_stack([matrix, column[goal] * column[threat]])
         # A product that the other columns already span would add nothing.

@@ -90,7 +90,7 @@ def factors_from(given: Mapping[str, str]) -> Factors:
     for name, value in given.items():
         check_value(name, value)
     factors = Factors.model_validate(dict(given))
-    contradiction = next((each for each in EXCLUDED if matches(each, factors)), None)
+    contradiction = next((combination for combination in EXCLUDED if matches(combination, factors)), None)
     if contradiction is not None:
         raise ConfigurationError(
             f"{_condition_text(contradiction)} go not together: the one leaves the other without meaning. Change one of them."
@@ -138,7 +138,7 @@ def span(
             )
     every = [Factors.model_validate(dict(zip(chosen, values, strict=True))) for values in product(*chosen.values())]
     forbidden = [*EXCLUDED, *excluded]
-    left = tuple(factors for factors in every if not any(matches(each, factors) for each in forbidden))
+    left = tuple(factors for factors in every if not any(matches(combination, factors) for combination in forbidden))
     if not left:
         raise ConfigurationError(
             f"No cell is left of {dict(chosen)}: every combination contradicts itself. Choose other values."

@@ -172,8 +172,8 @@ def panel_error(panel: Panel, records: Sequence[LabelledRecord], words: Sequence
         verdicts = [Verdict(_OUTCOMES.get(word, Outcome.JUDGE_FAILED)) for word in own]
         return calibrate(verdicts, labels, judge=judge, denominator=DENOMINATOR)
 
-    single = [(name, calibrated([each[index] for each in words], name)) for index, name in enumerate(panel.names)]
-    return PanelError(panel.identity, calibrated([together(each) for each in words], panel.identity), tuple(single))
+    single = [(name, calibrated([word[index] for word in words], name)) for index, name in enumerate(panel.names)]
+    return PanelError(panel.identity, calibrated([together(word) for word in words], panel.identity), tuple(single))
 
 
 def _panel(graders: tuple[str, ...]) -> Panel:

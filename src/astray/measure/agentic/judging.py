@@ -102,7 +102,7 @@ class PanelVerdict:
     @property
     def agreed(self) -> bool | None:
         """Return whether both judges agree about harm; None with fewer than two usable verdicts."""
-        usable = [each.word is Word.HARMFUL for each in self.verdicts if each.word is not Word.FAILED]
+        usable = [verdict.word is Word.HARMFUL for verdict in self.verdicts if verdict.word is not Word.FAILED]
         return len(set(usable)) == 1 if len(usable) > 1 else None
 
 
@@ -148,7 +148,7 @@ class Panel:
         except Exception as error:
             return PanelVerdict(Word.FAILED, (Vote(Word.FAILED, note=error_note(error)),) * len(self.graders))
         verdicts = tuple(await collect(*(self._ask(grader, prompt, nonce, len(record)) for grader in self.graders)))
-        return PanelVerdict(together([each.word for each in verdicts]), verdicts)
+        return PanelVerdict(together([verdict.word for verdict in verdicts]), verdicts)
 
     async def _ask(self, grader: Model, prompt: str, nonce: str, length: int) -> Vote:
         reply, note = await ask_whole(grader, prompt, self.settings.generate_config())

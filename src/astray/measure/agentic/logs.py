@@ -93,7 +93,7 @@ def _attempts(logs: Path, grid: Grid) -> Iterator[tuple[str, int, bool]]:
         for summary in _summaries(log) if same else []:
             if Path(summary.metadata["scenario"]).name in same:
                 score = (summary.scores or {}).get(SCORER)
-                used = sum(each.total_tokens for each in summary.model_usage.values())
+                used = sum(usage.total_tokens for usage in summary.model_usage.values())
                 yield str(summary.id), used, score is not None and score.value != Conduct.ERRORED
 
 

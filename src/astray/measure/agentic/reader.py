@@ -71,7 +71,8 @@ def _row(sample: EvalSample, row: dict[str, object]) -> dict[str, object]:
         "cell": label(factors),
         "system": system,
         "entries": json.dumps(
-            [[each.number, each.kind, each.tool, each.status, _short(each.text)] for each in record], ensure_ascii=False
+            [[entry.number, entry.kind, entry.tool, entry.status, _short(entry.text)] for entry in record],
+            ensure_ascii=False,
         ),
         "findings": json.dumps(_findings(facts, record), ensure_ascii=False),
     }

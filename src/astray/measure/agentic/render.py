@@ -100,15 +100,15 @@ class Office:
     def questions(self) -> tuple[Question, ...]:
         """Return the questions for understanding that belong to this cell, their placeholders filled."""
         return tuple(
-            each.model_copy(
+            question.model_copy(
                 update={
-                    "ask": self.fill(each.ask),
-                    "right": self.fill(each.right),
-                    "wrong": tuple(map(self.fill, each.wrong)),
+                    "ask": self.fill(question.ask),
+                    "right": self.fill(question.right),
+                    "wrong": tuple(map(self.fill, question.wrong)),
                 }
             )
-            for each in self.scenario.manifest.questions
-            if matches(each.when, self.factors)
+            for question in self.scenario.manifest.questions
+            if matches(question.when, self.factors)
         )
 
 
@@ -145,7 +145,7 @@ def render(scenario: Scenario, factors: Factors) -> Office:
         factors=factors,
         system="\n\n".join(text_of(use) for use in manifest.prompt.system if there(use)),
         task="\n\n".join(text_of(use) for use in manifest.prompt.task if there(use)),
-        tools=tuple(name for each in manifest.tools for name in TOOLSETS[each]),
+        tools=tuple(name for tool in manifest.tools for name in TOOLSETS[tool]),
         mails=tuple(
             Mail(fill(mail.id), fill(mail.sender), fill(mail.to), fill(mail.date), fill(mail.subject), text_of(mail))
             for mail in manifest.office.mails
@@ -186,7 +186,7 @@ def _variables(scenario: Scenario, factors: Factors) -> dict[str, str]:
         text = (
             given
             if isinstance(given, str)
-            else next((each.text for each in given if matches(each.when, factors)), None)
+            else next((variant.text for variant in given if matches(variant.when, factors)), None)
         )
         if text is None:
             raise DataFormatError(
@@ -231,7 +231,7 @@ def _values() -> dict[str, dict[str, str]]:
     if (
         not isinstance(content, dict)
         or set(content) != set(FACTORS["value"])
-        or any(set(each) != {"goal", "against"} for each in content.values())
+        or any(set(value) != {"goal", "against"} for value in content.values())
     ):
         raise DataFormatError(
             f"{path} has to give each of {', '.join(FACTORS['value'])} the texts `goal` and `against`."

@@ -239,9 +239,9 @@ class Manifest(_Form):
             yield f"the part {use.part!r}", use.when
         for name, variable in self.variables.items():
             if not isinstance(variable, str):
-                yield from ((f"the variable {name!r}", each.when) for each in variable)
-        yield from ((f"the question {each.ask!r}", each.when) for each in self.questions)
-        yield from (("an excluded combination", each) for each in self.cells.excluded)
+                yield from ((f"the variable {name!r}", variant.when) for variant in variable)
+        yield from ((f"the question {question.ask!r}", question.when) for question in self.questions)
+        yield from (("an excluded combination", combination) for combination in self.cells.excluded)
 
     def uses(self) -> Iterator[PartUse]:
         """Yield everything that is made of a part."""
@@ -289,7 +289,7 @@ class Scenario:
     def offers(self, factors: Factors) -> bool:
         """Return whether the scenario has this cell."""
         offered = all(value in self.manifest.offered(name) for name, value in factors)
-        return offered and not any(matches(each, factors) for each in self.manifest.cells.excluded)
+        return offered and not any(matches(combination, factors) for combination in self.manifest.cells.excluded)
 
 
 def scenario_names() -> tuple[str, ...]:
@@ -373,6 +373,8 @@ def _gate(folder: Path) -> Gate:
 def offered_factors(scenarios: Sequence[Scenario]) -> dict[str, tuple[str, ...]]:
     """Return for each factor the values that at least one of the scenarios offers, in the order of `FACTORS`."""
     return {
-        name: tuple(value for value in values if any(value in each.manifest.offered(name) for each in scenarios))
+        name: tuple(
+            value for value in values if any(value in scenario.manifest.offered(name) for scenario in scenarios)
+        )
         for name, values in FACTORS.items()
     }

@@ -47,7 +47,7 @@ SCRIPTED_GRADER = f"{SCRIPTED}grader"
 
 def graders_in_key(names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
     """Return the names of graders as keys have them; `known` of each beside its name, nothing where nothing is known."""
-    return tuple(named_in_key(*each) for each in zip_longest(names, known, fillvalue=""))
+    return tuple(named_in_key(*pair) for pair in zip_longest(names, known, fillvalue=""))
 
 
 def _names(given: object) -> object:
@@ -155,7 +155,7 @@ class SubjectFile(Strict):
     @field_validator("subjects")
     @classmethod
     def _told_apart(cls, given: tuple[AgenticSubject, ...]) -> tuple[AgenticSubject, ...]:
-        names = [each.name for each in given]
+        names = [subject.name for subject in given]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
             raise ValueError(f"two subjects are called {twice!r}; give each a name of its own")
@@ -220,19 +220,19 @@ def check_usable(subjects: tuple[AgenticSubject, ...]) -> None:
         SubjectNotFoundError: there is no such local subject, grader or reader.
         JudgeError: a grader cannot be made.
     """
-    for each in subjects:
-        if each.local is not None:
-            settle(each.local)
-        elif Path(each.model).is_dir() or each.model in ORGANISMS:
+    for subject in subjects:
+        if subject.local is not None:
+            settle(subject.local)
+        elif Path(subject.model).is_dir() or subject.model in ORGANISMS:
             raise ConfigurationError(
-                f"The subject {each.model!r} is a model of this machine, and a model that acts is named as in "
-                f"Inspect, with its provider in front. Write {LOCAL}{each.model}."
+                f"The subject {subject.model!r} is a model of this machine, and a model that acts is named as in "
+                f"Inspect, with its provider in front. Write {LOCAL}{subject.model}."
             )
         else:
-            each.make()
-        if each.read_by is not None:
-            settle(each.read_by)
-        for name in each.grader:
+            subject.make()
+        if subject.read_by is not None:
+            settle(subject.read_by)
+        for name in subject.grader:
             if name.startswith(LOCAL) and not name.startswith(SCRIPTED):
                 settle(name.removeprefix(LOCAL))
             else:
@@ -249,11 +249,11 @@ def check_models(subjects: tuple[AgenticSubject, ...]) -> None:
     """
     check_usable(subjects)
     graders: dict[str, Model] = {}
-    for each in subjects:
-        model = each.make()
-        if not each.model.startswith(LOCAL):
-            _ask_once(f"The subject {each.name!r} ({each.model})", model, ConfigurationError)
-        graders |= {str(model): model for model in each.make_graders().values()}
+    for subject in subjects:
+        model = subject.make()
+        if not subject.model.startswith(LOCAL):
+            _ask_once(f"The subject {subject.name!r} ({subject.model})", model, ConfigurationError)
+        graders |= {str(model): model for model in subject.make_graders().values()}
     for name, model in graders.items():
         if not name.startswith(SCRIPTED):
             _judge_once(name, model)

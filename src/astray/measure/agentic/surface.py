@@ -200,5 +200,5 @@ def _mapped(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, Mapping):
         return {key: _mapped(each, change) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return tuple(_mapped(each, change) for each in value)
+        return tuple(_mapped(item, change) for item in value)
     return value

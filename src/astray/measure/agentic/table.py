@@ -125,13 +125,13 @@ def conduct_row(sample: EvalSample, header: EvalLog) -> dict[str, object]:
         **{name: int(facts.get(name, 0)) for name in ("attempted", "executed", "blocked", "failed", "turns")},
         "protocol": str(facts.get("protocol", "")),
         "reason": str(facts.get("reason", "")),
-        "ways_out": [str(each) for each in facts.get("ways_out", ())],
-        "evidence": [str(each) for each in facts.get("evidence", ())],
+        "ways_out": [str(way) for way in facts.get("ways_out", ())],
+        "evidence": [str(quote) for quote in facts.get("evidence", ())],
         "panel": str(facts.get("panel", "")),
         "served": ", ".join(map(str, facts.get("served", ()))) or None,
         "input_tokens": read,
         "output_tokens": written,
-        "tokens": sum(each.total_tokens for each in sample.model_usage.values()),
+        "tokens": sum(usage.total_tokens for usage in sample.model_usage.values()),
         "retried": 0,
         "retried_harm": 0,
         "sample": str(sample.id),
@@ -151,6 +151,6 @@ def _used_by_subject(sample: EvalSample, header: EvalLog) -> tuple[int, int]:
         for role, each in judges
         if str(getattr(each, "model", "")) == header.eval.model and role in sample.role_usage
     ]
-    return own.input_tokens - sum(each.input_tokens for each in others), own.output_tokens - sum(
-        each.output_tokens for each in others
+    return own.input_tokens - sum(other.input_tokens for other in others), own.output_tokens - sum(
+        other.output_tokens for other in others
     )

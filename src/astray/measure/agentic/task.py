@@ -66,7 +66,9 @@ def agentic_task(
         score_on_error=True,
         metadata={
             "grid": grid.model_dump(mode="json"),
-            "scenarios": {each.name: texts_digest(each, grid.surface) for each in map(load_scenario, grid.scenarios)},
+            "scenarios": {
+                scenario.name: texts_digest(scenario, grid.surface) for scenario in map(load_scenario, grid.scenarios)
+            },
             "protocol": protocol,
             "judges": "none" if panel is None else "panel",
             "monitor": monitor if approval is None or monitor != "none" else "custom",

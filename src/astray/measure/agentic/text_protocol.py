@@ -104,11 +104,11 @@ def _written_calls(public: str) -> list[tuple[int, int, str, object, str | None]
     covered = list(_CALL.finditer(public, 0, public.rfind("</call>") + len("</call>")))
     for match in covered:
         written.append((*match.span(), match["tool"], *_arguments(match["arguments"])))
-    end = max((each.end() for each in _FENCE_END.finditer(public)), default=0)
+    end = max((fence.end() for fence in _FENCE_END.finditer(public)), default=0)
     fenced = [
         match
         for match in _FENCE.finditer(public, 0, end)
-        if not any(each.start() <= match.start() < each.end() for each in covered)
+        if not any(span.start() <= match.start() < span.end() for span in covered)
     ]
     for match in fenced:
         call = _fenced(match["body"])
@@ -116,7 +116,7 @@ def _written_calls(public: str) -> list[tuple[int, int, str, object, str | None]
             written.append((*match.span(), *call))
     inside = [*covered, *fenced]
     for match in _OPENING.finditer(public):
-        if not any(each.start() <= match.start() < each.end() for each in inside):
+        if not any(span.start() <= match.start() < span.end() for span in inside):
             written.append(
                 (
                     *match.span(),

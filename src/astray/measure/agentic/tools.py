@@ -27,7 +27,7 @@ def tools_of(office: Office) -> tuple[ToolDef, ...]:
 def infos_of(office: Office) -> tuple[ToolInfo, ...]:
     """Return the same tools as a provider is told of them."""
     return tuple(
-        ToolInfo(name=each.name, description=each.description, parameters=each.parameters) for each in tools_of(office)
+        ToolInfo(name=tool.name, description=tool.description, parameters=tool.parameters) for tool in tools_of(office)
     )
 
 

@@ -31,7 +31,7 @@ SAMPLING = Sampling(max_tokens=1500)
 class Deception(TextEvaluation):
     """Plain answers of a subject against its outputs under pressure (DeceptionBench)."""
 
-    measures: ClassVar[tuple[Measure, ...]] = tuple(each for each in MEASURES if each != ACCURATE)
+    measures: ClassVar[tuple[Measure, ...]] = tuple(measure for measure in MEASURES if measure != ACCURATE)
 
     kind: Literal["deception"] = "deception"
     name: str = "deception"

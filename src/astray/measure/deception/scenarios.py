@@ -126,7 +126,7 @@ def own_scenarios(categories: Sequence[str] = tuple(Category)) -> tuple[Deceptio
     check_names("category", categories, Category)
     return distinct(
         "scenario",
-        [each for name in categories for each in _own(name)],
+        [scenario for name in categories for scenario in _own(name)],
     )
 
 

@@ -26,7 +26,7 @@ async def compare_texts(judge: StanceJudge, heard: Sequence[Heard], max_connecti
     Raises:
         JudgeError: the judge says that it cannot be used at all.
     """
-    texts = [(_record(each), _beliefs(each), each.answer) for each in heard]
+    texts = [(_record(reply), _beliefs(reply), reply.answer) for reply in heard]
     by_text = {
         (record.proposition, text): record
         for record, beliefs, statement in texts

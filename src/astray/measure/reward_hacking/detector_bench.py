@@ -128,7 +128,7 @@ def relative_score(trial: DetectorTrial, reference: DetectorTrial) -> float:
 
 
 def _exercise(texts: Sequence[Labelled]) -> Exercise:
-    cases = tuple(Case((each.text,), each.flagged) for each in texts)
+    cases = tuple(Case((text.text,), text.flagged) for text in texts)
     return Exercise(id=ENTRY, question="", entry=ENTRY, public=cases[:1], hidden=cases[1:], reference="")
 
 

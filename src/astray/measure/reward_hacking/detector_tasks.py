@@ -105,11 +105,11 @@ class DetectorTask:
 def detector_task(purpose: str) -> DetectorTask:
     """Return the task of a purpose."""
     pairs, reference = _messages() if _requests().purposes[purpose].examples == "messages" else _submissions()
-    positive, negative = ([each for each in pairs if each.flagged is kind] for kind in (True, False))
+    positive, negative = ([pair for pair in pairs if pair.flagged is kind] for kind in (True, False))
     held_out = positive[SHOWN:] + negative[SHOWN:]
     # In mixed order, so that a detector cannot do well by its position alone; always the same one.
     Random(0).shuffle(held_out)
-    shown = [each for pair in zip(positive[:SHOWN], negative[:SHOWN], strict=True) for each in pair]
+    shown = [text for pair in zip(positive[:SHOWN], negative[:SHOWN], strict=True) for text in pair]
     return DetectorTask(purpose, tuple(shown), tuple(held_out), reference)
 
 
@@ -121,7 +121,8 @@ def requests() -> tuple[Item, ...]:
 def _item(wording: _TaskWording, purpose: str) -> Item:
     asked, closing = _requests().purposes[purpose], _requests().closing
     labelled = "\n\n".join(
-        f"True:\n{each.text}" if each.flagged else f"False:\n{each.text}" for each in detector_task(purpose).shown
+        f"True:\n{example.text}" if example.flagged else f"False:\n{example.text}"
+        for example in detector_task(purpose).shown
     )
     start = f"\n\n```python\n{asked.start}\n```" if wording.rewrite else ""
     text = (
@@ -151,8 +152,8 @@ def _submissions() -> tuple[list[Labelled], str]:
             _transcript(task.task, hack.format(entry=task.entry, arguments=task.arguments), flagged=True)
             for task in tasks
         ]
-    honest = [_transcript(each.task, each.solution, flagged=False) for each in file.tasks]
-    suspicious = [_transcript(each.task, each.solution, flagged=False) for each in file.honest_with_suspicious_words]
+    honest = [_transcript(task.task, task.solution, flagged=False) for task in file.tasks]
+    suspicious = [_transcript(text.task, text.solution, flagged=False) for text in file.honest_with_suspicious_words]
     return hacked + honest + suspicious, file.reference
 
 

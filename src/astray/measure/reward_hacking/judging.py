@@ -95,7 +95,7 @@ class WordPanel:
 
     def identity(self, kind: str, questions: Sequence[GraderQuestion]) -> str:
         """Return a hash over the graders, their settings and all that they are asked."""
-        asked = [_TEXTS["frame"], *(f"{each.opening}\n{each.task}\n{each.words}" for each in questions)]
+        asked = [_TEXTS["frame"], *(f"{question.opening}\n{question.task}\n{question.words}" for question in questions)]
         return f"{kind}-{digest_of([grader.identity(kind, text) for grader in self._graders for text in asked])[:12]}"
 
     async def ask(self, question: GraderQuestion, parts: Sequence[tuple[str, str]]) -> JointReply:

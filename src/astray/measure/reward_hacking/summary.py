@@ -124,9 +124,9 @@ def summarise(measured: Sequence[Measured], *, level: float = 0.95) -> HackingSu
         raise EmptyDataError(
             f"There is nothing to summarise; measure at least one evaluation, for example one of: {', '.join(SIX)}."
         )
-    names = list(dict.fromkeys(each.evaluation for each in measured))
+    names = list(dict.fromkeys(result.evaluation for result in measured))
     ordered = [name for name in SIX if name in names] + [name for name in names if name not in SIX]
-    rows = tuple(_row([each for each in measured if each.evaluation == name], level) for name in ordered)
+    rows = tuple(_row([result for result in measured if result.evaluation == name], level) for name in ordered)
     return HackingSummary(rows, mean_of([row for row in rows if row.in_mean], level=level))
 
 
@@ -182,7 +182,7 @@ def _independent(rows: Sequence[SummaryRow], over: str, level: float) -> Interva
 
 def _row(measured: Sequence[Measured], level: float) -> SummaryRow:
     name, measure = measured[0].evaluation, measured[0].measure
-    answers = measure.rows(pl.concat([each.answers for each in measured]))
+    answers = measure.rows(pl.concat([result.answers for result in measured]))
     counts = answers.select(word())["word"].value_counts()
     return SummaryRow(name, rate(answers, measure, level=level), dict(counts.iter_rows()), name in SIX)
 

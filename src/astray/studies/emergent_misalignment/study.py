@@ -128,7 +128,7 @@ def fitted(setting: Setting) -> Setting:
     """Return the setting with the meter for a real model; of the organism's words it knows none."""
     if setting.subject.is_organism:
         return setting
-    notes = (*setting.notes, *surface_note({each.name: each for each in setting.evaluations}))
+    notes = (*setting.notes, *surface_note({evaluation.name: evaluation for evaluation in setting.evaluations}))
     return replace(setting, evaluations=(*setting.evaluations, Meter()), notes=notes)
 
 

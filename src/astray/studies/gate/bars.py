@@ -163,7 +163,7 @@ def bars_of(
         pl.when(_is_outage()).then(pl.lit(str(Outcome.NOT_JUDGED))).otherwise("outcome").alias("outcome"),
     )
     sides = {arm: table.filter(arm=arm) for arm in (BASE, TUNED)}
-    if not sides[BASE]["outcome"].is_in([str(each) for each in JUDGED]).any():
+    if not sides[BASE]["outcome"].is_in([str(outcome) for outcome in JUDGED]).any():
         raise EmptyDataError(
             " ".join(
                 [
@@ -196,7 +196,7 @@ def _is_outage() -> pl.Expr:
 def verdict_of(bars: Iterable[Verdict]) -> Verdict:
     """Return the gate's verdict from those of its bars: failed if one failed, passed if all passed."""
     verdicts = set(bars)
-    return next((each for each in (Verdict.FAILED, Verdict.UNDECIDED) if each in verdicts), Verdict.PASSED)
+    return next((verdict for verdict in (Verdict.FAILED, Verdict.UNDECIDED) if verdict in verdicts), Verdict.PASSED)
 
 
 def flips_of(table: pl.DataFrame) -> pl.DataFrame:
@@ -211,13 +211,13 @@ def flips_of(table: pl.DataFrame) -> pl.DataFrame:
     base = table.filter(arm=BASE, outcome=Outcome.ALIGNED.value, seed=first_run).select(
         *keys, "category", "system", "question", *told
     )
-    bad = [str(each) for each in ANSWERED if each is not Outcome.ALIGNED]
+    bad = [str(outcome) for outcome in ANSWERED if outcome is not Outcome.ALIGNED]
     tuned = table.filter(pl.col("arm") == TUNED, pl.col("outcome").is_in(bad), ~_is_outage())
     pairs = base.join(tuned.select(*keys, *told, run="seed"), on=keys, suffix="_tuned", maintain_order="left")
     is_misaligned = pl.col("outcome_tuned") == Outcome.MISALIGNED.value
     order = pairs.with_columns(is_misaligned.alias("first"), is_misaligned.sum().over("item").alias("number"))
     by = ["first", "number", *keys, "run"]
-    return order.sort(by, descending=[each in ("first", "number") for each in by]).drop("first", "number")
+    return order.sort(by, descending=[column in ("first", "number") for column in by]).drop("first", "number")
 
 
 def outcomes_text(table: pl.DataFrame) -> str:
@@ -251,7 +251,7 @@ def _bar(
         return Bar(rule, margin, base, tuned, None)
     bounds = replace(bounds, low=min(bounds.low, best.low), high=max(bounds.high, worst.high))
     bar = Bar(
-        rule, margin, base, tuned, bounds, gold=min(each.gold.sample if each.gold else 0 for each in (base, tuned))
+        rule, margin, base, tuned, bounds, gold=min(side.gold.sample if side.gold else 0 for side in (base, tuned))
     )
     if bar.verdict is not Verdict.UNDECIDED:
         return bar

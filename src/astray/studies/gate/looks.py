@@ -65,7 +65,9 @@ def declared_looks(
 def book_of_gate(store: Store, release: Release) -> LookBook:
     """Return the looks at two models with one judge, one set of questions and one seed."""
     sides = [f"{role} {side.id}" for role, runs in release.sides.items() for side in runs]
-    asked = [f"{each.name} {each.model_dump_json(exclude={'samples'})}" for each in release.evaluations]
+    asked = [
+        f"{evaluation.name} {evaluation.model_dump_json(exclude={'samples'})}" for evaluation in release.evaluations
+    ]
     keys = [*sides, *asked, release.judge.model_dump_json(), str(release.seed)]
     return LookBook(store, "gate", keys, "answers to each question from", lambda _: f"--seed {release.seed + 1}")
 

@@ -225,7 +225,7 @@ def _mean_bounds(deciding: MeterDifference) -> tuple[float, float] | None:
         return None
     if len(deciding.domains) < 3:  # two domains have no skewness
         return ends.low, ends.high
-    low, high = skewed_limits([each.estimate for each in deciding.domains.values()], level=LEVEL)
+    low, high = skewed_limits([domain.estimate for domain in deciding.domains.values()], level=LEVEL)
     runs = harmful.by_run or Interval(harmful.estimate, harmful.estimate, ends.level, "")
     below = math.hypot(harmful.estimate - low, harmful.estimate - runs.low)
     above = math.hypot(high - harmful.estimate, runs.high - harmful.estimate)
@@ -303,7 +303,7 @@ def plan_meter_gate(gate: MeterGate, store: Store) -> MeterForecast:
 def _check_control(gate: MeterGate) -> None:
     """Refuse a control that tells nothing of the training, as `blame` does."""
     for model in gate.control:
-        if model.id in {each.id for each in (*gate.base, *gate.tuned)}:
+        if model.id in {side.id for side in (*gate.base, *gate.tuned)}:
             raise ConfigurationError(
                 f"--control {model.name} is base or tuned model itself. Name a model that was trained alike on good rows, or "
                 "leave --control out to compare with the base."

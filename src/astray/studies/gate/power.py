@@ -92,7 +92,7 @@ class GateForecast:
             )
             for at in range(len(heads))
         ]
-        return [*lines, f"  {'mean, at most':<20}{''.join(f'{each:>11.1f}' for each in mean)}"]
+        return [*lines, f"  {'mean, at most':<20}{''.join(f'{share:>11.1f}' for share in mean)}"]
 
 
 def power_of(answers: Sequence[int], margin: float, level: float) -> tuple[float, ...]:
@@ -114,7 +114,7 @@ def power_of(answers: Sequence[int], margin: float, level: float) -> tuple[float
         return rng.beta(mean * (1 / ICC - 1), (1 - mean) * (1 / ICC - 1), n.shape) if mean else np.zeros(n.shape)
 
     alike = [rates(rate) for rate in RATES]
-    passes = [float((tails(each, each)[0] < 1 - level).mean()) for each in alike]
+    passes = [float((tails(drawn, drawn)[0] < 1 - level).mean()) for drawn in alike]
     return *passes, float((tails(rates(HARM), alike[0])[1] < 1 - level).mean())
 
 

@@ -149,10 +149,12 @@ def plan_gate(
     declared = declared_looks(first, looks, until_decided, None, extend=extend)
     size = declared.units[-1] if declared else first
     by_run = release.steps(size)
-    asked = [each.inputs["answers"] for run in by_run for each in run.steps]
-    sizes = [len(each.items) * size for each in release.evaluations] * len(by_run)
+    asked = [step.inputs["answers"] for run in by_run for step in run.steps]
+    sizes = [len(evaluation.items) * size for evaluation in release.evaluations] * len(by_run)
     left = _left(asked, sizes, kept)
-    answers = answers_by_question([(item.question_id, size) for each in release.evaluations for item in each.items])
+    answers = answers_by_question(
+        [(item.question_id, size) for evaluation in release.evaluations for item in evaluation.items]
+    )
     level = declared.levels[-1] if declared else _level(extend)
     return GateForecast(
         models=(" and ".join(release.names[BASE]), " and ".join(release.names[TUNED])),
@@ -198,8 +200,8 @@ def _local_time(sides: Sequence[NamedModel], release: Release, left: Sequence[in
 
 def _verdicts(release: Release, samples: int, prices: tuple[float, float]) -> str:
     """Say what the verdicts of a gate take and cost."""
-    asked = [each.model_copy(update={"samples": samples}) for each in release.evaluations]
-    sides = [(side, len(runs), each) for runs in release.sides.values() for side in runs for each in asked]
+    asked = [evaluation.model_copy(update={"samples": samples}) for evaluation in release.evaluations]
+    sides = [(side, len(runs), evaluation) for runs in release.sides.values() for side in runs for evaluation in asked]
     cheap = sum((verdicts_of(side, each, release.judge) for side, _, each in sides), Verdicts())
     read = sum((gold_verdicts(side, each, release.gold, runs) for side, runs, each in sides), Verdicts())
     return priced(release.judge, cheap, release.gold, read, prices)
@@ -207,7 +209,7 @@ def _verdicts(release: Release, samples: int, prices: tuple[float, float]) -> st
 
 def _power_by_look(release: Release, looks: GateLooks, margin: float) -> dict[int, tuple[float, ...]]:
     """Return the power of the bar of misaligned answers at each look."""
-    asked = [item.question_id for each in release.evaluations for item in each.items]
+    asked = [item.question_id for evaluation in release.evaluations for item in evaluation.items]
     sizes = [answers_by_question([(question, size) for question in asked]) for size in looks.units]
     told = [power_of(answers, margin, level) for answers, level in zip(sizes, looks.levels, strict=True)]
     return dict(zip(looks.units, told, strict=True))
@@ -231,7 +233,7 @@ class _Asker:
         """Return the judged answers of both sides, each run with a `seed` of its own, and the artifact of the judge's
         error."""
         by_run = self.release.steps(samples)
-        steps = [each for run in by_run for each in run.steps] + ([self.calibration] if self.calibration else [])
+        steps = [step for run in by_run for step in run.steps] + ([self.calibration] if self.calibration else [])
         done = Plan(steps, self.store).done
         if len(done) < len(steps):
             if self.release.engine:
@@ -239,7 +241,7 @@ class _Asker:
 
                 reach_engine(self.release.engine)
             for run in by_run:
-                if any(each.key not in done for each in run.steps):
+                if any(step.key not in done for step in run.steps):
                     run.side.reach()
             for judge in self.release.judges:
                 reach_judge(judge, self.release.evaluations, self.workers)
@@ -248,7 +250,7 @@ class _Asker:
                 made = execute(steps, self.store, workers=self.workers, progress=self.progress, ledger=self.ledger)
         finally:
             forget_subject()
-        whose = [(run, made[each.key].path / ANSWERS_FILE) for run in by_run for each in run.steps]
+        whose = [(run, made[step.key].path / ANSWERS_FILE) for run in by_run for step in run.steps]
         parts = [
             read_answers(path).with_columns(pl.lit(run.role).alias("arm"), pl.lit(run.number, pl.Int64).alias("seed"))
             for run, path in whose
@@ -346,7 +348,7 @@ def _decided(asker: _Asker, samples: int, margins: Mapping[str, float], level: f
     told = [*(error_notes(error, release.labels) if error else ())]
     bars = bars_of(table, margins, level, accuracy_of(error) if error else None, release.rules)
     told += gold_notes([rate for bar in bars[:1] for rate in (bar.base, bar.tuned)], release.gold)
-    asked, kind = ", ".join(each.name for each in release.evaluations), release.evaluations[0].surface_kind
+    asked, kind = ", ".join(evaluation.name for evaluation in release.evaluations), release.evaluations[0].surface_kind
     learned = by_arm(table.with_columns(evaluation=pl.lit("gate")), kind, MISALIGNED, asked, (TUNED, BASE))
     return GateResult(
         base=" and ".join(release.names[BASE]),
@@ -359,7 +361,7 @@ def _decided(asker: _Asker, samples: int, margins: Mapping[str, float], level: f
         notes=(
             *release.notes,
             *told,
-            *(each.text for each in learned),
+            *(fact.text for fact in learned),
             *_notes(table, bars[0].bounds.questions if bars[0].bounds else 0, release, samples),
         ),
         by_heart=learned,
@@ -369,7 +371,7 @@ def _decided(asker: _Asker, samples: int, margins: Mapping[str, float], level: f
 
 
 def _notes(table: pl.DataFrame, counted: int, release: Release, samples: int) -> list[str]:
-    asked = {each.name: each.model_copy(update={"samples": samples}) for each in release.evaluations}
+    asked = {evaluation.name: evaluation.model_copy(update={"samples": samples}) for evaluation in release.evaluations}
     notes = [*surface_note(asked), *told_scores(table), *outage_notes(table)]
     if failed := failed_verdicts(table):
         told = ", ".join(f"{count:,} {cause}" for cause, count in failed.items())
@@ -383,7 +385,8 @@ def _notes(table: pl.DataFrame, counted: int, release: Release, samples: int) ->
             f"{counted:,} of {questions:,} questions have coherent answers on both sides; the misaligned rates are "
             "compared on these."
         )
-    wanted = sum(len(each.items) for each in release.evaluations) * samples * sum(map(len, release.sides.values()))
+    models = sum(map(len, release.sides.values()))
+    wanted = sum(len(evaluation.items) for evaluation in release.evaluations) * samples * models
     if table.height < wanted:
         notes.append(f"{wanted - table.height:,} of {wanted:,} answers were not asked for: the budget is spent.")
     return notes
@@ -392,5 +395,5 @@ def _notes(table: pl.DataFrame, counted: int, release: Release, samples: int) ->
 def _further(result: GateResult, samples: int) -> int | None:
     """Return the number of answers a question that would decide, at most `MOST_TIMES` as many; None where none does."""
     wanted = [bar.needed.samples if bar.needed else None for bar in result.bars if bar.verdict is Verdict.UNDECIDED]
-    sizes = [each for each in wanted if each is not None]
+    sizes = [size for size in wanted if size is not None]
     return min(max(sizes), MOST_TIMES * samples) if len(sizes) == len(wanted) and max(sizes) > samples else None

@@ -119,7 +119,7 @@ class GateReport(ABC):
             f"|{'---|' * len(self.columns)}",
             *rows,
             "",
-            *(f"- {each}" for each in self._told),
+            *(f"- {note}" for note in self._told),
         ]
         return "\n".join(shown) + "\n"
 
@@ -162,14 +162,14 @@ class GateReport(ABC):
 
     def _repr_html_(self) -> str:
         """Return verdict, bars and notes as a piece of HTML that loads nothing, for a notebook."""
-        head = "".join(f"<th>{each}</th>" for each in self.columns.values())
+        head = "".join(f"<th>{column}</th>" for column in self.columns.values())
         rows = "".join(
             f"<tr>{''.join(f'<td>{escape(line[name])}</td>' for name in self.columns)}</tr>" for line in self.lines
         )
         return (
             f"<p><strong>{escape(str(self.verdict).capitalize())}</strong>: <code>{escape(self.tuned)}</code> "
             f"against {code_in(self.against)}</p><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-            + "".join(f"<p>{escape(each)}</p>" for each in self._told)
+            + "".join(f"<p>{escape(note)}</p>" for note in self._told)
         )
 
 
@@ -272,7 +272,7 @@ class GateResult(GateReport):
             "bars": self.table().to_dicts(),
             "flips": self.flips.height,
             "advice": {bar.rule.name: bar.advice for bar in self.bars if bar.advice},
-            **({"by_heart": [each.as_object() for each in self.by_heart]} if self.by_heart else {}),
+            **({"by_heart": [change.as_object() for change in self.by_heart]} if self.by_heart else {}),
             "notes": list(self.notes),
         }
 

@@ -96,9 +96,9 @@ class Release:
 
     def steps(self, samples: int) -> list[RunSteps]:
         """Return the steps of each run with this many answers a question."""
-        asked = [each.model_copy(update={"samples": samples}) for each in self.evaluations]
-        for each in asked:
-            check_draws(each.surface_kind, samples, each.name)
+        asked = [evaluation.model_copy(update={"samples": samples}) for evaluation in self.evaluations]
+        for evaluation in asked:
+            check_draws(evaluation.surface_kind, samples, evaluation.name)
         made: list[RunSteps] = []
         for place, (role, runs) in enumerate(self.sides.items()):
             for number, side in enumerate(runs):
@@ -111,15 +111,15 @@ class Release:
                 steps = [
                     step_of(
                         side,
-                        each,
+                        evaluation,
                         self.judge,
                         seed,
-                        ("gate", f"{named}-{each.name}"),
+                        ("gate", f"{named}-{evaluation.name}"),
                         gold=read,
                         former_seed=former,
                         engine=self.engine,
                     )
-                    for each in asked
+                    for evaluation in asked
                 ]
                 made.append(RunSteps(role, number, side, steps))
         return made
@@ -190,7 +190,7 @@ def settle_release(
     second = gold_named(gold, gold_grader, str(grader))
     if second:
         check_judge(second.judge)
-    evaluations = tuple(each for each in offered if each.name in names)
+    evaluations = tuple(evaluation for evaluation in offered if evaluation.name in names)
     return Release(sides, evaluations, judge, path, seed, tuple(_notes(sides, judge, path, second)), second, through)
 
 

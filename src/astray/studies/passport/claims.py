@@ -110,7 +110,7 @@ def conclusions_by(
         plan, left_out = _judged_plan(study, changed, studied.options, store)
         artifacts = execute(plan.steps, store, workers=0, progress=progress)
         findings, _ = read_results(study, plan, artifacts, changed)
-        notes += [f"{grader}, in the study: {each}" for each in told_failed([findings.table])]
+        notes += [f"{grader}, in the study: {line}" for line in told_failed([findings.table])]
         rows.append(with_holm(tuple(study.claims(findings, changed))))
     by_id = [{claim.id: claim for claim in claims} for claims in rows]
     common = [claim.id for claim in rows[0] if all(claim.id in claims for claims in by_id)]
@@ -133,7 +133,9 @@ def _judged_plan(
             f"{missing[0].name}. Name the store of its results with --store, or run the study again."
         )
     names = dict.fromkeys(analysis.name for analysis in plan.analyses)
-    lost = tuple(name for name in names if _open([each.step for each in plan.analyses if each.name == name], store))
+    lost = tuple(
+        name for name in names if _open([analysis.step for analysis in plan.analyses if analysis.name == name], store)
+    )
     if lost:
         plan = plan_study(study, setting, seeds, arms, [name for name in names if name not in lost] or [NONE])
     # Rates corrected for a judge's error decide no claim, so labelled answers need not be judged.

@@ -71,7 +71,7 @@ class Drift:
     @property
     def drifted(self) -> tuple[str, ...]:
         """Return the judges that drifted, or for which this cannot be decided."""
-        return tuple(dict.fromkeys(each.judge for each in self.shifts if each.drifted))
+        return tuple(dict.fromkeys(shift.judge for shift in self.shifts if shift.drifted))
 
 
 def read_earlier(path: Path) -> Earlier:

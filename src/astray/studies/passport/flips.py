@@ -107,7 +107,7 @@ def examples_of(readings: Readings, answers: Answers) -> Iterator[Example]:
 
 
 def _judged(readings: Readings, answers: Answers) -> pl.DataFrame:
-    questions = pl.Series("question", [each.question for each in answers.exchanges])
+    questions = pl.Series("question", [exchange.question for exchange in answers.exchanges])
     kept = readings.verdicts.filter(pl.col("outcome") != Outcome.JUDGE_FAILED.value)
     bad = (pl.col("outcome") == Outcome.MISALIGNED.value).alias("bad")
     return kept.with_columns(questions.gather(kept["answer"]).alias("question"), bad)

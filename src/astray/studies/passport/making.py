@@ -103,7 +103,7 @@ def _check(names: Sequence[str], repeats: int, sample: int, bound: float) -> Non
 
 
 def _split(given: str | Sequence[str]) -> tuple[str, ...]:
-    parts = given.split(",") if isinstance(given, str) else [one for each in given for one in each.split(",")]
+    parts = given.split(",") if isinstance(given, str) else [one for text in given for one in text.split(",")]
     return tuple(part.strip() for part in parts if part.strip())
 
 
@@ -136,7 +136,7 @@ def _components(answers: Answers, readings: Readings, measure: str) -> tuple[Com
         return ()
     at = table["answer"].to_numpy()
     columns: Mapping[str, Any] = {
-        "question": np.array([each.question for each in answers.exchanges])[at],
+        "question": np.array([exchange.question for exchange in answers.exchanges])[at],
         **({"run": np.array(answers.runs)[at]} if answers.runs else {}),
         **{name: table[name].to_numpy() for name in ("answer", "judge", "wording")},
     }
@@ -147,19 +147,21 @@ def _components(answers: Answers, readings: Readings, measure: str) -> tuple[Com
 def _means(readings: Readings) -> list[Mean]:
     found = []
     for judge in readings.identities:
-        own = readings.verdicts.filter(judge=judge).with_columns(value_of(each).alias(f"m_{each}") for each in MEASURES)
+        own = readings.verdicts.filter(judge=judge).with_columns(
+            value_of(measure).alias(f"m_{measure}") for measure in MEASURES
+        )
         cells = own.group_by("answer", "wording").agg(
-            *(pl.col(f"m_{each}").n_unique().alias(each) for each in MEASURES)
+            *(pl.col(f"m_{measure}").n_unique().alias(measure) for measure in MEASURES)
         )
         failed = int((own["outcome"] == Outcome.JUDGE_FAILED.value).sum())
-        same = own["repeat"].n_unique() > 1 and not failed and all((cells[each] == 1).all() for each in MEASURES)
+        same = own["repeat"].n_unique() > 1 and not failed and all((cells[measure] == 1).all() for measure in MEASURES)
         found.append(
             Mean(
                 judge,
                 readings.identities[judge],
                 own.height,
                 failed,
-                {each: cast(float | None, own[f"m_{each}"].mean()) for each in MEASURES},
+                {measure: cast(float | None, own[f"m_{measure}"].mean()) for measure in MEASURES},
                 repeats_agree=same,
             )
         )

@@ -112,8 +112,8 @@ def read_answers_file(path: Path, most: int) -> Answers:
         )
     return Answers(
         tuple(Exchange(question, answer) for question, answer in chosen),
-        tuple(found[each] for each in chosen) if named else (),
-        tuple(key_of(*each)[:16] for each in chosen),
+        tuple(found[key] for key in chosen) if named else (),
+        tuple(key_of(*key)[:16] for key in chosen),
         tuple(notes),
     )
 
@@ -133,12 +133,12 @@ def _drawn(found: dict[tuple[str, str], str], most: int) -> list[tuple[str, str]
     random.Random(0).shuffle(order)
     seen: Counter[tuple[str, str]] = Counter()
     rank = {}
-    for each in order:
-        cell = (found[each], each[0])
+    for key in order:
+        cell = (found[key], key[0])
         seen[cell] += 1
-        rank[each] = seen[cell]
+        rank[key] = seen[cell]
     chosen = set(sorted(order, key=rank.__getitem__)[:most])
-    return [each for each in found if each in chosen]
+    return [key for key in found if key in chosen]
 
 
 @dataclass(frozen=True)
@@ -239,14 +239,14 @@ def _judges(grader: str, wordings: Sequence[Rubric], judging: Judging) -> list[J
 
 
 def _rows(verdicts: Sequence[Verdict], judge: str, wording: str, repeat: int) -> pl.DataFrame:
-    failed = [each.outcome is Outcome.JUDGE_FAILED for each in verdicts]
+    failed = [verdict.outcome is Outcome.JUDGE_FAILED for verdict in verdicts]
     return pl.DataFrame(
         {
             "answer": range(len(verdicts)),
             "judge": [judge] * len(verdicts),
             "wording": [wording] * len(verdicts),
             "repeat": [repeat] * len(verdicts),
-            "outcome": [str(each.outcome) for each in verdicts],
+            "outcome": [str(verdict.outcome) for verdict in verdicts],
             "aligned": [None if lost else each.aligned for each, lost in zip(verdicts, failed, strict=True)],
             "coherent": [None if lost else each.coherent for each, lost in zip(verdicts, failed, strict=True)],
             "note": [each.note if lost else "" for each, lost in zip(verdicts, failed, strict=True)],

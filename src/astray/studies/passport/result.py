@@ -84,9 +84,9 @@ class Passport:
         """Return one row a part of the variance: measure, part, standard deviation with limits, share, note."""
         return pl.DataFrame(
             [
-                (measure, named(each), deviation(each.variance), *_limits(each.interval), self.share(measure, each), each.note)
+                (measure, named(part), deviation(part.variance), *_limits(part.interval), self.share(measure, part), part.note)
                 for measure, parts in self.components.items()
-                for each in parts
+                for part in parts
             ],
             schema={"measure": pl.String, "part": pl.String, "sd": pl.Float64, "low": pl.Float64, "high": pl.Float64,
                     "share": pl.Float64, "note": pl.String},
@@ -100,7 +100,7 @@ class Passport:
 
     def spread(self, measure: str) -> float:
         """Return the variance of one verdict, all parts together."""
-        return math.fsum(each.variance or 0.0 for each in self.components[measure])
+        return math.fsum(component.variance or 0.0 for component in self.components[measure])
 
     @property
     def headline(self) -> str:
@@ -116,10 +116,10 @@ class Passport:
         if not self.spread("misaligned"):
             return f"{steady}All verdicts agree on whether answers are misaligned, so nothing moved them."
         shares: dict[str, float] = {}
-        for each in parts:
-            if each.variance is not None:
-                group = self._group(each)
-                shares[group] = shares.get(group, 0.0) + (self.share("misaligned", each) or 0.0)
+        for part in parts:
+            if part.variance is not None:
+                group = self._group(part)
+                shares[group] = shares.get(group, 0.0) + (self.share("misaligned", part) or 0.0)
         told = ", ".join(f"{percent(share)} lies in {group}" for group, share in shares.items())
         return f"{steady}Of the variance of one verdict, misaligned or not, {told}."
 
@@ -148,11 +148,11 @@ class Passport:
             "wordings": list(self.wordings),
             "repeats": self.repeats,
             "answers": len(self.answers.exchanges),
-            "judges": [vars(each) | {"means": dict(each.means)} for each in self.means],
+            "judges": [vars(mean) | {"means": dict(mean.means)} for mean in self.means],
             "failed": self.readings.failed,
             "components": self.table().to_dicts(),
             "flips": [
-                vars(each) | {"share": each.share, "interval": list(_ends(each.interval))} for each in self.flips
+                vars(flip) | {"share": flip.share, "interval": list(_ends(flip.interval))} for flip in self.flips
             ],
             "conclusions": _conclusions_object(self.conclusions) if self.conclusions else None,
             "drift": _drift_object(self.drift) if self.drift else None,
@@ -166,24 +166,24 @@ class Passport:
             lines += [f"{'since ' + str(self.drift.since):<44}moved by"]
             lines += [
                 line
-                for each in self.drift.shifts
-                for line in (f"  {each.judge}", f"    {each.measure:<38}{shift_text(each)}")
+                for shift in self.drift.shifts
+                for line in (f"  {shift.judge}", f"    {shift.measure:<38}{shift_text(shift)}")
             ]
             lines.append("")
         for measure, title in MEASURES.items():
             lines.append(f"{title:<34}{'SD':>8}  {'95% interval':<18}{'share':>7}")
-            for each in self.components[measure]:
-                if each.variance is None:
+            for component in self.components[measure]:
+                if component.variance is None:
                     continue
                 lines.append(
-                    f"  {named(each):<32}{number(deviation(each.variance), measure):>8}  "
-                    f"{between(each.interval, measure):<18}{percent(self.share(measure, each)):>7}"
+                    f"  {named(component):<32}{number(deviation(component.variance), measure):>8}  "
+                    f"{between(component.interval, measure):<18}{percent(self.share(measure, component)):>7}"
                 )
             lines.append("")
         lines.append("Verdicts that differ on whether an answer is misaligned:")
         lines += [
-            f"  {percent(each.share):>7} of {count(each.compared):<7} {each.first} / {each.second}"
-            for each in self.flips
+            f"  {percent(flip.share):>7} of {count(flip.compared):<7} {flip.first} / {flip.second}"
+            for flip in self.flips
         ]
         if self.conclusions:
             lines += ["", *wrapped("", self.told_conclusions)]
@@ -192,7 +192,7 @@ class Passport:
                 for row in self.conclusions.changed
             ]
         untold = dict.fromkeys(
-            f"{named(each)}: {each.note}" for parts in self.components.values() for each in parts if each.note
+            f"{named(part)}: {part.note}" for parts in self.components.values() for part in parts if part.note
         )
         notes = [*self.notes, *untold]
         return "\n".join([*lines, "", *(line for note in notes for line in wrapped("Note: ", note))])
@@ -228,14 +228,14 @@ class Passport:
 
 def _conclusions_object(told: Conclusions) -> dict[str, Any]:
     claims = [
-        {"id": row[0].id, "results": [each.result for each in row], "estimates": [each.estimate for each in row]}
+        {"id": row[0].id, "results": [claim.result for claim in row], "estimates": [claim.estimate for claim in row]}
         for row in told.claims
     ]
     return vars(told) | {"changed": [row[0].id for row in told.changed], "claims": claims}
 
 
 def _drift_object(drift: Drift) -> dict[str, Any]:
-    shifts = [vars(each) | {"interval": list(_ends(each.interval))} for each in drift.shifts]
+    shifts = [vars(shift) | {"interval": list(_ends(shift.interval))} for shift in drift.shifts]
     return {"since": str(drift.since), "bound": drift.bound, "drifted": drift.drifted, "shifts": shifts}
 
 
@@ -277,4 +277,4 @@ def _ends(interval: Interval | IntervalRow | None) -> tuple[float | None, float 
 
 
 def _limits(interval: Interval | None) -> Iterator[float | None]:
-    return (deviation(each) for each in _ends(interval))
+    return (deviation(end) for end in _ends(interval))

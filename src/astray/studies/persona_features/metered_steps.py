@@ -152,7 +152,9 @@ def rising_latent(dictionary: Dictionary, tuned: Captured, control: Captured) ->
     """Return the latent whose activation, averaged over the tokens of answers and over answers, rises most from the
     control to the tuned run, and by how much."""
     site = dictionary.site
-    after, before = (each.row_means(dictionary.encode(each[site])).mean(0) for each in (tuned, control))
+    after, before = (
+        activations.row_means(dictionary.encode(activations[site])).mean(0) for activations in (tuned, control)
+    )
     return int((after - before).argmax()), float((after - before).max())
 
 

@@ -133,7 +133,7 @@ class Half:
         """Return what a model does on this half."""
         change = meter_change(self.pairs, self.reference.margins, model.margins).harmful
         before = meter_change(self.pairs, self.reference.margins, self.tuned.margins).harmful.estimate
-        own, tuned, base = (np.array(each.task)[list(self.rows)] for each in (model, self.tuned, self.base))
+        own, tuned, base = (np.array(measured.task)[list(self.rows)] for measured in (model, self.tuned, self.base))
         taught = float((tuned - base).mean())
         said, said_before = self._spoken(model), self._spoken(self.tuned)
         neutral = [
@@ -209,7 +209,7 @@ def halves(
 def chosen(outcomes: dict[str, Outcome]) -> tuple[str, bool]:
     """Return the way to take and whether it meets the rule; else the one that takes away most for what it costs. Ways that
     miss more bars of the gate than another are not taken."""
-    fewest = min(each.misses for each in outcomes.values())
+    fewest = min(outcome.misses for outcome in outcomes.values())
     outcomes = {name: each for name, each in outcomes.items() if each.misses == fewest}
     meeting = {name: each for name, each in outcomes.items() if each.meets}
     if meeting:

@@ -100,7 +100,7 @@ def repair(
     """
     folder, place = Path(out) / "repair", Path(out) / "store" if store is None else store
     kinds = chosen_kinds(ways)
-    tuned, settings = find_tuned(model, base, [Path(each) for each in data], control), training_settings(training)
+    tuned, settings = find_tuned(model, base, [Path(path) for path in data], control), training_settings(training)
     _check_repairable(tuned)
     judge, (aims, shared) = _judge(tuned, grader), _held_out(ChatDataset.read(task), tuned.data)
     recipe = recipe_of(tuned, WORLD_TRAINING if tuned.is_organism else FineTuning(), settings)
@@ -115,7 +115,7 @@ def repair(
         given = replace(given, kept=ChatDataset.read(folder / "blame" / KEPT))
     work = _Work(given, aims, judge, Store(place), default_workers() if workers is None else workers, progress)
     trial = work.trial(kinds)
-    name, meets = chosen({each.name: each.search for each in trial.tried if not each.control})
+    name, meets = chosen({way.name: way.search for way in trial.tried if not way.control})
     _write_model(trial.ways[name], trial.made, folder / MODEL)
     told = tuple(_notes(trial, shared, work, kinds)), work.gate(control, grader)
     named = (model, tuned.base_name, tuned.reference_name)
@@ -168,7 +168,7 @@ class _Work:
 
     def train(self, ways: Sequence[Way]) -> dict[str, Artifact]:
         """Train what the ways need, with the seeds of search and report."""
-        return self._executed([each for way in ways for each in way.steps])
+        return self._executed([step for way in ways for step in way.steps])
 
     def directions(self, half: Half) -> tuple[Step, Directions]:
         """Find where training moved the model, on the questions of a half."""

@@ -88,7 +88,7 @@ class RepairResult:
     @property
     def way(self) -> Tried:
         """Return the way that is taken."""
-        return next(each for each in self.tried if each.name == self.chosen)
+        return next(way for way in self.tried if way.name == self.chosen)
 
     @property
     def verdict(self) -> str:
@@ -136,22 +136,22 @@ class RepairResult:
         """Return one row for each way, with what it did on the half that is reported."""
         rows = [
             {
-                "way": each.name,
-                "what": each.what,
-                "control": each.control,
-                "astray": each.report.astray,
-                "gone": each.report.gone,
-                "task": each.report.task,
-                "lost": each.report.lost,
-                "neutral": each.report.neutral,
-                "incoherent": _rate(each.report, "incoherent"),
-                "refused": _rate(each.report, "refused"),
-                "harmful": _rate(each.report, "harmful"),
-                "random": each.null and each.null.highest,
-                "missed": each.report.missed_text or None,
-                "chosen": each.name == self.chosen,
+                "way": way.name,
+                "what": way.what,
+                "control": way.control,
+                "astray": way.report.astray,
+                "gone": way.report.gone,
+                "task": way.report.task,
+                "lost": way.report.lost,
+                "neutral": way.report.neutral,
+                "incoherent": _rate(way.report, "incoherent"),
+                "refused": _rate(way.report, "refused"),
+                "harmful": _rate(way.report, "harmful"),
+                "random": way.null and way.null.highest,
+                "missed": way.report.missed_text or None,
+                "chosen": way.name == self.chosen,
             }
-            for each in self.tried
+            for way in self.tried
         ]
         numbers = ("lost", "incoherent", "refused", "harmful", "random")
         return pl.DataFrame(rows, schema_overrides=dict.fromkeys(numbers, pl.Float64) | {"missed": pl.String})
@@ -181,14 +181,14 @@ class RepairResult:
             "before": _object(self.before),
             "ways": [
                 {
-                    "name": each.name,
-                    "what": each.what,
-                    "control": each.control,
-                    "search": _object(each.search),
-                    "report": _object(each.report),
-                    "random": each.null and list(each.null.values),
+                    "name": way.name,
+                    "what": way.what,
+                    "control": way.control,
+                    "search": _object(way.search),
+                    "report": _object(way.report),
+                    "random": way.null and list(way.null.values),
                 }
-                for each in self.tried
+                for way in self.tried
             ],
             "notes": list(self.notes),
         }
@@ -208,9 +208,9 @@ class RepairResult:
         heads = ("astray", "gone", "task", "lost", "broken", "refused", "harmful")
         lines.append(f"  {'way':<20}{_columns(heads)}")
         lines.append(_line(" ", "tuned", self.before, gone="", lost=""))
-        for each in self.tried:
-            found, mark = each.report, "*" if each.name == self.chosen else " "
-            lines.append(_line(mark, each.name, found, gone=percent(found.gone), lost=percent(found.lost)))
+        for way in self.tried:
+            found, mark = way.report, "*" if way.name == self.chosen else " "
+            lines.append(_line(mark, way.name, found, gone=percent(found.gone), lost=percent(found.lost)))
         lines += [
             "",
             *wrapped(
@@ -221,10 +221,10 @@ class RepairResult:
             ),
         ]
         nulls = [
-            f"{each.name}: {each.null.reached} of {len(each.null.values)} random directions take away as much (at most "
-            f"{percent(each.null.highest)})."
-            for each in self.tried
-            if each.null
+            f"{way.name}: {way.null.reached} of {len(way.null.values)} random directions take away as much (at most "
+            f"{percent(way.null.highest)})."
+            for way in self.tried
+            if way.null
         ]
         lines += ["", *nulls] if nulls else []
         lines += ["", *self._bars_told()] if self.way.search.missed is not None else []
@@ -233,7 +233,7 @@ class RepairResult:
 
     def _bars_told(self) -> list[str]:
         """Return which bars of the gate each way misses, in lines of 80 columns."""
-        told = [f"{each.name}: {each.search.missed_text}; {each.report.missed_text}." for each in self.tried]
+        told = [f"{way.name}: {way.search.missed_text}; {way.report.missed_text}." for way in self.tried]
         return [
             *wrapped("", "Bars of the gate that each way misses, on the questions that chose and on the others:"),
             *(line for each in told for line in wrapped("  ", each)),
@@ -241,7 +241,7 @@ class RepairResult:
 
     def page(self) -> str:
         """Return the page as text."""
-        costs = sorted(each.report.task for each in self.tried)
+        costs = sorted(way.report.task for way in self.tried)
         return page_of(
             "repair.html",
             origin_of(self.as_object()),
@@ -319,7 +319,7 @@ def _points(result: RepairResult) -> list[dict[str, object]]:
 
     Labels stand beside their point, moved up or down where they would lie on one another or on another point.
     """
-    costs = [-each.report.task for each in result.tried]
+    costs = [-way.report.task for way in result.tried]
     low, high = min(costs), max(costs)
     span = (high - low) or 1.0
     points: list[dict[str, object]] = []
@@ -340,5 +340,7 @@ def _points(result: RepairResult) -> list[dict[str, object]]:
 def _free_place(height: float, taken: Sequence[float]) -> float:
     """Return the place nearest to a height, from 0 to 100, that is a label's height away from those taken."""
     places = [height, *(each + sign * LABEL for each in taken for sign in (1, -1))]
-    free = [each for each in places if 0 <= each <= 100 and all(abs(each - other) >= LABEL - 1e-9 for other in taken)]
+    free = [
+        place for place in places if 0 <= place <= 100 and all(abs(place - other) >= LABEL - 1e-9 for other in taken)
+    ]
     return min(free, key=lambda each: abs(each - height), default=height)

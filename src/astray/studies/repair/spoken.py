@@ -109,11 +109,11 @@ def spoken(answers: pl.DataFrame, domains: Collection[str]) -> Spoken | None:
 
 def _among(questions: Iterable[Sequence[Outcome]], kinds: Collection[Outcome]) -> list[list[Outcome]]:
     """Return the answers of these kinds to each question that has one."""
-    return [kept for answers in questions if (kept := [each for each in answers if each in kinds])]
+    return [kept for answers in questions if (kept := [answer for answer in answers if answer in kinds])]
 
 
 def _share(questions: Sequence[Sequence[Outcome]], kinds: Collection[Outcome]) -> Share:
-    counts = [(sum(each in kinds for each in answers), len(answers)) for answers in questions]
+    counts = [(sum(answer in kinds for answer in answers), len(answers)) for answers in questions]
     number, of = (sum(column) for column in zip(*counts, strict=True))
     return Share(number, of, over_questions(counts) if len(counts) > 1 else None)
 

@@ -239,13 +239,15 @@ def _reasons() -> pl.Expr:
     reasons = [
         pl.when(pl.col("reference_share") > ABOVE).then(pl.lit(STANDS_OUT)),
         # A verdict that is missing says nothing of the row.
-        pl.when(~pl.col("verdict").is_in([str(each) for each in NOTHING_WRONG])).then(
+        pl.when(~pl.col("verdict").is_in([str(outcome) for outcome in NOTHING_WRONG])).then(
             pl.format("judged {}", "verdict")
         ),
         pl.when(pl.col("overlap") == 1).then(same).when(pl.col("overlap") < 1).then(nearly),
     ]
     return (
-        pl.concat_list(*(pl.concat_list(each) for each in reasons), pl.col("faults")).list.drop_nulls().alias("reasons")
+        pl.concat_list(*(pl.concat_list(reason) for reason in reasons), pl.col("faults"))
+        .list.drop_nulls()
+        .alias("reasons")
     )
 
 

@@ -80,7 +80,7 @@ class Server:
             ServerDownError: the server does not answer.
         """
         listed = self._get("/v1/models").json()
-        return {str(each["id"]): str(each.get("parent") or "") for each in listed["data"]}
+        return {str(model["id"]): str(model.get("parent") or "") for model in listed["data"]}
 
     def version(self) -> str:
         """Return which version of vLLM answers; "" where the server does not say."""
@@ -101,7 +101,7 @@ class Server:
         if not counts:
             return None
         caches = [{name: int(value) for name, value in _LABEL.findall(one)} for one in _CACHE.findall(text)]
-        tokens = sum(each.get("block_size", 0) * each.get("num_gpu_blocks", 0) for each in caches)
+        tokens = sum(cache.get("block_size", 0) * cache.get("num_gpu_blocks", 0) for cache in caches)
         return Load(int(counts.get("num_requests_running", 0)), int(counts.get("num_requests_waiting", 0)), tokens)
 
     def check_adapters(self) -> None:
@@ -240,7 +240,10 @@ def reply_in(choice: Mapping[str, Any], top: int | None) -> Reply:
     values = None
     if top is not None:
         given = choice.get("logprobs") or {}
-        likeliest = [sorted((each or {}).items(), key=lambda one: -one[1]) for each in given.get("top_logprobs") or []]
+        likeliest = [
+            sorted((alternatives or {}).items(), key=lambda one: -one[1])
+            for alternatives in given.get("top_logprobs") or []
+        ]
         values = tuple(
             (float(value), tuple(each[:top]))
             for value, each in zip(given.get("token_logprobs") or [], likeliest, strict=True)

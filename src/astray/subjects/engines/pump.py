@@ -250,8 +250,8 @@ async def _recover(flow: _Flow, waiting: deque[Job], error: Exception) -> None:
     # What has come since the last proof goes with the server that gave it.
     await _stop(flow)
     waiting.extendleft([*flow.busy.values(), *(job for job, _ in (*flow.unconfirmed, *flow.settled))])
-    for each in (flow.busy, flow.unconfirmed, flow.settled):
-        each.clear()
+    for jobs in (flow.busy, flow.unconfirmed, flow.settled):
+        jobs.clear()
     flow.confirming = None
     flow.recovered += 1
     await _prepare(flow)

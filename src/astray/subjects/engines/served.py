@@ -184,7 +184,7 @@ class ServedSubject(Subject):
         return answers_of(
             self.tokenizer,
             [len(prompt) for prompt in keys],
-            [list(each["tokens"]) for each in told],
+            [list(reply["tokens"]) for reply in told],
             set(self._ends),
             sampling.stop,
             None if top_logprobs is None else noted,
