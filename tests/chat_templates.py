@@ -328,11 +328,6 @@ UNUSABLE = {
         "trained",
         "leaves out the text of message 1",
     ),
-    "only the last two messages": (
-        CHATML.replace("in messages", "in messages[-2:]"),
-        "long",
-        "leaves out the text of message 1",
-    ),
     "tabs as blanks": (CHATML.replace("m['content']", "m['content'] | replace('\t', ' ')"), "long", "does not write"),
     "runs of blanks as one": (
         CHATML.replace("m['content']", "m['content'] | replace('  ', ' ')"),

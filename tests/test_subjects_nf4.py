@@ -71,6 +71,7 @@ def test_the_adapter_is_asked_on_the_base_it_was_trained_on_unless_another_forma
     for name in (str(run.subject.adapter), f"{llama}+{run.subject.adapter}"):
         assert settle(name).spec.dtype == "nf4"
         assert settle(name).id == settle(run.subject).id != settle(f"{name}:bfloat16").id
+    assert settle(f"{llama}+{run.subject.adapter}*1.5:bfloat16").spec.scale == 1.5
     tuned = load_subject(run.subject)
     assert tuned.generate([HELLO], Sampling(max_tokens=4))[0].completion_tokens > 0
     with pytest.raises(AdapterMismatchError, match=r"was trained on .* in nf4, .*:nf4, or with the format"):

@@ -355,14 +355,15 @@ def _check_message(message: object, where: str, number: int) -> Message:
 
 
 def _text_of(parts: list[object], where: str) -> object:
-    """Return the text of a content in parts that is one text part; what stands between several ones is not said."""
-    if (
-        len(parts) == 1
-        and isinstance(part := parts[0], dict)
-        and part.get("type") == "text"
-        and part.keys() == {"type", "text"}
-    ):
-        return part["text"]
+    """Return the text of a content in parts that is one text part; what stands between several ones is not said. Other
+    keys of the part may be null, as in Parquet, where all parts have the same keys."""
+    if len(parts) == 1 and isinstance(part := parts[0], dict) and part.get("type") == "text" and "text" in part:
+        more = sorted(key for key, value in part.items() if key not in ("type", "text") and value is not None)
+        if not more:
+            return part["text"]
+        raise DataFormatError(
+            f"{where} has a part of content with the unknown key {more[0]!r}. Remove it; right: {EXAMPLE_ROW}"
+        )
     kinds = ", ".join(str(part.get("type") if isinstance(part, dict) else part)[:20] for part in parts[:5])
     raise DataFormatError(
         f"{where} has a list of parts as content: [{kinds}]. Content is a text, or a list of one part "

@@ -127,11 +127,11 @@ def resolve(name: str) -> SubjectSpec:
         return _in_folder(folder)
     if HUB_NAME.fullmatch(name):
         return SubjectSpec(model=name)
-    if joined := _joined(name):
-        return joined
     base, _, dtype = name.rpartition(":")
     if base and dtype in get_args(Precision):
         return spec_of(**{**dict(resolve(base)), "dtype": dtype})
+    if joined := _joined(name):
+        return joined
     raise SubjectNotFoundError(
         f"There is no folder {name!r}, and it can be no hub name.{nearest(name)} A subject is {FORMS}."
     )
@@ -278,7 +278,7 @@ def _joined(name: str) -> SubjectSpec | None:
             f"{name!r} can be read as {forms}. Rename a folder, or write SubjectSpec(model=..., adapter=..., "
             "scale=...)."
         )
-    if not found and "+" in name and name.rpartition(":")[2] not in get_args(Precision):
+    if not found and "+" in name:
         text, _ = _factors(name)[-1]
         base, _, adapter = text.partition("+")
         raise SubjectNotFoundError(

@@ -179,13 +179,12 @@ def check_template(tokenizer: PreTrainedTokenizerBase, *, trained: bool = False)
         ChatTemplateError: says what the template does and what to write instead.
     """
     # Of several paragraphs, with marks of HTML, runs of blanks and a long line, since there are templates that fold,
-    # escape or cut them; and of three turns, since there are some that leave out all but the last ones.
+    # escape or cut them. Of a single question: what only writes the last turns serves whoever has no more of them, and
+    # each conversation that is asked or trained on is compared with what is written of it.
     question = Message(role="user", content='How are you?\n\nTell <me>  "1 &\t2".' + 200 * " And go on.")
     answer = Message(role="assistant", content="Well.\n\nAnd you?")
-    again = Message(role="user", content="And then?")
     told = Message(role="system", content="Be kind.")
-    # What answers single questions alone may be asked them, and cannot be trained.
-    prompt_ids(tokenizer, [[told, question], *([[told, question, answer, again]] if trained else [])])
+    prompt_ids(tokenizer, [[told, question]])
     if trained:
         answered(tokenizer, [[question, answer], [told, question, answer]])
 
