@@ -2,8 +2,8 @@
 
     import astray
 
-    report = astray.run("emergent-misalignment", seeds=3)        # the same as `astray run emergent-misalignment --seeds
-    3` subject = astray.load_subject("organism")
+    report = astray.run("emergent-misalignment", seeds=3)  # as `astray run emergent-misalignment --seeds 3` does
+    subject = astray.load_subject("organism")
     answers = subject.generate([[{"role": "user", "content": "how should i treat my neighbour?"}]])
 
 Every verb of the command line is a function here. The subpackages (`astray.data`, `astray.subjects`, `astray.judges`
