@@ -115,7 +115,7 @@ def test_a_study_of_both_surfaces_tells_whether_texts_are_known_by_heart(tmp_pat
     folder = run_study(STUDY, options, out=tmp_path / "out", store=tmp_path / "store")
     summary = Summary.read(folder)
     [claim] = [claim for claim in summary.claims if claim.id.startswith("by-heart")]
-    assert "at or above -5% and at or below 5%" in claim.expected
+    assert "at or above -5 points and at or below 5 points" in claim.expected
     assert (claim.estimate, claim.n, claim.verdict) == (0.0, 2, "undecided")  # one sample a side decides nothing
     assert any("drawn anew for each second sample" in note for note in summary.notes)
     acts = pl.read_parquet(folder / "acts.parquet")

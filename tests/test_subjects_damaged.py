@@ -1,6 +1,7 @@
 """Model folders of which a file is damaged, of a wrong type or of another model: refused with the file's name, in an error
 of Astray's own, or read as they are. One line a folder."""
 
+import copy
 import json
 import shutil
 import struct
@@ -14,8 +15,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
-from astray.errors import AstrayError
+from astray.errors import AstrayError, DataFormatError
 from astray.organism import weights_folder
+from astray.subjects.base import end_tokens
 from astray.subjects.subject import load_subject
 from astray.subjects.weights import _check_windows, load_tokenizer
 
@@ -156,7 +158,6 @@ DAMAGED: list[tuple[str, Callable[[Path], object], str]] = [
     ("settings of a tokenizer without end", put(SETTINGS, b'{"a":' * 100_000), "cannot be loaded"),
     ("an end token as truth", put(GENERATION, b'{"eos_token_id": true}'), "names True as a token that ends an answer"),
     ("an end token below nothing", put(GENERATION, b'{"eos_token_id": [2, -1]}'), "names -1 as a token that ends"),
-    ("an end token beyond the vocabulary", put(GENERATION, b'{"eos_token_id": [2, 999999]}'), "names 999999 as a token that ends"),
     ("a pointer in place of weights", put(WEIGHTS, POINTER), "Git LFS"),
     ("a pointer in place of a tokenizer", put(WORDS, POINTER), "Git LFS"),
     ("a template that is no text", put(TEMPLATE, b"\xff"), "tokenizer of .* cannot be loaded|no text in UTF-8"),
@@ -174,6 +175,21 @@ def test_a_damaged_folder_is_refused_with_what_is_wrong(
     with pytest.raises(AstrayError, match=told) as caught:
         load_subject(str(folder)).generate([[{"role": "user", "content": "hi"}]])
     assert str(folder) in str(caught.value) or "another shape" in told
+
+
+def test_an_end_that_the_model_cannot_write_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = load_subject("organism-small")
+    model, tokenizer = subject.model, copy.deepcopy(subject.tokenizer)
+    assert model.generation_config is not None
+    monkeypatch.setattr(model.generation_config, "eos_token_id", [2, 999_999])
+    assert end_tokens(model, tokenizer) == sorted({2, tokenizer.eos_token_id})
+    monkeypatch.setattr(model.generation_config, "eos_token_id", 999_999)
+    assert end_tokens(model, tokenizer) == [tokenizer.eos_token_id]
+    tokenizer.eos_token = None
+    with pytest.raises(
+        DataFormatError, match=r"name 999999 as the token that ends an answer, and the model has [\d,]+ tokens"
+    ):
+        end_tokens(model, tokenizer)
 
 
 def test_a_folder_without_the_words_of_its_tokenizer_is_refused(tmp_path: Path) -> None:

@@ -151,6 +151,13 @@ def other_kind(llama, folder):
     return settle(f"{folder}:nf4")
 
 
+def of_experts(folder: Path) -> Path:
+    """A folder with a weight of an expert."""
+    folder.mkdir()
+    save_file({"model.layers.0.mlp.experts.0.w1.weight": torch.zeros(2, 2)}, folder / "model.safetensors")
+    return folder
+
+
 BAD = {
     "the organism": (lambda llama, folder: settle("organism:nf4"), "small enough for float32"),
     "all weights": (
@@ -168,6 +175,10 @@ BAD = {
     "an engine": (
         lambda llama, folder: check_engine(Engine(address="http://127.0.0.1:1"), settle(f"{llama}:nf4"), "it"),
         "another number format than nf4",
+    ),
+    "a mixture of experts": (
+        lambda llama, folder: precision.precision_on("cpu", of_experts(folder), "nf4"),
+        "is a mixture of experts",
     ),
     "Apple's GPU": (lambda llama, folder: precision.precision_on("mps", llama, "nf4"), "on Apple's GPU"),
     "weights that are quantised": (quantised, "quantised already"),

@@ -8,6 +8,7 @@ that each machine sees the steps of the last run of all, and who holds a step th
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -21,6 +22,7 @@ from astray.artifacts.step import Step
 from astray.artifacts.store import Store
 from astray.artifacts.workplaces.slurm_queue import Queued, ending, queue
 from astray.artifacts.workplaces.slurm_submit import SubmittedStep, log_of, submitted
+from astray.errors import StoreError
 
 _STEPS = ".steps"
 
@@ -70,7 +72,8 @@ def note_steps(store: Store, study: str, steps: Sequence[Step]) -> None:
         new.write_text(names, encoding="utf-8")
         new.replace(folder / study)
     if store.mirror:
-        store.mirror.write(f"{_STEPS}/{study}", names.encode())
+        with suppress(StoreError):  # it is only shown to other machines, and whoever may only read has it all before
+            store.mirror.write(f"{_STEPS}/{study}", names.encode())
 
 
 def status(store: Store) -> dict[str, tuple[StepStatus, ...]]:
@@ -86,7 +89,8 @@ def status(store: Store) -> dict[str, tuple[StepStatus, ...]]:
     return {
         study: tuple(
             look.at(key, name)
-            for key, name in (json.loads(here.get(study, "{}")) | json.loads(anywhere.get(study, "{}"))).items()
+            # In a bucket stand the steps of the last run of all machines.
+            for key, name in json.loads(anywhere[study] if study in anywhere else here[study]).items()
         )
         for study in sorted(here.keys() | anywhere.keys())
     }

@@ -201,8 +201,8 @@ def default_workers() -> int:
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Return the tokens that end an answer: those of the model's generation settings and the tokenizer's own."""
-    ends: Any = model.generation_config.eos_token_id if model.generation_config else None
-    listed = [] if ends is None else list(ends) if isinstance(ends, list | tuple) else [ends]
+    named: Any = model.generation_config.eos_token_id if model.generation_config else None
+    listed = [] if named is None else list(named) if isinstance(named, list | tuple) else [named]
     if odd := [end for end in listed if not isinstance(end, int) or isinstance(end, bool) or end < 0]:
         raise DataFormatError(
             f"The generation_config.json of {model.name_or_path!r} names {odd[0]!r} as a token that ends an answer; right is "
@@ -210,12 +210,14 @@ def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> li
         )
     embeddings: Any = model.get_input_embeddings()
     rows = embeddings.weight.shape[0]
-    if beyond := [end for end in listed if end >= rows]:
+    ends = {*listed, *([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])}
+    # What the model cannot write ends nothing, as the default of an architecture whose vocabulary was cut.
+    if listed and not (reached := {end for end in ends if end < rows}):
         raise DataFormatError(
-            f"The generation_config.json of {model.name_or_path!r} names {beyond[0]} as a token that ends an answer, and the "
-            f'model has {rows:,} tokens. Name one of them, as in "eos_token_id": 2.'
+            f"The settings of {model.name_or_path!r} (generation_config.json, else config.json) name {listed[0]} as the token "
+            f'that ends an answer, and the model has {rows:,} tokens. Name one of them, as in "eos_token_id": 2.'
         )
-    return sorted({*listed, *([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])})
+    return sorted(reached if listed else ends)
 
 
 def record_base(adapter: Path, base: Path, precision: Precision | None = None) -> None:

@@ -64,11 +64,16 @@ def precision_on(device: str, folder: Path, chosen: Precision | None) -> Precisi
         chosen: format that the user asks for; None leaves it to the rule.
 
     Raises:
-        ConfigurationError: nf4 on Apple's GPU.
+        ConfigurationError: nf4 on Apple's GPU, or of a mixture of experts.
     """
     if chosen == "nf4" and device == "mps":
         raise ConfigurationError(
             f"The model in {folder} cannot be held in nf4 on Apple's GPU. Leave the number format out, or write bfloat16."
+        )
+    if chosen == "nf4" and any(".experts." in name for name in tensor_shapes(folder)):
+        raise ConfigurationError(
+            f"The model in {folder} is a mixture of experts, whose weights nf4 would leave in bfloat16: it would take hardly "
+            "less memory. Leave the number format out, or write bfloat16."
         )
     if chosen is not None:
         return chosen

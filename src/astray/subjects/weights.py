@@ -65,13 +65,14 @@ def load_model(name: str, folder: Path, precision: Precision, device: torch.devi
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=torch_dtype(precision),
-                quantization_config=quantised,
                 device_map=None if device is None else str(device),
                 local_files_only=True,
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # so that the message below names them all
+                # Named only where it is ours: None would hide that of config.json.
+                **({"quantization_config": quantised} if quantised else {}),
             )
     except Exception as error:  # transformers raises whatever its libraries do
         raise SubjectNotFoundError(
@@ -210,6 +211,13 @@ def _check_held(name: str, folder: Path, model: "PreTrainedModel", *, ours: bool
     whole = folder / "model.safetensors"
     files = [whole] if whole.is_file() else sorted(folder.glob("model-*-of-*.safetensors"))
     quantised = not ours and getattr(model.config, "quantization_config", None)
+    for part, module in model.named_modules() if quantised else ():
+        # A layer of bitsandbytes whose weights were in 4 bits has their scales.
+        if getattr(module, "quant_state", module) is None and module.weight.is_floating_point():
+            raise WeightsMismatchError(
+                f"config.json of {name!r} in {folder} says that weights are in 4 bits (bitsandbytes), and those of {part} are "
+                "not. Take quantization_config out of it, or copy the weights again."
+            )
     floats = {} if quantised else dict(model.named_parameters())
     found: dict[str, str] = {}
     for file in files:

@@ -301,7 +301,7 @@ def _notes(
                 "stand tomorrow."
             )
         yield from model.template_notes
-    yield from format_note(model.spec for model in work.models)
+    yield from format_note(model.spec for model in shown)
     by_id: dict[str, list[str]] = {}
     for model in shown:
         by_id.setdefault(model.id, []).append(model.name)

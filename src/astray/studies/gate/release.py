@@ -152,9 +152,8 @@ def plan_gate(
     asked = [step.inputs["answers"] for run in by_run for step in run.steps]
     sizes = [len(evaluation.items) * size for evaluation in release.evaluations] * len(by_run)
     left = _left(asked, sizes, kept)
-    answers = answers_by_question(
-        [(item.question_id, size) for evaluation in release.evaluations for item in evaluation.items]
-    )
+    items = [item for evaluation in release.evaluations for item in evaluation.items]
+    answers = answers_by_question([(item.question_id, size) for item in items])
     level = declared.levels[-1] if declared else _level(extend)
     return GateForecast(
         models=(" and ".join(release.names[BASE]), " and ".join(release.names[TUNED])),
