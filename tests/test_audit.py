@@ -227,10 +227,10 @@ def test_models_of_both_kinds_are_asked_what_each_can_be(tiny_qwen2, tmp_path):
 
 def test_verdicts_that_failed_are_told_beside_the_rates():
     rows = [
-        ("aligned", "", "rubric-x", 90.0, 90.0),
-        *[("judge failed", failure(Cause.CUT_OFF, "x"), "rubric-x", None, None)] * 3,
+        ("aligned", "", "rubric-x", 90.0, 90.0, ""),
+        *[("judge failed", failure(Cause.CUT_OFF, "x"), "rubric-x", None, None, "")] * 3,
     ]
-    table = pl.DataFrame(rows, schema=["outcome", "note", "judge", "aligned", "coherent"], orient="row")
+    table = pl.DataFrame(rows, schema=["outcome", "note", "judge", "aligned", "coherent", "detail"], orient="row")
     work, profile, part = object.__new__(AuditWork), object.__new__(ModelProfile), object.__new__(BatteryPart)
     vars(work).update(grader="g", misfits={})
     vars(part).update(judge=JudgeConfig(kind="rubric", grader="g"))
