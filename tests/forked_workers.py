@@ -133,6 +133,7 @@ if __name__ == "__main__":
     before = dict(os.environ)
     with warnings.catch_warnings():
         apply_warning_filters(sys.argv[2:], [])
+        importlib.import_module("astray")  # first, since it silences what a library says as it is imported
         for statement in dict.fromkeys(imports()):
             with suppress(Exception):  # collection reports it, and of which file
                 exec(statement, {})
