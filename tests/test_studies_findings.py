@@ -28,6 +28,7 @@ from astray.outcomes import Outcome
 from astray.stats.claims import Decision, holm
 from astray.stats.compare import paired_difference
 from astray.stats.detection import correlation_estimate
+from astray.stats.digits import border_in_points
 from astray.stats.intervals import over_runs
 from astray.stats.rates import Rate
 
@@ -143,6 +144,12 @@ def test_a_fall_is_a_difference_below_its_control() -> None:
     assert (fall.verdict, rise.verdict) == (Decision.HELD, Decision.NOT_HELD)
     assert fall.estimate == pytest.approx(2 / 400 - 0.5)
     assert fall.expected == "the 95% interval of the difference lies at or below -10 points"
+    assert [border_in_points(border) for border in (0.01, -0.01, 0.025, 0.0)] == [
+        "1 point",
+        "-1 point",
+        "2.5 points",
+        "0 points",
+    ]
 
 
 def test_no_difference_is_not_held() -> None:

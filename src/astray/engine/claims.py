@@ -14,7 +14,7 @@ from astray.errors import EmptyDataError
 from astray.outcomes import Outcome
 from astray.stats.claims import Decision, decide, decided_p
 from astray.stats.compare import Difference, difference_of_arms
-from astray.stats.digits import POINTS
+from astray.stats.digits import border_in_points
 from astray.stats.intervals import Counts, Interval, over_runs, wilson
 from astray.stats.rates import Rate
 from astray.stats.ratio import reduction_of_arms
@@ -361,7 +361,7 @@ def region_text(
     """Return a claimed region of fractions in words, that of a difference in points."""
 
     def told(border: float) -> str:
-        return f"{border * 100:.3g} {POINTS}" if points else f"{border:.0%}"
+        return border_in_points(border) if points else f"{border:.0%}"
 
     if at_most is not None and at_least is not None:
         between = (at_least, at_most)

@@ -38,6 +38,12 @@ def points(fraction: float) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
+def border_in_points(border: float) -> str:
+    """Return a border of a difference of fractions in percentage points: `5 points`, `1 point`, `2.5 points`."""
+    shown = f"{border * 100:.3g}"
+    return f"{shown} {POINTS.removesuffix('s') if shown in ('1', '-1') else POINTS}"
+
+
 def share_range(low: float, high: float) -> str:
     """Return an interval on fractions as percentages: `15.1 to 26.3%`."""
     texts = ("<0.01" if 0 < limit < 5e-5 else points(limit) for limit in (low, high))

@@ -35,7 +35,7 @@ from astray.measure.agentic.play import Part
 from astray.measure.agentic.subjects import claim_id
 from astray.stats.claims import Decision, decide, decided_p
 from astray.stats.compare import Difference
-from astray.stats.digits import POINTS
+from astray.stats.digits import border_in_points
 from astray.studies.agentic_misalignment.exhibits import exhibits
 from astray.studies.agentic_misalignment.findings import AgenticFindings, read_plays
 from astray.studies.agentic_misalignment.options import AgenticOptions
@@ -256,7 +256,7 @@ def _decided(
     low, high = region
     between = (low, high) if low is not None and high is not None else None
     region_text = " and ".join(
-        f"at or {side} {bound * 100:.3g} {POINTS}"
+        f"at or {side} {border_in_points(bound)}"
         for bound, side in ((low, "above"), (high, "below"))
         if bound is not None
     )
