@@ -88,11 +88,14 @@ class ScreenResult:
 
     @property
     def finding(self) -> str:
-        """Say what was found: the share of harmful rows where labels tell it, else how many rows stand out."""
-        if self.share is not None:
-            return f"Harmful rows: {share_text(self.share)}."
+        """Say what was found: the share of harmful rows where labels tell it, and how many rows stand out."""
+        texts = [] if self.share is None else [f"Harmful rows: {share_text(self.share)}."]
         if self.rows["reference_share"].count():
-            return tail_text(self.rows, self.reference)
+            texts.append(tail_text(self.rows, self.reference))
+            if self.warnings:
+                texts.append("This score tells rows apart no better than random directions do: see below.")
+        if texts:
+            return " ".join(texts)
         looked = self.rows.filter(pl.col("reasons").list.len() > 0).height
         return f"{count(looked)} of {count(self.rows.height)} rows have a reason to be looked at."
 
