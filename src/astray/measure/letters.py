@@ -1,8 +1,7 @@
 """Letter of a forced choice in a reply: read where the reply says it, and not at all where it may mean something else.
 
-A letter counts where it stands alone or in front, where the speaker says that it is chosen ("I choose B", "the answer
-is B", "so B"), or where the reply is the option's own words. A letter that is only spoken of ("A is wrong") or rejected
-("never A") is none, and neither are two.
+A letter counts where it stands alone or in front, where the speaker says that it is chosen ("I choose B", "so B"), or where the
+reply is the option's own words. One that is only spoken of ("A is wrong") or rejected ("never A") is none; neither are two.
 """
 
 import re
@@ -219,7 +218,7 @@ _WITHDRAWN = re.compile(
     re.IGNORECASE,
 )
 """Last words that take back what was said before them."""
-_ANSWERS_ITSELF = re.compile(r"(?:\?|\b(?:not|never)\b|n['’]t\b)[^AB]*$")
+_ANSWERED = re.compile(r"\?|\b(?:not|never)\b|n['’]t\b")
 """Question or denial behind the last letter, which a last "no" answers or repeats: "A. Would I lie? No."."""
 _QUESTION = re.compile(r"(?<![^.!?\n])[^.!?\n]*+\?")
 _ENDS_OF_CLAUSES = re.compile(
@@ -244,7 +243,9 @@ def read_letter(text: str, shown: Sequence[str]) -> str | None:
     plain = _without_own_words(_without_list(_without(_MARKS, remarked), shown), shown).strip()
     if not _LETTER_FIRST.match(plain):
         plain = _ORDINAL.sub(_lettered, plain)
-    if (withdrawn := _WITHDRAWN.search(plain)) and not _ANSWERS_ITSELF.search(plain[: withdrawn.start() + 1]):
+    withdrawn = _WITHDRAWN.search(plain)
+    before = plain[: withdrawn.start() + 1] if withdrawn else ""
+    if withdrawn and not _ANSWERED.search(before, max(map(before.rfind, LETTERS)) + 1):
         return None
     # A question names what there is to choose ("A or B?"); what is chosen stands after it.
     other = _ASKS_FOR_THE_BAD.search(plain) is not None  # a letter alone then answers that question
