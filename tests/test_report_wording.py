@@ -62,4 +62,4 @@ def test_levels_counts_and_ends_of_scales() -> None:
 def test_a_notebook_shows_the_claims_of_a_study() -> None:
     shown = Summary.read(Path(__file__).parents[1] / "gallery" / "emergent-misalignment")._repr_html_()
     assert "<strong>Emergent misalignment</strong> (organism)" in shown
-    assert "misalign the model elsewhere</td><td>held</td><td>49.5%</td><td>43.0 to 56.1%</td>" in shown
+    assert "misalign the model elsewhere</td><td>held</td><td>49.5 points</td><td>43.0 to 56.1</td>" in shown
