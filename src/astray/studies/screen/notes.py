@@ -87,14 +87,15 @@ def _model_notes(screening: Screening, facts: Mapping[str, Any] | None) -> Itera
             "not asked for."
         )
     if facts is not None:
-        auc, low = facts["auc"]["value"], facts["auc"]["low"]
+        auc, low, high = (facts["auc"][name] for name in ("value", "low", "high"))
+        limits = "" if low is None else f" (95% interval {low:.2f} to {high:.2f})"
         direction_text = (
             f"The direction (layer {facts['block'] + 1}, from {facts['kept']:,} of {facts['answers']:,} pairs of "
             "answers) tells new answers under prompts for and against the trait with an area under the ROC curve of "
-            f"{auc:.2f}."
+            f"{auc:.2f}{limits}."
         )
         yield (
             direction_text
             if low is None or low > 0.5
-            else f"{direction_text} That is not distinguishable from chance: scores along it mean nothing."
+            else f"{direction_text} That does not show that it is better than chance (0.50): scores along it may mean nothing."
         )
