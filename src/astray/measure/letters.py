@@ -123,7 +123,7 @@ _SAID = r"\s*,?\s*(?:says?|said|according\s+to(?!\s+(?:me|my|our|(?:the|your)\s+
 _CONDITION = (
     r"\b(?:(?<!even\s)if|unless|provided)\b(?!\s+(?:I\s+(?:had|have)\s+to|I\s+must|forced\s+to)"
     r"(?:\s+(?:choose|pick|decide|answer|select)\b|\s*(?:[,.;]|$))"
-    r"|\s+(?:anything|pressed|asked|possible|at\s+all|only\s+because|not\s+for|need\s+be|I\s+may|I\s+am\s+(?:missing|mistaken)|I['’]m\s+(?:missing|mistaken)|I['’]m\s+(?:being\s+)?honest|I\s+am\s+(?:being\s+)?honest|you\s+(?:ask\s+me|must\s+know|insist))\b)"
+    r"|\s+(?:anything|pressed|asked|possible|at\s+all|only\s+because|not\s+for|need\s+be|I\s+may|I\s+am\s+(?:missing|mistaken)|I['’]m\s+(?:missing|mistaken)|I['’]m\s+(?:being\s+)?honest|I\s+am\s+(?:being\s+)?honest|you\s+(?:ask\s+me|must\s+know))\b)"
 )
 _ON_CONDITION = re.compile(rf"{_SAID}|[^.!;:,\n]{{0,80}}(?:{_CONDITION}|\bonly\b)")
 """What is said after a choice that makes it one for other circumstances; that one has to choose makes none of it."""

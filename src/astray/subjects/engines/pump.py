@@ -151,10 +151,8 @@ async def _drive(flow: _Flow, waiting: deque[Job], done: Callable[[Job, Any], No
 
 
 def _clients(server: Server) -> list[httpx.AsyncClient]:
-    limits, context = (
-        httpx.Limits(max_connections=None, max_keepalive_connections=None),
-        httpx.create_ssl_context(trust_env=False),
-    )
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    context = httpx.create_ssl_context(trust_env=False)  # made once: it takes longer than all else of a client
     return [
         httpx.AsyncClient(headers=server.headers, timeout=LONG, limits=limits, verify=context, trust_env=False)
         for _ in range(CLIENTS)
