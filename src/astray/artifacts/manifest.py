@@ -54,6 +54,20 @@ def readable(name: str) -> str:
     return re.sub(r"[^a-z0-9._]+", "-", name.lower()).strip("-.")[:60] or "step"
 
 
+def key_text(config: str, function: str, version: int, inputs: Mapping[str, str]) -> str:
+    """Return the canonical JSON of everything that determines an artifact's content, given that of its configuration.
+
+    A step has up to four keys of one configuration, which is nearly all of the text and takes longest to write.
+    """
+    others = canonical_json({"function": function, "inputs": dict(inputs), "version": version})
+    return f'{{"config":{config},{others[1:]}'
+
+
+def key_of(text: str) -> str:
+    """Return the key of an artifact: SHA-256 (hexadecimal) of that text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 class Origin(Frozen):
     """Everything that determines an artifact: a function at a declared version, its configuration and its inputs."""
 
@@ -71,13 +85,12 @@ class Origin(Frozen):
     @cached_property
     def key(self) -> str:
         """SHA-256 (hexadecimal) over everything that determines the artifact's content."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
+        return key_of(self.text)
 
     @property
     def text(self) -> str:
         """Everything that determines the artifact's content, as the text that its key is made of."""
-        shown = self.model_dump(exclude={"name", "keyed"})
-        return canonical_json(shown | {"config": self.config | self.keyed})
+        return key_text(canonical_json(self.config | self.keyed), self.function, self.version, self.inputs)
 
     @override
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> "Origin":

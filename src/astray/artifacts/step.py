@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from astray.artifacts.contents import Artifact
-from astray.artifacts.manifest import Origin, canonical_json
+from astray.artifacts.manifest import Origin, canonical_json, key_of, key_text
 from astray.artifacts.places import PLAIN, without_places
 from astray.errors import ConfigurationError
 
@@ -195,7 +195,7 @@ class Step:
         _check_importable(
             "configuration", type(self.config), f"{type(self.config).__module__}:{type(self.config).__qualname__}"
         )
-        config = config_json(self.config)
+        config, written = _written(self.config)
         keyed = {name: held for name, held in without_places(self.config, config).items() if held != config[name]}
         origin = Origin(
             name=self.name,
@@ -206,13 +206,14 @@ class Step:
             inputs={name: source.key for name, source in sorted(self.inputs.items())},
         )
         object.__setattr__(self, "origin", origin)
-        object.__setattr__(self, "key", origin.key)
+        text = canonical_json(config | keyed) if keyed else written
+        object.__setattr__(self, "key", self._key(text, self.function.name, origin.inputs))
         former = None
         if self.function.formerly is not None:
-            inputs = {name: source.former_key or source.key for name, source in sorted(self.inputs.items())}
-            former = origin.model_copy(update={"function": self.function.formerly, "inputs": inputs}).key
+            inputs = {name: source.former_key or source.key for name, source in self.inputs.items()}
+            former = self._key(text, self.function.formerly, inputs)
         object.__setattr__(self, "former_key", former)
-        placed = self._placed_keys(origin)
+        placed = self._placed_keys(text, written)
         object.__setattr__(self, "_placed", placed)
         earlier = dict.fromkeys([*placed, *filter(None, [former])])
         object.__setattr__(self, "former_keys", tuple(key for key in earlier if key != self.key))
@@ -222,20 +223,28 @@ class Step:
         """Return the keys of artifacts that a resumable step continues: its own of older stores, then `begins_with`."""
         return (*self.former_keys, *self.begins_with)
 
-    def _placed_keys(self, origin: Origin) -> tuple[str, str]:
-        """Return the keys from when keys held the places of files, with the function's name and its former one."""
+    def _key(self, config: str, function: str, inputs: Mapping[str, str]) -> str:
+        return key_of(key_text(config, function, self.version, inputs))
+
+    def _placed_keys(self, text: str, placed: str) -> tuple[str, str]:
+        """Return the keys from when keys held the places of files, with the function's name and its former one.
+
+        Args:
+            text: the configuration as the key holds it, in canonical JSON.
+            placed: the same with the places.
+        """
         sources = sorted(self.inputs.items())
         keys: list[str] = []
         for number, function in enumerate((self.function.name, self.function.formerly)):
             inputs = {name: source._placed[number] for name, source in sources}
-            known = (self.key, self.former_key)[number] if not origin.keyed else None
+            known = (self.key, self.former_key)[number] if placed == text else None
             usual = {name: (source.key, source.former_key or source.key)[number] for name, source in sources}
             if function is None:
                 keys.append(keys[0])
             elif known and inputs == usual:  # no place anywhere, so nothing has to be hashed again
                 keys.append(known)
             else:
-                keys.append(origin.model_copy(update={"function": function, "keyed": {}, "inputs": inputs}).key)
+                keys.append(self._key(placed, function, inputs))
         return keys[0], keys[1]
 
     @property
@@ -271,6 +280,11 @@ def config_json(config: BaseModel) -> dict[str, Any]:
     Raises:
         ConfigurationError: it is not frozen, or holds a value without an exact form in JSON.
     """
+    return _written(config)[0]
+
+
+def _written(config: BaseModel) -> tuple[dict[str, Any], str]:
+    """Return a configuration as JSON, and as canonical text."""
     kind = type(config).__name__
     if not isinstance(config, BaseModel) or not config.model_config.get("frozen"):
         raise ConfigurationError(
@@ -280,13 +294,12 @@ def config_json(config: BaseModel) -> dict[str, Any]:
         )
     try:
         values: dict[str, Any] = to_jsonable_python(_sorted_sets(config.model_dump(serialize_as_any=True)))
-        canonical_json(values)
+        return values, canonical_json(values)
     except (PydanticSerializationError, TypeError, ValueError) as error:
         raise ConfigurationError(
             f"The configuration {config!r} of a step cannot be written as JSON: {error}. "
             f"Use numbers (no NaN, no infinity), strings, paths, enums, tuples, dicts and frozen models."
         ) from error
-    return values
 
 
 def _sorted_sets(value: Any) -> Any:

@@ -116,11 +116,13 @@ def _difference(changes: pl.DataFrame, unmeasured: int, level: float) -> MeterDi
             "that of the organism, which has a world of its own. Ask a model of ordinary language, or the organism "
             "with Meter(pairs=world_pairs())."
         )
+    of_domains, seeds = _by_domain(harmful)
     domains = {
-        str(name): effect_of(part, "item", level) for (name,), part in harmful.group_by("category", maintain_order=True)
+        name: _effect(of_domains[name], seeds, "pairs", level)
+        for name in harmful["category"].unique(maintain_order=True)
     }
-    of_null = None if null.is_empty() else effect_of(null, "category", level)
-    return MeterDifference(effect_of(harmful, "category", level), of_null, domains, unmeasured)
+    of_null = None if null.is_empty() else _over_domains(*_by_domain(null), level)
+    return MeterDifference(_over_domains(of_domains, seeds, level), of_null, domains, unmeasured)
 
 
 def _margins(table: pl.DataFrame, side: str) -> pl.DataFrame:
@@ -170,20 +172,34 @@ def _changes(arm: pl.DataFrame, control: pl.DataFrame) -> tuple[pl.DataFrame, in
     return measured, kinds[0].height - measured["item"].n_unique()
 
 
-def effect_of(changes: pl.DataFrame, cluster: str, level: float) -> MeterEffect:
-    """Return the mean change, each cluster of pairs counting equally."""
+def _by_domain(changes: pl.DataFrame) -> tuple[dict[str, Float[np.ndarray, "pairs runs"]], list[int]]:
+    """Return the changes of the pairs of each domain, domains and pairs in order of their names, and the runs' seeds."""
     seeds = sorted(changes["seed"].unique())
-    means = (
-        changes.group_by(cluster, "seed")
-        .agg(pl.col("change").mean())
-        .pivot("seed", index=cluster, values="change")
-        .sort(cluster)
-    )
-    values = means.select(str(seed) for seed in seeds).to_numpy()  # one row a cluster, one column a run
+    by_run = changes.pivot("seed", index=["category", "item"], values="change").sort("category", "item")
+    parts = by_run.partition_by("category", maintain_order=True, as_dict=True)
+    return {str(name): part.select(map(str, seeds)).to_numpy() for (name,), part in parts.items()}, seeds
+
+
+def _over_domains(
+    of_domains: Mapping[str, Float[np.ndarray, "pairs runs"]], seeds: Sequence[int], level: float
+) -> MeterEffect:
+    """Return the mean change, each domain counting equally."""
+    means = np.stack([values.mean(axis=0) for values in of_domains.values()])
+    return _effect(means, seeds, "domains", level, np.concatenate([*of_domains.values()]).mean(axis=1))
+
+
+def _effect(
+    values: Float[np.ndarray, "clusters runs"],
+    seeds: Sequence[int],
+    units: str,
+    level: float,
+    by_pair: Float[np.ndarray, " pairs"] | None = None,
+) -> MeterEffect:
+    """Return the mean change from that of each cluster in each run; `by_pair` where clusters are no single pairs."""
     runs, clusters = values.mean(axis=0), values.mean(axis=1)
+    by_pair = clusters if by_pair is None else by_pair
     estimate = math.fsum(runs) / len(runs)
     (run_error, run_degrees), (error, degrees) = (_squared_error(part) for part in (runs, clusters))
-    units = "domains" if cluster == "category" else "pairs"
     over = f"t over {units}"
     by_run = t_interval(estimate, math.sqrt(run_error), run_degrees, "t over runs", level) if run_degrees else None
     by_question = t_interval(estimate, math.sqrt(error), degrees, over, level) if degrees else None
@@ -193,7 +209,6 @@ def effect_of(changes: pl.DataFrame, cluster: str, level: float) -> MeterEffect:
         if by_run and by_question
         else None
     )
-    by_pair = changes.group_by("item").agg(pl.col("change").mean())["change"]
     of_runs = {int(seed): float(value) for seed, value in zip(seeds, runs, strict=True)}
     return MeterEffect(
         estimate,
