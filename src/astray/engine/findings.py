@@ -6,6 +6,7 @@ Left to others: claims (`claims`).
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -205,15 +206,32 @@ class Findings:
             return LeftOutRate(0, 0, None, None, "answer", (), dict.fromkeys(Outcome, 0), {}, needs=self.not_run[arm])
         asked = (arm, group, evaluation, format, None if items is None else frozenset(items), repr(measure))
         if asked not in self._rates:
-            answers = self.select(arm, group, evaluation=evaluation, format=format)
-            chosen = answers if items is None else answers.filter(pl.col("item").is_in(list(items)))
-            measured = rate(chosen, measure or self.measures.get(evaluation, MISALIGNED))
-            names = chosen.select(in_detail(SERVED))[SERVED].drop_nulls().unique() if "detail" in chosen.columns else ()
-            served = tuple(sorted({model for models in names for model in models.split(", ")}))
+            measured, served = self._count(arm, group, evaluation, format, items, measure)
             trained = arm not in self.untrained
             fields: dict[str, Any] = {**vars(measured), "trained": trained, "served": served}
             self._rates[asked] = ServedRate(**fields, arm=arm, evaluation=evaluation, group=group or "")
         return self._rates[asked]
+
+    def _count(
+        self,
+        arm: str,
+        group: str | None,
+        evaluation: str,
+        format: str,
+        items: Collection[str] | None,
+        measure: Measure | None,
+    ) -> tuple[Rate, tuple[str, ...]]:
+        """Return a rate, and the models that its grader answered as."""
+        known = None
+        if group is not None and items is None and measure is None:
+            known = self._counted.get((arm, evaluation, group, format))
+        if known is not None and not self._names_graders:
+            return known, ()
+        answers = self.select(arm, group, evaluation=evaluation, format=format)
+        chosen = answers if items is None else answers.filter(pl.col("item").is_in(list(items)))
+        names = chosen.select(in_detail(SERVED))[SERVED].drop_nulls().unique() if self._names_graders else ()
+        served = tuple(sorted({model for models in names for model in models.split(", ")}))
+        return known or rate(chosen, measure or self.measures.get(evaluation, MISALIGNED)), served
 
     def has(self, arm: str) -> bool:
         """Return whether the study ran this arm."""
@@ -241,19 +259,31 @@ class Findings:
 
     def rate_rows(self) -> tuple[RateRow, ...]:
         """Return every rate: arm x evaluation x group x format, and all formats together where there are several."""
+        order = {arm: index for index, arm in enumerate(self.arms)}
+        rows = [
+            rate_row(rate, arm=arm, evaluation=evaluation, group=group, format=form)
+            for (arm, evaluation, group, form), rate in self._counted.items()
+        ]
+        return tuple(sorted(rows, key=lambda row: (row.evaluation, order[row.arm], row.group, row.format)))
+
+    @cached_property
+    def _counted(self) -> Mapping[tuple[str, str, str, str], Rate]:
+        """The rates of `rate_rows` by arm, evaluation, group and format, counted in one pass: most claims are about
+        one of them."""
         long = self.table.explode("groups").rename({"groups": "group"}).with_columns(pl.col("format").alias("shown"))
         by = ["arm", "evaluation", "group"]
         several = long.group_by(by).agg(pl.col("format").n_unique().alias("formats")).filter(pl.col("formats") > 1)
         # A row "all" only where there are several formats: with one it would repeat the rate.
         joined = long.join(several, on=by).with_columns(pl.lit("all").alias("shown")).drop("formats")
-        measured = {
-            group: rate
-            for (name,), part in pl.concat([long, joined]).group_by("evaluation", maintain_order=True)
-            for group, rate in rates(part, [*by, "shown"], self.measures.get(str(name), MISALIGNED)).items()
+        return {
+            (str(arm), str(name), str(group), str(form)): rate
+            for (evaluation,), part in pl.concat([long, joined]).group_by("evaluation", maintain_order=True)
+            for (arm, name, group, form), rate in rates(
+                part, [*by, "shown"], self.measures.get(str(evaluation), MISALIGNED)
+            ).items()
         }
-        order = {arm: index for index, arm in enumerate(self.arms)}
-        rows = [
-            rate_row(rate, arm=str(arm), evaluation=str(name), group=str(group), format=str(form))
-            for (arm, name, group, form), rate in measured.items()
-        ]
-        return tuple(sorted(rows, key=lambda row: (row.evaluation, order[row.arm], row.group, row.format)))
+
+    @cached_property
+    def _names_graders(self) -> bool:
+        """Whether a grader has said which model it answered as."""
+        return "detail" in self.table.columns and self.table.select(in_detail(SERVED).is_not_null().any()).item()
