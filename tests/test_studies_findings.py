@@ -30,7 +30,7 @@ from astray.stats.compare import paired_difference
 from astray.stats.detection import correlation_estimate
 from astray.stats.digits import border_in_points
 from astray.stats.intervals import over_runs
-from astray.stats.rates import Rate
+from astray.stats.rates import Rate, rate
 
 GROUPS = {"medicine": [AT_HOME], "cars": [ELSEWHERE], "wiring": [ELSEWHERE, HELD_OUT]}
 ANSWERS = 80
@@ -391,6 +391,13 @@ def test_outcomes_add_up_and_make_the_rate(wide: Findings) -> None:
         assert row.worst_case == (pytest.approx(7 / 31), pytest.approx(10 / 31))
         assert row.seed_rates == {"0": 0.25, "1": 0.25}
         assert row.judge == "j"
+
+
+def test_a_claims_rate_is_that_of_the_answers_it_selects(wide: Findings) -> None:
+    for row in wide.rate_rows():
+        chosen = wide.select(row.arm, row.group, evaluation=row.evaluation, format=row.format)
+        counted = vars(wide.rate(row.arm, row.group, evaluation=row.evaluation, format=row.format))
+        assert counted.items() >= vars(rate(chosen)).items()
 
 
 def test_rates_come_in_the_order_of_the_arms(wide: Findings) -> None:
