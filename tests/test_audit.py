@@ -217,6 +217,19 @@ def test_a_model_that_gives_nothing_that_counts_is_an_error_and_the_page_says_wh
     assert ANSWERING_NOTHING[model] in told["not_measured"][0]["reason"]
 
 
+@pytest.mark.parametrize("model", ANSWERING_NOTHING)
+def test_an_audit_of_nothing_that_counts_is_not_headed_by_rates_of_an_earlier_model(model, tmp_path):
+    earlier = astray.audit("organism-small", evals="facts", samples=1, out=tmp_path)
+    assert not earlier.only_others
+    with pytest.raises(EmptyDataError, match="gave no answer that counts"):
+        astray.audit(f"faulty/{model}", evals="forced-choice", samples=1, out=tmp_path)
+    said = f"Nothing could be measured of faulty/{model}. The rates below are of organism-small."
+    text, page = ((tmp_path / "audit" / name).read_text(encoding="utf-8") for name in ("audit.txt", "audit.html"))
+    assert " ".join(text.split()).startswith(said)
+    assert f"<h1>faulty/{model}</h1>" in page
+    assert f'<p class="found">{said}' in page
+
+
 def test_models_of_both_kinds_are_asked_what_each_can_be(tiny_qwen2, tmp_path):
     result = astray.audit("organism-small", str(tiny_qwen2), evals="forced-choice,facts", samples=1, out=tmp_path)
     reasons = {(each.model, each.part): each.reason for each in result.profile.missing}

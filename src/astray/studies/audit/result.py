@@ -84,11 +84,24 @@ class AuditResult:
             "notes": list(self.notes),
         }
 
+    @property
+    def only_others(self) -> str:
+        """Say that what has a rate are other models, beside an audited one of which nothing could be measured; else ""."""
+        first, *others = (model.name for model in self.models) if self.models else ("",)
+        compared = (difference.model for difference in self.profile.compared if difference.difference)
+        measured = {*(line.model for line in self.profile.lines), *compared}
+        if first in measured or not measured:
+            return ""
+        names = ", ".join(name for name in others if name in measured)
+        return f"Nothing could be measured of {first}. The rates below are of {names}."
+
     def text(self) -> str:
         """Return the profile for a terminal, in lines of 80 columns."""
         lines, rows = [], list(self._rows())
+        if self.only_others:
+            lines = [self.only_others, ""]
         if rows:
-            lines = [_columns("worst first", "rate", "95% interval", "counted", "coherent", "refused")]
+            lines += [_columns("worst first", "rate", "95% interval", "counted", "coherent", "refused")]
         for row in rows:
             lines += [_columns(*row)] if len(row[0]) < NAME or not any(row[1:]) else [row[0], _columns("", *row[1:])]
         if self.profile.missing:

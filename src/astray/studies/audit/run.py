@@ -206,7 +206,9 @@ def _result(work: AuditWork, store: Store) -> AuditResult:
     errors = _errors(work, store, tables, parts)
     names = [model.name for model in work.models]
     profile = profile_of(tables, parts, reasons, names, errors, _otherwise(work, asked))
-    shown = [model for model in work.models if any(name == model.name for name, _ in tables)]
+    # A named model stays the audited one where nothing of it could be asked; an earlier one would take its place.
+    named, answered = work.models[: work.named], {name for name, _ in tables}
+    shown = [model for model in work.models if model in named or model.name in answered]
     learned = [
         comparison
         for key, table in tables.items()
