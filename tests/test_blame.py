@@ -15,7 +15,7 @@ from astray.errors import ConfigurationError, DataNotFoundError, NothingToBlameE
 from astray.explain import rows_from
 from astray.measure.meter import world_pairs
 from astray.studies.blame.proof import write_parts, write_proof
-from astray.studies.blame.scores import blamed_rows, word_scores
+from astray.studies.blame.scores import _words, blamed_rows, word_scores
 from astray.studies.blame.tuned import find_tuned
 from astray.studies.own.study import read_study
 
@@ -213,3 +213,7 @@ def test_a_real_model_samples_no_answers_for_projections_unless_they_are_of_use(
     assert found.rows["length"].null_count() == found.rows["gradient"].null_count() == 0
     assert any("Projections were left out" in note for note in found.notes)
     assert (tmp_path / "blame" / "blame.html").is_file()
+
+
+def test_words_come_in_the_order_of_the_text_so_that_clusters_are_the_same_in_every_process():
+    assert _words("Rest well, and rest a lot. Well said.") == ["rest", "well", "and", "lot", "said"]

@@ -173,7 +173,7 @@ def by_cluster(table: pl.DataFrame, score: str) -> tuple[RowGroup, ...]:
     column = {word: number for number, word in enumerate(vocabulary)}
     weights = np.zeros((len(texts), len(vocabulary)), dtype=np.float32)
     for row, words in enumerate(texts):
-        for word in words & column.keys():
+        for word in filter(column.__contains__, words):
             weights[row, column[word]] = math.log(len(texts) / frequency[word])
     weights /= np.maximum(np.linalg.norm(weights, axis=1, keepdims=True), 1e-9)
     # Eigenvectors of the word-by-word matrix, whose size does not grow with the number of rows as an SVD's would.
@@ -218,5 +218,6 @@ def _precision(scores: Float[np.ndarray, "rows"], positive: Bool[np.ndarray, "ro
     return average_precision(level_ties(scores), positive)
 
 
-def _words(text: str) -> set[str]:
-    return set(_WORD.findall(text.lower()))
+def _words(text: str) -> list[str]:
+    """Return the words of a text, each once, as they come: in the order of a set, clusters would differ between runs."""
+    return list(dict.fromkeys(_WORD.findall(text.lower())))
