@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,18 @@ def test_an_adapter_is_trained_further_on_the_same_base(finished, tiny_qwen2, tm
     assert run.subject == SubjectSpec(model=str(tiny_qwen2), adapter=tmp_path / "adapter")
     with pytest.raises(AdapterMismatchError, match="rank"):
         train_sft(finished.subject, dataset(), RECIPE.model_copy(update={"lora": LoRA()}), tmp_path / "other")
+
+
+def test_checkpoints_of_an_adapter_ask_the_hub_for_nothing(finished, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("peft.utils.save_and_load.check_file_exists_on_hf_hub", lambda *given: asked.append(given))
+    path = tmp_path / "adapter"
+    shutil.copytree(finished.subject.adapter, path)
+    config = json.loads((path / "adapter_config.json").read_text())
+    (path / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": "laboratory/of-its-own"}))
+    subject = SubjectSpec(model=finished.subject.model, adapter=path)
+    train_sft(subject, dataset(), RECIPE, tmp_path / "run", checkpoint_every=2)
+    assert not asked
 
 
 def test_an_adapter_can_be_put_on_one_layer(tiny_qwen2, tmp_path):

@@ -9,6 +9,7 @@ schedule and checkpoints are those of TRL and transformers.
 
 import itertools
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,20 @@ class Quiet(Trainer):
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write no model card: the run's own files record base, data and recipe."""
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Save a checkpoint; of a model with adapters these alone, as in the result.
+
+        By default PEFT asks the hub for a file of the base's name, which may be a folder's or `organism`, to learn
+        whether embeddings were resized: that sends the name away, waits for a network, and warns where there is none.
+        """
+        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        if isinstance(model, PeftModel):
+            vars(model)["save_pretrained"] = partial(model.save_pretrained, save_embedding_layers=False)
+        try:
+            super()._save(output_dir, state_dict)
+        finally:
+            vars(model).pop("save_pretrained", None)
 
     def _send_telemetry(self) -> None:
         """Send no telemetry."""

@@ -112,10 +112,7 @@ class RunLog(TrainerCallback, ABC):
                 shutil.rmtree(self.checkpoints)
                 last = None
             self.resume(checkpoints.step_of(last) if last else None)
-        with warnings.catch_warnings():
-            # A checkpoint's adapter makes PEFT look for the base at its hub address; here a base is a folder.
-            warnings.filterwarnings("ignore", "Could not find a config file", UserWarning)
-            trainer.train(resume_from_checkpoint=str(last) if last else None)
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
         return trainer
 
     @abstractmethod
