@@ -111,6 +111,14 @@ def outcomes_shown(driver: Chrome) -> set[str]:
     )
 
 
+def test_tables_of_rates_arms_and_judges_fit_a_tablet(folder):
+    overflowing = """return [...document.querySelectorAll(".scroll")].filter((each) => each.scrollWidth > each.clientWidth)
+        .map((each) => each.getAttribute("aria-labelledby") ?? each.getAttribute("aria-label"))"""
+    with open_page(folder / "report.html", width=768) as driver:
+        settle(driver)
+        assert {"rates-table-title", "arms-title", "judges-title"}.isdisjoint(driver.execute_script(overflowing))
+
+
 @pytest.mark.parametrize(
     ("dark", "width", "ground"), [(False, 1280, LIGHT_GROUND), (True, 1280, DARK_GROUND), (False, 400, LIGHT_GROUND)]
 )
