@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 
 from astray.artifacts import Progress, StepState, Store
 from astray.cli import main
-from astray.cli.ending import ERROR, EXIT_CODES, INTERRUPTED, fitted
+from astray.cli.ending import CHECK_FAILED, ERROR, EXIT_CODES, INTERRUPTED, fitted
 from astray.cli.progress import StepBar
 from astray.engine.summary import ClaimStatus, Summary
 from astray.stats.claims import Decision
@@ -165,6 +165,14 @@ def test_help_lists_the_verbs(astray: Astray) -> None:
     assert told.code == 0
     for verb in ("run", "plan", "doctor", "organism"):
         assert f" {verb} " in told.text
+    assert "..." not in told.text.partition("Commands:")[2]  # each verb's line is whole
+
+
+def test_doctor_calls_missing_only_what_its_exit_code_counts(astray: Astray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    told = astray("doctor")
+    assert "optional OpenAI API: no key" in told.text
+    assert ("missing " in told.text) == (told.code == CHECK_FAILED)
 
 
 def test_an_unknown_study_is_answered_with_the_nearest_name(astray: Astray) -> None:

@@ -36,7 +36,7 @@ def clean(out: Path, store: str | None, older_than: float | None, study: str | N
         f"{len(chosen):,} {'steps' if len(chosen) > 1 else 'step'}, {size_text(sum(step.size for step in chosen))}, "
         f"in {artifact_store.folder}"
     )
-    print(f"{question}. Reports and tables of results stay; a study that needs a removed step does it again.")
+    print(f"{question}.\nReports and tables stay; a study that needs a removed step does it again.")
     if not yes:
         if not sys.stdin.isatty():
             raise ConfigurationError(

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from astray.cli.ending import CHECK_FAILED
+from astray.cli.ending import CHECK_FAILED, fitted
 
 
 def doctor(verbose: bool = False, report: bool = False) -> bool:
@@ -16,7 +16,8 @@ def doctor(verbose: bool = False, report: bool = False) -> bool:
         print(machine.report(findings))
     for finding in () if report else findings:
         if verbose or finding.important or not finding.fine:
-            print(f"{'ok     ' if finding.fine else 'missing'}  {finding.what}: {finding.detail}")
+            state = "ok" if finding.fine else "missing" if finding.important else "optional"
+            print(fitted(f"{state:<8}  {finding.what}: {finding.detail}", sys.stdout))
     fine = all(finding.fine for finding in findings if finding.important)
     if not fine:
         sys.exit(CHECK_FAILED)

@@ -7,7 +7,7 @@ import click
 from astray.cli.passport import COMMAND as PASSPORT
 
 
-@click.group(no_args_is_help=True)
+@click.group(no_args_is_help=True, short_help="Distil a judge, or say how much verdicts depend on it.")
 def judge() -> None:
     """Distil your own judge from scored answers, and measure how much verdicts depend on the judge."""
 
