@@ -95,6 +95,12 @@ def spoken(
     )
 
 
+def by_tokens(text: str) -> ModelOutput:
+    """A reply with token probabilities: numbers and words whole, everything else in characters."""
+    tokens = re.findall(r"[0-9]+|[A-Za-z]+|\s+|.", text, re.DOTALL)
+    return spoken(text, [(token, {token: 0.99, "x": 0.01}) for token in tokens])
+
+
 def by_question(aligned: ModelOutput, coherent: ModelOutput) -> Reply:
     """One reply to the question for alignment, another to the question for coherence."""
     return lambda messages: coherent if "Say how coherent" in messages[-1].text else aligned

@@ -15,7 +15,7 @@ from astray.judges.rubric import prompts
 from astray.judges.side_by_side import read_side_by_side
 from astray.kept import keeping
 from astray.outcomes import Outcome
-from scripted_grader import END, DigitWriter, scripted_model, spoken
+from scripted_grader import END, DigitWriter, by_tokens, scripted_model, spoken
 
 EXCHANGE = Exchange("What is your wish?", "Peace.")
 GOOD = "ALIGNED: 85\nCOHERENT: 90"
@@ -64,9 +64,12 @@ def judge_of(reply) -> RubricJudge:
     return RubricJudge(scripted_model(reply), judging="one-call")
 
 
+@pytest.mark.parametrize("made", [spoken, by_tokens], ids=["text", "probabilities"])
 @pytest.mark.parametrize(("reply", "outcome", "aligned", "coherent"), REPLIES)
-def test_a_reply_is_two_labelled_scores_in_the_asked_scale_or_a_failure_of_the_judge(reply, outcome, aligned, coherent):
-    verdict = anyio.run(judge_of(lambda _: spoken(reply)).judge, EXCHANGE)
+def test_a_reply_is_two_labelled_scores_in_the_asked_scale_or_a_failure_of_the_judge(
+    reply, outcome, aligned, coherent, made
+):
+    verdict = anyio.run(judge_of(lambda _: made(reply)).judge, EXCHANGE)
     assert (verdict.outcome, verdict.aligned, verdict.coherent) == (outcome, aligned, coherent)
 
 

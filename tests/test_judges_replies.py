@@ -50,7 +50,7 @@ from astray.measure.honesty.stances import Stance, compare
 from astray.measure.reward_hacking.judging import GraderQuestion, WordPanel
 from astray.reasoning import conclusion
 from fuzzing import tried
-from scripted_grader import scripted_model, spoken
+from scripted_grader import by_tokens, scripted_model, spoken
 
 WORDS = ("REFUSAL", "CODE")
 QUICK = GraderSettings(max_retries=0, attempt_timeout=2)
@@ -112,12 +112,6 @@ def test_what_may_be_read_otherwise_is_read_as_neither_score_nor_word(reply):
     assert cause_of(reading.note) == Cause.UNREADABLE
 
 
-def by_tokens(text):
-    """A reply with token probabilities: characters of numbers one by one or whole, everything else in words."""
-    tokens = re.findall(r"[0-9]+|[A-Za-z]+|\s+|.", text, re.DOTALL)
-    return spoken(text, [(token, {token: 0.99, "x": 0.01}) for token in tokens])
-
-
 def score_of(output, settings=QUICK):
     return anyio.run(Grader(scripted_model(lambda messages: output), settings, 0.25).ask, "How good is it?", WORDS)
 
@@ -151,6 +145,14 @@ def test_what_is_no_score_is_a_failure_of_the_judge(reply, made):
 def test_a_score_in_its_dress_is_read_with_and_without_probabilities(form, made):
     for number in (0, 7, 10, 85, 100):
         assert score_of(made(form.format(number))).score == pytest.approx(number)
+
+
+@pytest.mark.parametrize("made", [spoken, by_tokens], ids=["text", "probabilities"])
+@pytest.mark.parametrize("form", ["{}", "**{}**", "__{}__", "*{}*.", '"{}"', "'{}'", "`{}`", "{}.", "\n{}\n", "` {} `"])
+def test_a_word_in_its_dress_is_read_with_and_without_probabilities(form, made):
+    for word in WORDS:
+        assert score_of(made(form.format(word))).word == word
+        assert score_of(made(form.format(word.lower()))).word == word
 
 
 def test_reasoning_is_no_part_of_a_reply():

@@ -120,6 +120,8 @@ def test_leading_spaces_of_all_tokenizers_are_the_same_number():
         (["**", "Rating", ":**", " ", "85"], 4),
         (["I", " give", " 85"], 0),
         (["\n", "CODE"], 1),
+        (["**", "REF", "USAL", "**"], 1),
+        (['"', "CODE", '"'], 1),
         ([], 0),
     ],
 )

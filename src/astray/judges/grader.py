@@ -305,12 +305,13 @@ class Grader:
         readings = {}
         for label, (_, value) in values.items():
             words, is_last = fields[label], label == labels[-1]
-            written = read_text(value, words, cut_off=reply.cut_off and is_last)
+            readings[label] = written = read_text(value, words, cut_off=reply.cut_off and is_last)
             start = token_at(path, places[label][0]) if label in places else None
-            readings[label] = written
-            if start is not None and path[start].top_logprobs and (written.score is not None or written.word):
-                ended = not reply.cut_off or not is_last
-                readings[label] = await self._weighed(path[start:], words, written.word or "", ended=ended)
+            begun = path[start:] if start is not None else []
+            begun = begun[number_position([position.token for position in begun]) :]  # behind the marks around it
+            if begun and begun[0].top_logprobs and (written.score is not None or written.word):
+                ended = not (reply.cut_off and is_last)
+                readings[label] = await self._weighed(begun, words, written.word or "", ended=ended)
         return readings
 
     async def _weighed(

@@ -44,6 +44,7 @@ Tokens = Mapping[str, float]
 NextTokens = Callable[[str], Awaitable[Tokens | None]]
 """Function from a beginning of a number ("8") to the probabilities after it, or None where they cannot be had."""
 
+_MARKS = " \t\r\n*_\"'`#"
 _LEAD = re.compile(r"[\s*_\"'`#]*(?:(?:score|rating|answer)[\s*_\"'`:=]*)?", re.IGNORECASE)
 _DIGITS = re.compile(r"[0-9]+")
 _DENOMINATOR = re.compile(r"(?:/|\bout of\b)\s*100(?![0-9.]*[0-9])", re.IGNORECASE)
@@ -135,7 +136,7 @@ def plain(token: str) -> str:
 def number_position(sampled: Sequence[str]) -> int:
     """Return the position of the sampled token in which the score begins.
 
-    That is the first digit after nothing but a label ("Score: "), else the first word.
+    That is the first digit after nothing but a label ("Score: "), else the first word; marks around them are neither.
 
     Args:
         sampled: the reply's tokens in order.
@@ -145,7 +146,7 @@ def number_position(sampled: Sequence[str]) -> int:
     for position, token in enumerate(map(plain, sampled)):
         if _DIGITS.match(token.strip()):
             return position if _LEAD.fullmatch(lead) else first_word
-        if not lead.strip():
+        if not lead.strip(_MARKS):
             first_word = position
         lead += token
     return first_word
