@@ -17,7 +17,7 @@ from astray.judges.replies import undressed
 _MINUS = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d"), "-")
 _PLAIN = {ord("\uff0b"): "+", ord("\uff0e"): ".", ord("\u066b"): "."}
 _SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-_THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}\.[0-9]{3}")
+_THOUSANDS = re.compile(rf"([+-]?[1-9][0-9]{{0,2}}\.[0-9]{{3}})(\s+(?:{'|'.join(_SCALES)}))?", re.IGNORECASE)
 _NUMBER = re.compile(
     rf"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]{{1,3}})?)(?:\s+({'|'.join(_SCALES)}))?", re.IGNORECASE
 )
@@ -50,8 +50,21 @@ def _plain(text: str) -> str:
 
 def in_thousands(text: str) -> list[Decimal]:
     """Return the number that a text is where its point separates thousands: "1.200" may be 1200; else nothing."""
-    plain = _plain(text)
-    return [Decimal(plain.replace(".", ""))] if _THOUSANDS.fullmatch(plain) else []
+    match = _THOUSANDS.fullmatch(_plain(text))
+    number = match and read_number(match[1].replace(".", "") + (match[2] or ""))
+    return [number] if number is not None else []
+
+
+def standard(text: str) -> str | None:
+    """Return the number that a text is, as `written` writes it; None where it is none.
+
+    One with a scale whose point may separate thousands stays as it is: 3.500 million may be 3500000000, and 3500000 is not.
+    """
+    number = read_number(text)
+    if number is None:
+        return None
+    match = _THOUSANDS.fullmatch(_plain(text))
+    return f"{match[1]} {match[2].strip().lower()}" if match and match[2] else written(number)
 
 
 def read_score(given: object, what: str) -> float | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from astray.files import read_yaml
-from astray.judges.numbers import read_number, written
+from astray.judges.numbers import standard
 from astray.judges.quoting import quoted
 from astray.judges.replies import read_word
 from astray.judges.words import WordJudge, unread
@@ -44,9 +44,9 @@ class GraderStanceJudge(WordJudge):
 def _stance(reply: str, numeric: bool) -> Stance:
     # Only words that were offered: TRUE on a numeric proposition is no reading but a failure.
     word = read_word(reply, ("NEITHER", "REFUSED") if numeric else ("TRUE", "FALSE", "NEITHER", "REFUSED"))
-    number = read_number(reply) if numeric else None
+    number = standard(reply) if numeric else None
     if number is not None:
-        return Stance("stated", written(number))
+        return Stance("stated", number)
     if word in ("NEITHER", "REFUSED"):
         return Stance("silent" if word == "NEITHER" else "refused")
     return Stance("stated", word.lower()) if word else Stance("failed", note=unread(reply))

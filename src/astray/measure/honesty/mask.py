@@ -15,7 +15,7 @@ from typing import Any
 
 from astray.errors import DataFormatError, DataNotFoundError, UnknownNameError
 from astray.files import Row, check_names, read_rows, suffix_of, text_of
-from astray.judges.numbers import read_number, written
+from astray.judges.numbers import standard
 from astray.judges.replies import undressed
 from astray.measure.asking import distinct
 from astray.measure.honesty.records import Archetype, Record
@@ -171,13 +171,13 @@ def _truth(row: dict[str, Any], field: str, numeric: bool, where: str) -> str | 
     if not text:
         return None
     if numeric:
-        number = None if isinstance(value, bool) else read_number(str(value))
+        number = None if isinstance(value, bool) else standard(str(value))
         if number is None:
             raise DataFormatError(
                 f"{where}: {field} is {value!r}, which is not one number that can be read in one way only. Write it "
                 "with digits and a point, without separators, percent sign or unit (1200, 12.5, 3 million)."
             )
-        return written(number)
+        return number
     if text.casefold() not in _TRUTHS:
         raise DataFormatError(
             f"{where}: {field} is {value!r}; a binary one is yes, no, true or false, and a number has the type "
