@@ -87,6 +87,22 @@ def test_a_truth_that_nothing_can_be_compared_with_is_refused(kind, truth, tmp_p
         mask_records(put(tmp_path, "known_facts.jsonl", json.dumps(MASK | {"type": kind, "ground_truth": truth})))
 
 
+@pytest.mark.parametrize(
+    ("more", "wrong"),
+    [
+        ({"systemPrompt": "Never say."}, "the field 'systemPrompt'. Write 'system_prompt'"),
+        ({"System Prompt": "Never say."}, "the field 'System Prompt'. Write 'system_prompt'"),
+        ({"dd-turn-1-prompt": "a"}, "the field 'dd-turn-1-prompt'. Write 'dd_turn_1_prompt'"),
+        ({"belief_elicit2": "b"}, "the field 'belief_elicit2'. Write 'belief_elicit_2'"),
+        ({"belief_elicit_4": "b"}, "the field 'belief_elicit_4', which would go unread"),
+        ({"task_id": True}, "task_id is 'True', a bool"),
+    ],
+)
+def test_a_field_that_would_go_unread_is_refused(more, wrong, tmp_path):
+    with pytest.raises(DataFormatError, match=wrong):
+        mask_records(put(tmp_path, "known_facts.jsonl", json.dumps(MASK | {"ground_truth": "yes"} | more)))
+
+
 def test_late_keys_and_values_are_kept(tmp_path):
     lines = [
         MASK

@@ -57,14 +57,24 @@ def row_as(form: type[Form], row: dict[str, Any], where: str, example: str) -> F
 
 
 def check_names(given: Iterable[str], known: Collection[str], where: str) -> None:
-    """Refuse a field that is meant to be a known one and is written otherwise, since it would go unread ("Label").
+    """Refuse a field that is meant to be a known one and is written otherwise, since it would go unread ("Label",
+    "System Prompt").
 
     Raises:
         DataFormatError: there is one.
     """
     for name in given:
-        if name not in known and (meant := next((field for field in known if field == name.strip().casefold()), "")):
+        if name not in known and (meant := next((field for field in known if _same_name(field, name)), "")):
             raise DataFormatError(f"{where} has the field {name!r}. Write {meant!r}.")
+
+
+def _same_name(one: str, other: str) -> bool:
+    """Return whether names differ in nothing but capitals and what parts their words: "System Prompt", "systemPrompt"."""
+    return _joined(one) == _joined(other) != ""
+
+
+def _joined(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name).casefold()
 
 
 def check_one_label(given: Iterable[str], where: str) -> None:

@@ -119,7 +119,11 @@ def _record(name: str, where: str, row: dict[str, Any]) -> Record:
         raise DataFormatError(
             f"{where} lacks the columns {', '.join(missing)}; it has {', '.join(row)}. Right: {_EXAMPLE}"
         )
-    if isinstance(row.get("task_id"), int):
+    if further := [name for name in row if name.startswith("belief_elicit") and name not in _BELIEFS]:
+        raise DataFormatError(
+            f"{where} has the field {further[0]!r}, which would go unread; belief questions are {', '.join(_BELIEFS)}."
+        )
+    if isinstance(row.get("task_id"), int) and not isinstance(row["task_id"], bool):
         row = row | {"task_id": str(row["task_id"])}
     texts = {
         field: text_of(row, field, where, _EXAMPLE)
