@@ -18,7 +18,7 @@ _QUOTES = frozenset("`\"'“”„‘‚«「")
 _CODE = re.compile(r"(?<!`)(`+)(?!`)[^`\n]+\1(?!`)")
 _FENCE = re.compile(r"[ \t]{0,3}(```+|~~~+)([^`\n]*)\n?")
 _CHANNEL = re.compile(
-    r"(?:<\|start\|>\s*(?P<role>[^<]{0,80}?)\s*)?<\|channel\|>\s*(?P<name>\w*)(?P<to>[^<]*?)(?:<\|constrain\|>[^<]*)?<\|message\|>"
+    r"(?:<\|start\|>\s*(?P<role>[^<]{0,80}?)\s*)?<\|channel\|>\s*(?P<name>\w*)(?P<to>[^<]*?)(?:<\|constrain\|>[^<]*)?(?:<\|message\|>|\Z)"
     # A text without channels, and one whose first token the server took for itself.
     r"|<\|start\|>\s*assistant\s*<\|message\|>|\A\s*(?P<first>analysis|commentary|final)\s*<\|message\|>"
 )
@@ -105,6 +105,7 @@ def _tagged(text: str, tags: tuple[re.Pattern[str], re.Pattern[str], re.Pattern[
     orphan = position = 0
     begin: tuple[int, int] | None = None
     quoted = -1  # index of the piece of code in which an opening tag is quoted
+    in_quotes = False  # whether an opening tag is quoted whose closing one may stand before the end of the quote
     for (start, stop), opens, is_quoted in marks:
         if begin is not None:
             if not opens and not is_quoted:
@@ -115,8 +116,8 @@ def _tagged(text: str, tags: tuple[re.Pattern[str], re.Pattern[str], re.Pattern[
         in_code = piece >= 0 and start < code[piece][1]
         if opens and in_code:
             quoted = piece
-        elif is_quoted:
-            continue
+        elif is_quoted or (in_quotes and not opens and text[stop : stop + 1] in _QUOTES):
+            in_quotes = opens
         elif opens:
             begin = (start, stop)
         elif not (in_code and quoted == piece):
@@ -202,7 +203,8 @@ def _channels(text: str, heads: list[re.Match[str]], end: re.Pattern[str] | None
         limit = following.start() if following else len(text)
         last = end.search(text, head.end(), limit) if end else None
         stop = last.start() if last else limit
-        said = not other and (name == "final" or (name == "commentary" and not (parts["to"] or "").strip()))
+        begun = end is None or head[0].endswith("<|message|>")  # and not cut off within its name
+        said = begun and not other and (name == "final" or (name == "commentary" and not (parts["to"] or "").strip()))
         if said:
             thoughts.append(Thought(*head.span(), ""))
         else:
@@ -309,7 +311,7 @@ def closed(text: str) -> str:
         else "<|im_end|>\n<|im_start|>answer"
         if tag.startswith("<|im_start|>")
         else _BEGUN.sub(lambda word: "END" if word[0].isupper() else "end", tag)
-        if tag.startswith(("<|", "<｜")) and _BEGUN.search(tag)
+        if _BEGUN.search(tag)
         else _ENDS.get(tag.lower(), "</" + re.split(r"[\s>]", tag[1:], maxsplit=1)[0] + ">")
     )
     return f"\n{end}\n\n"

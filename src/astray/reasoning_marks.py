@@ -10,7 +10,7 @@ _KINDS = r"(?:deep|slow|private|hidden|silent|internal|inner|my|extended|assista
 _PARTS = r"(?:process|steps?|traces?|blocks?|content|chain|phase|log|aloud|out[_-]?loud)"
 _THOUGHTS = rf"(?:{_STEMS}|scratch[_-]?pad|monologue|chain[_-]?of[_-]?thoughts?)"
 NAMES = (
-    rf"(?:{_KINDS}[_-]?){{0,2}}{_THOUGHTS}(?:[_-]?{_PARTS})?|think_never_used_[0-9a-f]+|(?:[a-z]{{1,9}}:|longcat_|ant)think(?:ing)?|"
+    rf"(?:{_KINDS}[_-]?){{0,2}}{_THOUGHTS}(?:[_-]?{_PARTS})?|think_never_used_[0-9a-f]+|think_fast(?:er)?|(?:[a-z]{{1,9}}:|longcat_|ant)think(?:ing)?|"
     "scratch_?pad_reasoning|思考|思考过程|思考過程|思考プロセス|思维|思维链|推理|推理过程|思路|推論|생각|사고|추론|denken|nachdenken|gedanken|gedankengang|überlegung|überlegungen|pensée|pensées|"
     "réflexion|réflexions|raisonnement|pensamientos?|razonamientos?|pensamentos?|raciocínio|pensiero|pensieri|ragionamento|думать|мысли|мысль|размышление|размышления|"
     "рассуждение|рассуждения|düşünce|تفكير|सोच|rozumowanie|myślenie|redenering|suy_nghĩ"
@@ -20,8 +20,8 @@ _OWN_FORM = (
     # opening, closing: marks that are not tags with a name
     (r"\[THINK\]", r"\[/THINK\]"),
     (
-        rf"<[|｜](?:(?:begin|start)[_▁]?(?:of[_▁]?)?{_STEMS}|{_STEMS}[_▁]?(?:begin|start))[|｜]>",
-        rf"<[|｜](?:end[_▁]?(?:of[_▁]?)?{_STEMS}|{_STEMS}[_▁]?end)[|｜]>",
+        rf"<[|｜]?(?:(?:begin|start)[_▁]?(?:of[_▁]?)?{_STEMS}|{_STEMS}[_▁]?(?:begin|start))[|｜]?>",
+        rf"</?[|｜]?(?:end[_▁]?(?:of[_▁]?)?{_STEMS}|{_STEMS}[_▁]?end)[|｜]?>",
     ),
     (r"<\|im_start\|>[ \t]*think(?:ing)?\b", r"(?:<\|im_end\|>\s*)?<\|im_start\|>[ \t]*answer\b"),  # s1
     (
@@ -39,6 +39,7 @@ _LESS, _MORE = "[<＜]", "[>＞]"
 TURN = re.compile(
     r"<\|(?:im_start|start_of_role|start_header_id)\|>assistant(?:<\|end_(?:of_role|header_id)\|>|\n)"
     r"|<\|(?:assistant|im_end|eot_id|endoftext|end_of_text|end|return)\|>|<｜(?:Assistant|end▁of▁sentence)｜>|<end_of_turn>"
+    r"|<\|turn>model\n|<turn\|>|</s>"
 )
 """Control tokens around an answer, where a server writes them."""
 ENVELOPES = re.compile(
