@@ -313,13 +313,19 @@ WITHOUT_SYSTEM = (
 UNUSABLE = {
     "no generation prompt": (
         "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}",
-        "trained",
+        "asked",
         r"'<\|im_start\|>assistant' before an answer.*add_generation_prompt",
     ),
     "no generation prompt, plain text": (
         "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}</s>\n{% endfor %}",
-        "trained",
+        "asked",
         "'assistant:' before an answer",
+    ),
+    "a generation prompt before the question": (
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+        "{{ m['content'] }}<|im_end|>\n{% endfor %}",
+        "trained",
+        "differently when the model is asked",
     ),
     "two begin tokens": ("{{ bos_token }}{{ bos_token }}" + CHATML, "asked", "writes the begin token '<s>' twice"),
     "only the last message": (

@@ -153,6 +153,17 @@ class Template:
             return ""
         return given[1].removeprefix(asked[1]) if given[0] == asked[0] and given[1].startswith(asked[1]) else ""
 
+    def _check_asks(self) -> None:
+        """Refuse a template that writes a header before an answer and not where it asks for one: the model would write it,
+        or go on with the question."""
+        between = self._between
+        if header := split_reasoning(between).answer.strip():
+            raise ChatTemplateError(
+                f"The chat template of {self.name!r} writes {header!r} before an answer and not where the model is asked for "
+                "one, so it would be read as a part of the answer. Let the template write it for add_generation_prompt too: "
+                f"{{% if add_generation_prompt %}}{{{{ {between!r} }}}}{{% endif %}} at its end."
+            )
+
     @cached_property
     def goes_on(self) -> str:
         """Text with which a finished chat ends as though one more answer were asked for, such as an assistant's header;
@@ -207,6 +218,8 @@ class Template:
         Raises:
             ChatTemplateError: the template refuses the conversation, or leaves a message's text out.
         """
+        if prompt and conversation and conversation[-1]["role"] != "assistant":
+            self._check_asks()
         text = self._apply(conversation, prompt=prompt)
         marked = self._marked(tuple(message["role"] for message in conversation), prompt=prompt)
         ordered = [conversation[index] for index in marked.order]
