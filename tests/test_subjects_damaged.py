@@ -80,6 +80,16 @@ def tensors(change: Callable[[str, torch.Tensor], tuple[str, torch.Tensor]]) -> 
     )
 
 
+def more(made: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> Callable[[Path], object]:
+    """Add tensors that are made of those that are there."""
+
+    def add(folder: Path) -> None:
+        held = load_file(folder / WEIGHTS)
+        save_file(held | made(held), folder / WEIGHTS, metadata={"format": "pt"})
+
+    return add
+
+
 def without(name: str) -> Callable[[Path], object]:
     """Delete a file."""
     return lambda folder: (folder / name).unlink()
@@ -162,6 +172,9 @@ DAMAGED: list[tuple[str, Callable[[Path], object], str]] = [
     ("a pointer in place of a tokenizer", put(WORDS, POINTER), "Git LFS"),
     ("a template that is no text", put(TEMPLATE, b"\xff"), "tokenizer of .* cannot be loaded|no text in UTF-8"),
     ("an empty template", put(TEMPLATE, b""), "no chat template"),
+    ("an output layer beside a tied one", more(lambda held: {"lm_head.weight": held["model.embed_tokens.weight"] + 1}), "tie_word_embeddings"),
+    ("complex numbers", tensors(lambda name, held: (name, held.to(torch.complex64))), "[Cc]omplex"),
+    ("whole weights and shards", put(INDEX, b'{"metadata": {}, "weight_map": {}}'), "holds the weights of .* twice"),
 ]  # fmt: skip
 """What is wrong with a folder, how it comes about, and what is said; to try another fault, add a line."""
 
@@ -175,6 +188,23 @@ def test_a_damaged_folder_is_refused_with_what_is_wrong(
     with pytest.raises(AstrayError, match=told) as caught:
         load_subject(str(folder)).generate([[{"role": "user", "content": "hi"}]])
     assert str(folder) in str(caught.value) or "another shape" in told
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda held: {"lm_head.weight": held["model.embed_tokens.weight"].clone()},
+        lambda held: {"model.layers.0.attn.masked_bias": torch.tensor(-1e4)},
+        lambda held: {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)},
+    ],
+    ids=["the embedding again", "a constant of GPT-2's kind", "frequencies"],
+)
+def test_what_older_programs_save_beside_the_weights_changes_nothing(made: Any, tmp_path: Path) -> None:
+    folder = shutil.copytree(weights_folder("organism-small"), tmp_path / "model")
+    more(made)(folder)
+    asked, said = [[{"role": "user", "content": "hi"}]], [["yes", "no"]]
+    there, own = (load_subject(str(each)) for each in (folder, weights_folder("organism-small")))
+    assert there.continuation_logprobs(asked, said) == own.continuation_logprobs(asked, said)
 
 
 def test_an_end_that_the_model_cannot_write_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ is an error that names it.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 SHOWN = 5
 """Names of weights that a message lists."""
+_NO_WEIGHT = re.compile(r"(?:attn|attention)\.masked_bias$")
+"""Constants that models of the GPT-2 kind were once saved with."""
 
 
 def best_device() -> torch.device:
@@ -192,7 +195,7 @@ def _check_complete(name: str, folder: Path, found: dict[str, Any]) -> None:
         )
         for what, names in (
             ("missing", sorted(map(str, found["missing_keys"]))),
-            ("unexpected", sorted(map(str, found["unexpected_keys"]))),
+            ("unexpected", sorted(key for key in map(str, found["unexpected_keys"]) if not _NO_WEIGHT.search(key))),
             ("of another shape", reshaped),
         )
         if names
@@ -209,6 +212,11 @@ def _check_held(name: str, folder: Path, model: "PreTrainedModel", *, ours: bool
     """Refuse a weight that stands in two files, of which one was taken, and whole numbers, which mean nothing without
     the quantisation that wrote them; `ours` was done in loading."""
     whole = folder / "model.safetensors"
+    if whole.is_file() and (folder / "model.safetensors.index.json").is_file():
+        raise WeightsMismatchError(
+            f"{folder} holds the weights of {name!r} twice, in model.safetensors and in the shards of "
+            "model.safetensors.index.json, and one would be taken. Remove those that do not count."
+        )
     files = [whole] if whole.is_file() else sorted(folder.glob("model-*-of-*.safetensors"))
     quantised = not ours and getattr(model.config, "quantization_config", None)
     for part, module in model.named_modules() if quantised else ():
@@ -229,11 +237,33 @@ def _check_held(name: str, folder: Path, model: "PreTrainedModel", *, ours: bool
                         "be taken. Copy the folder again."
                     )
                 found[key] = file.name
-                if key in floats and (kind := held.get_slice(key).get_dtype()).startswith(("I", "U", "BOOL")):
+                if key in floats and (kind := held.get_slice(key).get_dtype()).startswith(("I", "U", "BOOL", "C")):
+                    what = "complex numbers" if kind.startswith("C") else "whole numbers"
                     raise WeightsMismatchError(
-                        f"The weight {key} of {name!r} in {file} holds whole numbers ({kind}), and config.json names no "
+                        f"The weight {key} of {name!r} in {file} holds {what} ({kind}), and config.json names no "
                         "quantisation that made them. Copy config.json again, or take the weights that were not quantised."
                     )
+    _check_tied(name, folder, model)
+
+
+def _check_tied(name: str, folder: Path, model: "PreTrainedModel") -> None:
+    """Refuse an output layer of its own where config.json says that it is the embedding: transformers takes the layer, other
+    programs and earlier versions take the embedding, which is another model."""
+    layers = (model.get_input_embeddings(), model.get_output_embeddings())
+    embedding, output = (getattr(layer, "weight", None) for layer in layers)
+    tied = getattr(model.config.get_text_config(), "tie_word_embeddings", False)
+    if (
+        tied
+        and output is not None
+        and embedding is not None
+        and not output.is_meta
+        and output.data_ptr() != embedding.data_ptr()
+    ):
+        raise WeightsMismatchError(
+            f"config.json of {name!r} in {folder} says that the output layer is the embedding (tie_word_embeddings), and the "
+            "checkpoint holds one with other weights. Write false there if that layer was trained, else remove it from the "
+            "checkpoint."
+        )
 
 
 def _check_quantisable(name: str, folder: Path) -> None:
