@@ -98,6 +98,26 @@ REFUSED: dict[str, tuple[Callable[[Path], object], type[AstrayError], str]] = {
         AdapterMismatchError,
         r"q_proj\.lora_A\.weight is \[4, \d+\] in the adapter and \[8, \d+\] in the base",
     ),
+    "a factor for a name that the base has not": (
+        lambda a: edited(a, alpha_pattern={"language_model.model.layers.0.self_attn.q_proj": 99}),
+        AdapterMismatchError,
+        "alpha_pattern names 'language_model.*leave it out",
+    ),
+    "a rank for a name that the base has not": (
+        lambda a: edited(a, rank_pattern={"c_attn": 2}),
+        AdapterMismatchError,
+        "rank_pattern names 'c_attn'",
+    ),
+    "a parameter that the base has not": (
+        lambda a: edited(a, target_parameters=["experts.gate_up_proj"]),
+        AdapterMismatchError,
+        "target_parameters names 'experts.gate_up_proj'",
+    ),
+    "a factor for a pattern that is none": (
+        lambda a: edited(a, alpha_pattern={"q_proj(": 9}),
+        AdapterMismatchError,
+        "unterminated",
+    ),
     "a rank that is no number": (lambda a: edited(a, r="four"), AstrayError, "adapter"),
     "a rank of nothing": (lambda a: edited(a, r=0), AstrayError, "adapter"),
     "half of the matrices": (

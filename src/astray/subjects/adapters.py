@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from astray.errors import AdapterMismatchError, ConfigurationError, DataFormatError, NonFiniteError
-from astray.subjects.adapter_kinds import adapter_settings, changes_base, check_kind
+from astray.subjects.adapter_kinds import SCALABLE, adapter_settings, changes_base, check_kind
 from astray.subjects.identity import adapter_weights
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ def put_on(
     config, weights = _read(adapter)
     config.inference_mode = not trainable
     _make_room(model, base, adapter, weights, config)
+    _check_named(model, base, adapter, config)
     model_class: Any = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(str(config.task_type), PeftModel)
     refused = (
         f"The adapter {adapter} does not fit {base!r}; it names the base {config.base_model_name_or_path!r}. Different"
@@ -257,6 +258,38 @@ def _check_known(adapter: Path, config: "PeftConfig") -> None:
             f"The adapter {adapter} has settings that the installed PEFT does not know, so it would act as another one: "
             f"{_listed(odd)}. Upgrade PEFT (pip install -U peft), or take out of adapter_config.json what changes nothing."
         )
+
+
+def _check_named(model: PreTrainedModel, base: str, adapter: Path, config: "PeftConfig") -> None:
+    """Refuse ranks, factors and parameters for names that the base has not: PEFT would take the usual ones, or none."""
+    if str(config.peft_type.value) not in SCALABLE:
+        return
+    modules = [name for name, _ in model.named_modules()]
+    wrong = [
+        f"{setting} names {key!r}"
+        for setting in ("rank_pattern", "alpha_pattern")
+        for key in getattr(config, setting, None) or {}
+        if not _names_one(key, modules)
+    ]
+    parameters = [f".{name}" for name, _ in model.named_parameters()]
+    wrong += [
+        f"target_parameters names {key!r}"
+        for key in getattr(config, "target_parameters", None) or ()
+        if not any(name.endswith(f".{key}") for name in parameters)
+    ]
+    if wrong:
+        raise AdapterMismatchError(
+            f"The adapter {adapter} does not fit {base!r}: {_listed(wrong)}, and the base has nothing of that name, so PEFT "
+            "would leave it out without a word. Give the base that the adapter was trained on, or correct "
+            "adapter_config.json."
+        )
+
+
+def _names_one(pattern: str, modules: Sequence[str]) -> bool:
+    try:
+        return any(re.match(rf"(.*\.)?({pattern})$", name) for name in modules)  # as PEFT compares
+    except re.error:
+        return True  # PEFT refuses it
 
 
 def _make_room(
