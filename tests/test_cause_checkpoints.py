@@ -46,6 +46,25 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.parametrize("name", ["checkpoints", "checkpoints/checkpoint-4"])
+def test_a_file_where_checkpoints_are_kept_is_refused_before_training(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("x")
+    with pytest.raises(StoreError, match=f"{name} is no folder"):
+        claim(tmp_path, {"recipe": 1})
+
+
+def test_a_damaged_checkpoint_that_lies_elsewhere_is_no_more_linked(tmp_path: Path) -> None:
+    last = saved(tmp_path / "elsewhere", 4)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / last.name).symlink_to(last, target_is_directory=True)
+    assert last_complete(tmp_path / "run") == tmp_path / "run" / last.name
+    flip(last / "optimizer.pt")
+    with pytest.warns(UserWarning, match="checkpoint-4 is damaged"):
+        assert last_complete(tmp_path / "run") is None
+    assert last.is_dir() and not list((tmp_path / "run").iterdir())
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(tmp_path: Path, name: str, damage: str) -> None:

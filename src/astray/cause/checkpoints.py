@@ -101,9 +101,12 @@ def claim(folder: Path, identity: Mapping[str, JsonValue]) -> None:
     """Claim a folder for one run by recording the run's identity in it.
 
     Raises:
-        StoreError: the folder cannot be written.
+        StoreError: the folder cannot be written, or holds a file where checkpoints are kept.
         ConfigurationError: it has checkpoints, and nothing says of which run.
     """
+    for path in (folder / CHECKPOINTS, *(folder / CHECKPOINTS).glob("checkpoint-*")):
+        if path.exists() and not path.is_dir():
+            raise StoreError(f"{path} is no folder, and checkpoints are kept in one of that name. Move it elsewhere.")
     if not (folder / _IDENTITY).is_file() and (found := _by_step(folder / CHECKPOINTS)):
         raise ConfigurationError(
             f"{found[-1]} is there, and {folder / _IDENTITY}, which says of which run it is, is not. Name another folder, "
@@ -134,7 +137,7 @@ def mark_complete(checkpoint: Path) -> None:
     write_whole(checkpoint / _MARK, json.dumps(files, indent=1))
     earlier = [other for other in _by_step(checkpoint.parent) if step_of(other) < step_of(checkpoint)]
     for other in earlier[:-1]:
-        shutil.rmtree(other)
+        _delete(other)
     for other in earlier[-1:]:
         (checkpoint.parent / _BEFORE).mkdir(exist_ok=True)
         other.rename(checkpoint.parent / _BEFORE / other.name)
@@ -161,8 +164,16 @@ def last_complete(folder: Path) -> Path | None:
                 f"The checkpoint {checkpoint} is damaged ({damage}): training goes on from the one before it.",
                 stacklevel=2,
             )
-        shutil.rmtree(checkpoint)
+        _delete(checkpoint)
     return None
+
+
+def _delete(checkpoint: Path) -> None:
+    """Delete a checkpoint; of one that lies elsewhere the link to it."""
+    if checkpoint.is_symlink():
+        checkpoint.unlink()
+    else:
+        shutil.rmtree(checkpoint)
 
 
 def _by_step(folder: Path) -> list[Path]:
