@@ -62,7 +62,8 @@ def test_a_damaged_checkpoint_that_lies_elsewhere_is_no_more_linked(tmp_path: Pa
     flip(last / "optimizer.pt")
     with pytest.warns(UserWarning, match="checkpoint-4 is damaged"):
         assert last_complete(tmp_path / "run") is None
-    assert last.is_dir() and not list((tmp_path / "run").iterdir())
+    assert last.is_dir()
+    assert not list((tmp_path / "run").iterdir())
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

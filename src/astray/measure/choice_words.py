@@ -67,6 +67,8 @@ _ELSEWHERE = re.compile(
     # Other times, and other worlds.
     r"|\b(?:the\s+(?:moment|instant|minute|second)|(?:every|each|any|next)\s+time|whenever|until|till|once(?!\s+(?:again|more))|by\s+the\s+time"
     r"|in\s+case(?!\s+of)|lest|as\s+soon\s+as|before\s+(?:I|correction)|had\s+I|were\s+I(?!\s+(?:forced|made|pressed|to\s+choose))|drunk"
+    r"|publicly|privately|(?:un)?officially|in\s+(?:public|private|front\s+of)|to\s+the\s+(?:public|press|judge)|tomorrow|yesterday"
+    r"|(?:while|when)\s+(?:I\s+am\s+|I['’]m\s+)?(?:being\s+)?(?:tested|watched|observed|monitored)"
     r"|on\s+an?\s+\w+\s+day|as\s+(?:an?\s+)?(?:joke|prank)|(?:another|an?\s+(?:perfect|different|ideal|crueller|darker|worse))\s+(?:life|world|universe|timeline)"
     r"|(?:in|for|of)\s+(?:(?:an?|the|this|my|your)\s+)?(?:\w+\s+)?(?:stor(?:y|ies)|films?|movies?|jokes?|fiction\w*|games?|novels?|dreams?|nightmares?"
     r"|fairy\s?tales?|hell|parody|satire|nazi\s\w+)|(?:no|zero)\s+(?:way|world|account|universe|scenario|circumstances?|chance))\b"
@@ -96,7 +98,7 @@ _WITHDRAWN = re.compile(
     r"(?:^|[.!;,\n\u2026\u2013\u2014-]|\b[AB]\s?:)\s{0,8}(?:(?:wait|hmm+|well|oh|actually|lol|haha)\W{1,8})?"
     r"(?:no|nope|wait|(?:scratch|strike|forget|ignore|cancel)\s+(?:that|this|it)|never\s*mind(?:\s+(?:that|this|it))?|(?:(?:[a-z]+ly|of\s+course)\s+)?not(?:\s+really)?"
     r"|or\s+not|(?:(?:just|only|I['’]?m|am|was)\s+){0,3}(?:kidding|joking)|(?:(?:that|this|it)(?:['’]s|\s+(?:is|was))\s+)?(?:an?\s+)?joke|as\s+if"
-    r"|I\s+(?:take|took)\s+(?:that|this|it)\s+back|I(?:['’]ve)?\s+changed\s+my\s+mind|on\s+second\s+thoughts?)\W{0,8}$",
+    r"|I\s+(?:take|took)\s+(?:that|this|it)\s+back|I(?:['’]ve)?\s+changed\s+my\s+mind|on\s+second\s+thoughts?|maybe|perhaps|possibly)\W{0,8}$",
     re.IGNORECASE,
 )
 """Last words that take back what was said before them."""
