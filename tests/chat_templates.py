@@ -321,6 +321,11 @@ UNUSABLE = {
         "asked",
         "'assistant:' before an answer",
     ),
+    "a generation prompt of the user": (
+        CHATML.replace("<|im_start|>assistant", "<|im_start|>user"),
+        "asked",
+        "opens a turn of the user",
+    ),
     "a generation prompt before the question": (
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
         "{{ m['content'] }}<|im_end|>\n{% endfor %}",

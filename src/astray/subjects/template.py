@@ -153,9 +153,23 @@ class Template:
             return ""
         return given[1].removeprefix(asked[1]) if given[0] == asked[0] and given[1].startswith(asked[1]) else ""
 
+    @cached_property
+    def _asks_a_user(self) -> bool:
+        try:
+            asked = self._marked(("user",), prompt=True).around[1]
+            _, before_answer, before_question, _ = self._marked(("user", "assistant", "user"), prompt=True).around
+        except ChatTemplateError:
+            return False
+        return asked == before_question != before_answer
+
     def _check_asks(self) -> None:
         """Refuse a template that writes a header before an answer and not where it asks for one: the model would write it,
-        or go on with the question."""
+        or go on with the question. And one that opens another question there."""
+        if self._asks_a_user:
+            raise ChatTemplateError(
+                f"The chat template of {self.name!r} opens a turn of the user where the model is asked for an answer, so it would "
+                "write a question. Let the template write the assistant's header for add_generation_prompt."
+            )
         between = self._between
         if header := split_reasoning(between).answer.strip():
             raise ChatTemplateError(
