@@ -11,9 +11,9 @@ from astray.engine.summary import IntervalRow
 from astray.judges import Exchange
 from astray.measure.meter import harmful_pairs, meter_change, null_pairs
 from astray.report.curves import POINTS, CurvePanel, Mark, MarkedCurve
-from astray.stats.compare import Difference
 from astray.stats.components import Component
 from astray.stats.detection import Estimate
+from astray.stats.difference import Difference
 from astray.stats.intervals import Interval
 from astray.stats.measures import MISALIGNED
 from astray.stats.noninferiority import Bounds

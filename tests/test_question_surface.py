@@ -26,7 +26,7 @@ from astray.measure.question_sets import (
 from astray.measure.surface import Wording, drawn_texts
 from astray.measure.tasks import emergent_misalignment
 from astray.outcomes import Outcome
-from astray.stats.compare import Difference
+from astray.stats.difference import Difference
 from astray.stats.intervals import Interval
 from astray.stats.measures import MISALIGNED
 from astray.studies.by_heart import ByHeart, by_heart, surface_note

@@ -22,7 +22,6 @@ from astray.judges.calibrate import Calibration, corrected
 from astray.stats.compare import difference_of_models, difference_of_seeds
 from astray.stats.intervals import Counts, check_level, over_questions, over_runs, wilson
 from astray.stats.judge_error import corrected_difference
-from astray.stats.paired import paired_rates
 
 _TEXT = ("task", "family", "content")
 _QUESTION = ("task", "family")
@@ -226,11 +225,6 @@ def _difference(
     runs = [_pairs(_counts(side, ["run"])) for side in shared]
     if choices.over_runs and max(map(len, runs)) > 1:
         difference = difference_of_seeds(*runs, level=level)
-    elif len(common) > 1 and common["n"].max() == 1 and common["n_other"].max() == 1:
-        # One answer a side: the table of both answers holds all there is, and McNemar's test is exact.
-        cells = {(k, other): number for k, other, number in common.group_by("k", "k_other").len().iter_rows()}
-        both, mine, theirs, neither = (cells.get(cell, 0) for cell in ((1, 1), (1, 0), (0, 1), (0, 0)))
-        difference = dataclasses.replace(paired_rates(both, mine, theirs, neither, level=level), unit="question")
     else:
         columns = [common["k"], common["n"], common["k_other"], common["n_other"]]
         both_sides = [

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from astray.stats.compare import Difference
+from astray.stats.difference import Difference
 from astray.stats.intervals import Interval
 from astray.stats.notebook import estimate_html
 

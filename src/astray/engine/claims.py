@@ -13,7 +13,8 @@ from astray.engine.summary import ClaimRow, ClaimStatus, PublishedFigure
 from astray.errors import EmptyDataError
 from astray.outcomes import Outcome
 from astray.stats.claims import Decision, decide, decided_p
-from astray.stats.compare import Difference, difference_of_arms
+from astray.stats.compare import difference_of_arms
+from astray.stats.difference import Difference
 from astray.stats.digits import border_in_points
 from astray.stats.intervals import Counts, Interval, over_runs, wilson
 from astray.stats.rates import Rate

@@ -2,7 +2,6 @@
 
 from astray.stats.claims import Decision, benjamini_hochberg, decide, decided_p, holm
 from astray.stats.compare import (
-    Difference,
     difference_of_arms,
     difference_of_models,
     difference_of_seeds,
@@ -10,6 +9,7 @@ from astray.stats.compare import (
     paired_difference,
     upper_bound_at_zero,
 )
+from astray.stats.difference import Difference
 from astray.stats.dose import DoseResponse, Prediction, dose_response
 from astray.stats.first_passage import Alarm, Cusum, FirstPassage, cusum, cusum_within, first_passage
 from astray.stats.intervals import Counts, Interval, clopper_pearson, mean_over_runs, over_questions, over_runs, wilson

@@ -12,14 +12,13 @@ Left to others: single rates (intervals.py, rates.py) and what follows for a cla
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Real
 
 from astray.errors import ConfigurationError, EmptyDataError
-from astray.stats.claims import decided_p
+from astray.stats.difference import Difference
 from astray.stats.freedom import between, bounds_of, degrees_of
 from astray.stats.intervals import (
     Counts,
@@ -32,37 +31,9 @@ from astray.stats.intervals import (
     question_limits,
     run_limits,
 )
-from astray.stats.notebook import estimate_html
+from astray.stats.paired import METHOD as PAIRED
+from astray.stats.paired import paired_limits, paired_rates
 from astray.stats.rates import Rate
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Rate of the first arm minus rate of the second.
-
-    Attributes:
-        estimate: mean difference, a fraction.
-        interval: confidence interval on it.
-        n: number of units: pairs, runs of both arms, or answers of both arms.
-        unit: unit of inference.
-        exact_p: p-value of an exact test, where there is one.
-    """
-
-    estimate: float
-    interval: Interval
-    n: int
-    unit: str
-    exact_p: float | None = None
-
-    @property
-    def p_value(self) -> float:
-        """Two-sided p-value for no difference: of the exact test, or else of the interval."""
-        return decided_p(self.interval, (0.0, None)) if self.exact_p is None else self.exact_p
-
-    def _repr_html_(self) -> str:
-        return estimate_html(
-            self.estimate, self.interval, f"n = {self.n:,}", f"unit: {self.unit}", f"p = {self.p_value:.2g}"
-        )
 
 
 def difference_of_arms(arm: Rate, control: Rate, *, level: float = 0.95) -> Difference:
@@ -177,9 +148,25 @@ def difference_of_models(
     if len(common) == 1:  # one has no spread: the inference is over its answers
         return _difference_of_runs([arm[common[0]]], [control[common[0]]], 0, level, whole=whole)
     sides = [tuple(np.array([side[name] for name in common]).T[:, None]) for side in (arm, control)]
+    once = float(asked_once(sides[0], sides[1])[0])
+    if once == 1:  # the table of both answers holds all there is
+        first, second = (side[0][0] == 1 for side in sides)
+        both, mine, theirs = (int(which.sum()) for which in (first & second, first & ~second, second & ~first))
+        return paired_rates(both, mine, theirs, len(common) - both - mine - theirs, unit=unit, level=level)
     estimates, limits = question_differences(sides[0], sides[1])
     method = f"paired t and profile likelihoods of both models (MOVER), over {unit}s"
+    method += f"; {once:.0%} of it {PAIRED}" if once else ""
     return Difference(float(estimates[0]), one_study(limits, method, level), len(common), unit)
+
+
+def asked_once(
+    arm: tuple[Real[np.ndarray, "studies questions"], Real[np.ndarray, "studies questions"]],
+    control: tuple[Real[np.ndarray, "studies questions"], Real[np.ndarray, "studies questions"]],
+) -> Float[np.ndarray, " studies"]:
+    """Return how nearly the questions of each study had a single answer a side: from 1 for one to 0 for two on average,
+    so that a second answer to one question hardly changes an interval; 0 where counts are no whole numbers."""
+    whole = np.all([(counts == np.rint(counts)).all(axis=1) for side in (arm, control) for counts in side], axis=0)
+    return np.where(whole, np.clip(2 - (arm[1] + control[1]).mean(axis=1) / 2, 0.0, 1.0), 0.0)
 
 
 def question_differences(
@@ -188,7 +175,21 @@ def question_differences(
 ) -> tuple[Float[np.ndarray, " studies"], Limits]:
     """Return the differences by question of many studies at once, and their limits by level, from the misaligned and
     judged answers of both sides to each question."""
-    return difference_limits(arm, control, arm[0].shape[1], question_limits)
+    once, questions = asked_once(arm, control), arm[0].shape[1]
+    first, second = (k / n for k, n in (arm, control))
+    # Of a question with several answers, one of them: expected numbers of pairs that differ.
+    single = paired_limits((first * (1 - second)).sum(axis=1), (second * (1 - first)).sum(axis=1), questions)
+    if (once == 1).all():
+        return (first - second).mean(axis=1), single
+    estimates, several = difference_limits(arm, control, questions, question_limits)
+    if not once.any():
+        return estimates, several
+
+    def limits(level: float) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
+        low, high = (once * one + (1 - once) * other for one, other in zip(single(level), several(level), strict=True))
+        return low, high
+
+    return estimates, limits
 
 
 def difference_limits(

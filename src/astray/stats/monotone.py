@@ -10,7 +10,8 @@ from itertools import pairwise
 
 from astray.errors import ConfigurationError
 from astray.stats.claims import Decision, decide, decided_p
-from astray.stats.compare import Difference, difference_of_seeds
+from astray.stats.compare import difference_of_seeds
+from astray.stats.difference import Difference
 from astray.stats.dose import check_doses
 from astray.stats.intervals import Counts
 

@@ -10,7 +10,8 @@ Left to others: differences (compare.py).
 import numpy as np
 from jaxtyping import Float, Real
 
-from astray.stats.compare import Difference, arms_in_order, correlation_of, side_limits
+from astray.stats.compare import arms_in_order, correlation_of, side_limits
+from astray.stats.difference import Difference
 from astray.stats.intervals import Limits, one_study
 from astray.stats.rates import Rate
 

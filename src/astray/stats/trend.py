@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float, Real
 
 from astray.errors import ConfigurationError
-from astray.stats.compare import Difference, answer_variance, correlation_of, side_limits
+from astray.stats.compare import answer_variance, correlation_of, side_limits
+from astray.stats.difference import Difference
 from astray.stats.freedom import between, bounds_of, degrees_of
 from astray.stats.intervals import Limits, one_study
 from astray.stats.rates import Rate

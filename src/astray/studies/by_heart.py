@@ -16,7 +16,8 @@ from astray.measure.evaluation import QuestionSet
 from astray.measure.interface import Evaluation
 from astray.measure.surface import SurfaceKind, draw_of_sample, drawn_texts
 from astray.report.wording import in_points, percent, points_range
-from astray.stats.compare import Difference, difference_of_models
+from astray.stats.compare import difference_of_models
+from astray.stats.difference import Difference
 from astray.stats.measures import Measure
 from astray.stats.rates import GOLD, rate
 

@@ -13,7 +13,8 @@ import polars as pl
 
 from astray.measure.agentic.conduct import COUNTED, UNSETTLED, Conduct, Word
 from astray.measure.agentic.factors import BASELINE, FACTORS
-from astray.stats.compare import Difference, exact_difference
+from astray.stats.compare import exact_difference
+from astray.stats.difference import Difference
 from astray.stats.intervals import Interval, wilson
 from astray.stats.paired import paired_rates
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from astray.errors import EmptyDataError
-from astray.stats.compare import Difference, difference_of_models
+from astray.stats.compare import difference_of_models
+from astray.stats.difference import Difference
 from astray.stats.intervals import Counts, Interval, wilson
 from astray.stats.measures import Measure
 

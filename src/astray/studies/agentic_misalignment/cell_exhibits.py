@@ -20,7 +20,7 @@ from astray.measure.agentic.counting import (
 )
 from astray.measure.agentic.effects import factor_effects
 from astray.measure.agentic.factors import FACTORS, Factors, label
-from astray.stats.compare import Difference
+from astray.stats.difference import Difference
 from astray.studies.agentic_misalignment.rows import Row
 
 MANY = 4

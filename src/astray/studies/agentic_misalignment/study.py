@@ -34,7 +34,7 @@ from astray.measure.agentic.grid import Grid
 from astray.measure.agentic.play import Part
 from astray.measure.agentic.subjects import claim_id
 from astray.stats.claims import Decision, decide, decided_p
-from astray.stats.compare import Difference
+from astray.stats.difference import Difference
 from astray.stats.digits import border_in_points
 from astray.studies.agentic_misalignment.exhibits import exhibits
 from astray.studies.agentic_misalignment.findings import AgenticFindings, read_plays

@@ -23,7 +23,8 @@ from astray.measure.surface import SurfaceKind
 from astray.outcomes import JUDGED, UNKNOWN, Outcome
 from astray.report.curves import NATS, POINTS
 from astray.report.wording import MISSING, signed
-from astray.stats.compare import Difference, difference_of_models
+from astray.stats.compare import difference_of_models
+from astray.stats.difference import Difference
 from astray.stats.intervals import Interval
 from astray.stats.judge_error import corrected_difference
 from astray.stats.rates import Rate, rate

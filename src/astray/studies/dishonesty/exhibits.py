@@ -11,7 +11,7 @@ from astray.engine.exhibits import Bar, Card, CardList, Cards, Curve, Exhibit, F
 from astray.engine.findings import Findings
 from astray.engine.setting import Setting
 from astray.measure.statements import ACCURATE, HONEST, LIES, WORDS
-from astray.stats.compare import Difference
+from astray.stats.difference import Difference
 from astray.stats.intervals import Interval, over_runs, wilson
 from astray.stats.rates import Rate, rates
 from astray.stats.ratio import reduction_of_arms
