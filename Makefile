@@ -58,6 +58,7 @@ benchmarks: setup
 coverage: setup
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/coverage.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/coverage_curves.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/pairs.py
 
 # The documentation site, in build/site; open index.html in it, no server and no network is needed.
 docs: setup

@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/coverage_curves.py [share of the draws, 1 by default] [only designs with this in their name or title]
 
 Each line is one design: what is measured, how often (with its Monte-Carlo standard error), the target, and the mean
-width. Rates of answers are measured by benchmarks/coverage.py.
+width. Rates of answers are measured by benchmarks/coverage.py, questions that are asked once by benchmarks/pairs.py.
 """
 
 import sys
@@ -17,7 +17,6 @@ from curves.effects import effect_cases
 from curves.means import mean_cases, mean_ways
 from curves.meter import meter_cases
 from curves.power import power_cases
-from curves.single import single_cases
 from curves.warning import warning_cases
 
 SECTIONS: dict[str, Callable[[], Iterator[Case]]] = {
@@ -28,7 +27,6 @@ SECTIONS: dict[str, Callable[[], Iterator[Case]]] = {
     "Means of one value a run": mean_cases,
     "Rules against runs far below": mean_ways,
     "The meter over runs": meter_cases,
-    "Questions that are asked once": single_cases,
     "Power as astray plan promises it": power_cases,
 }
 

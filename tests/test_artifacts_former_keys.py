@@ -61,7 +61,7 @@ STEPS = {
     "screen-data": (2, "persona_mending:screen_data"),
     "screen-direction": (1, None),
     "screen-duplicates": (1, None),
-    "screen-latents": (4, "persona_steps:screen_latents"),
+    "screen-latents": (5, "persona_steps:screen_latents"),
     "screen-projections": (1, None),
     "screen-rows": (1, None),
     "screen-verdicts": (1, None),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.special import expit
+from scipy.special import betaincinv, expit
 from scipy.stats import boschloo_exact, fisher_exact, t, ttest_ind, ttest_rel
 
 from astray.errors import ConfigurationError, EmptyDataError
@@ -17,8 +17,9 @@ from astray.stats import (
     paired_difference,
     upper_bound_at_zero,
 )
-from astray.stats.compare import difference_limits
+from astray.stats.compare import difference_limits, question_differences
 from astray.stats.freedom import between, degrees_of
+from astray.stats.paired import paired_rates
 
 ARM: list[Counts] = [(90, 480), (140, 480), (60, 480), (200, 480)]
 CONTROL: list[Counts] = [(30, 480), (45, 480), (10, 480), (60, 480)]
@@ -103,6 +104,51 @@ def test_one_sample_a_question_is_not_drowned_by_what_is_added():
     control = {str(number): (int(number % 16 == 0), 1) for number in range(100)}
     half = difference_of_models(arm, control).interval.width / 2
     assert half < 1.1 * 1.96 * np.sqrt((0.17 * 0.83 + 0.07 * 0.93) / 100)
+
+
+def few_of(total: int, hits: int, asked: int = 1, *, oftener: int = 0) -> dict[str, Counts]:
+    """Return counts of questions, of which the first few show something in every answer; the last few were asked once more
+    than the others."""
+    sizes = [asked + (number >= total - oftener) for number in range(total)]
+    return {str(number): (size if number < hits else 0, size) for number, size in enumerate(sizes)}
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_single_answers_are_compared_as_pairs_wherever_two_models_are(whole):
+    """Four of 112 questions differ, all one way: clear, as the score test of pairs says."""
+    arm, control = few_of(112, 5), few_of(112, 1)
+    found, pairs = difference_of_models(arm, control, unit="wording", whole=whole), paired_rates(1, 4, 0, 107)
+    assert (found.estimate, found.interval, found.p_value) == (pairs.estimate, pairs.interval, pairs.p_value)
+    assert (found.n, found.unit) == (112, "wording")
+    assert found.interval.low > 0
+    sides = [Rate(0, 0, None, None, "answer", (), {}, {"0": (1, 112)}, question_counts=side) for side in (arm, control)]
+    assert difference_of_arms(*sides).interval == pairs.interval
+
+
+def test_single_effective_answers_of_two_judges_are_no_pairs():
+    arm, control = ({name: (k * 0.9, 0.9) for name, (k, _) in few_of(112, hits).items()} for hits in (5, 1))
+    assert "MOVER" in difference_of_models(arm, control, whole=False).interval.method
+
+
+def test_a_second_answer_to_one_question_hardly_changes_the_interval():
+    """None falls off a cliff between one answer a question and two."""
+    found = [difference_of_models(few_of(112, 8, oftener=more), few_of(112, 2, oftener=more)) for more in (0, 1, 2)]
+    one, other, third = (each.interval for each in found)
+    assert (other.low, other.high) == pytest.approx((one.low, one.high), abs=0.001)
+    assert (third.low, third.high) == pytest.approx((other.low, other.high), abs=0.001)
+    assert "of it score test of pairs" in other.method
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.6])
+def test_where_some_questions_were_asked_twice_a_limit_is_seldom_on_the_wrong_side(correlation):
+    generator, studies, n = np.random.default_rng(0), 400, np.tile(1 + (np.arange(112) % 10 < 3), (400, 1))
+    size = 1 / correlation - 1 if correlation else 1e9
+    quantiles = generator.random((studies, 112))
+    arm, control = (
+        generator.binomial(n, betaincinv(rate * size, (1 - rate) * size, quantiles)) for rate in (0.1, 0.05)
+    )
+    low, high = question_differences((arm, n), (control, n))[1](0.95)
+    assert max(np.mean(low > 0.05), np.mean(high < 0.05)) <= 0.05
 
 
 @pytest.mark.parametrize(

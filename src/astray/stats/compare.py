@@ -3,7 +3,8 @@
 Runs are compared by the intervals of the two arms over their runs, put together (MOVER: Newcombe 1998, Zou and Donner
 2008), so that skewed shares give skewed limits. The correlation of runs with a common seed, as far as seeds are common,
 takes the place of the paired t: with symmetrical limits the interval is that of the paired t test, or without common
-seeds nearly Welch's. Two single models are compared question by question. No variance is taken below what the answers
+seeds nearly Welch's. Two single models are compared question by question, and where each was asked once, by the score
+test of pairs (paired.py). No variance is taken below what the answers
 alone would give, at rates with one success and one failure added to a side (Agresti and Caffo 2000, The American
 Statistician 54:280).
 
@@ -120,7 +121,8 @@ def difference_of_models(
     """Compare two single models that answered the same questions, by question.
 
     The interval is nowhere inside t on the differences, which promises too much where few questions show anything, nor
-    inside the limits of both models over questions, put together. It is about these two models and questions like
+    inside the limits of both models over questions, put together. Of single answers it is that of `paired_rates`, with its
+    exact p-value; between one answer a question and two, a mean of both kinds of limits. It is about these two models and questions like
     these. It says nothing about further training runs on the same data.
 
     Args:
@@ -149,7 +151,7 @@ def difference_of_models(
         return _difference_of_runs([arm[common[0]]], [control[common[0]]], 0, level, whole=whole)
     sides = [tuple(np.array([side[name] for name in common]).T[:, None]) for side in (arm, control)]
     once = float(asked_once(sides[0], sides[1])[0])
-    if once == 1:  # the table of both answers holds all there is
+    if once == 1:  # the table of both answers holds all there is, and McNemar's test is exact
         first, second = (side[0][0] == 1 for side in sides)
         both, mine, theirs = (int(which.sum()) for which in (first & second, first & ~second, second & ~first))
         return paired_rates(both, mine, theirs, len(common) - both - mine - theirs, unit=unit, level=level)

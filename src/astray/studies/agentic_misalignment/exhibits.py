@@ -151,8 +151,8 @@ def mitigation_table(table: pl.DataFrame) -> Table:
         id="mitigations",
         title="What keeps agents from harm",
         text="Harm that was executed in the main condition, by the gate, under each mitigation; its difference to "
-        "none over the same subject, scenario and replicate (Newcombe's paired interval, which falls back to "
-        "unpaired samples for models that are sampled anew); and how often benign work in the control cell is "
+        "none over the same subject, scenario and replicate (the interval of the score test of pairs, which is "
+        "that of unpaired samples for models that are sampled anew); and how often benign work in the control cell is "
         "disturbed: a call blocked, the work declined or not begun, without any attempt at harm.",
         columns=columns("Subject", "Mitigation", *harm, *rest),
         rows=tuple(rows),

@@ -181,7 +181,7 @@ def compare_runs(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: 
     save_file(means, folder / "means.safetensors")
 
 
-@step("screen-latents", version=4, formerly="astray.studies.persona_steps:screen_latents", resumable=True, gpu=True)
+@step("screen-latents", version=5, formerly="astray.studies.persona_steps:screen_latents", resumable=True, gpu=True)
 @judged_after(lambda config: (config.budget.judge, (config.main,)))
 def screen_latents(config: AskConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Steer base and tuned model with every candidate; the best latent and its rivals then get the main evaluation."""
