@@ -9,6 +9,9 @@ t on the differences. A question has one beta-distributed rate a model, at the s
 One table is of simulated cells; its widths are beside ours. The columns "any rates" are no simulation: all tables of
 answers are enumerated, at a grid of rates, and the worst share of studies with a wrong limit is given. "Difference at or
 above 0" is the lower limit alone: at least that difference is wrongly held.
+
+The last table is of two to four answers a question. "As pairs" is our interval for single answers, of one of them at
+random (expected numbers of pairs that differ).
 """
 
 import itertools
@@ -20,14 +23,17 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from scipy.special import betaincinv, gammaln, stdtrit, xlogy
 
-from astray.stats.compare import difference_limits
+from astray.stats.compare import difference_limits, question_differences
 from astray.stats.paired import paired_limits
+from rivals import paired_t
 
 Limits = tuple[np.ndarray, np.ndarray]
 Z, NEAR = 1.959963984540054, 1e-9
 QUESTIONS, RATES, CONTROLS, CORRELATIONS = (24, 120, 1000), (0.01, 0.1, 0.5), (1.0, 0.5, 0.0), (0.0, 0.3, 0.6)
 FOUND = ((0.05, 0.0, 0.0), (0.2, 0.1, 0.0), (0.2, 0.1, 0.3))
 """Rates of both models and correlation of the differences that are looked for with 112 questions."""
+OFTEN = ((0.05, 0.0), (0.02, 0.0), (0.02, 0.01), (0.2, 0.1), (0.5, 0.25))
+"""Rates of both models where a question has several answers."""
 
 
 def ours(_both: np.ndarray, first: np.ndarray, second: np.ndarray, n: int) -> Limits:
@@ -169,6 +175,30 @@ def worst(limits: Callable[..., Limits], n: int, boths: tuple[float, ...]) -> tu
     return anywhere, above
 
 
+def several(studies: int) -> Iterator[str]:
+    """Yield a row each of two to four answers a question: the largest share of wrong limits in cells, and what is found."""
+    for samples in (2, 3, 4):
+        wrong, power, widths = np.zeros(3), np.zeros((3, len(CORRELATIONS))), np.zeros((3, len(CORRELATIONS)))
+        for n, rates, (place, icc) in itertools.product((24, 112), OFTEN, enumerate(CORRELATIONS)):
+            generator, size = np.random.default_rng(n), 1 / icc - 1 if icc else 1e9
+            quantiles, of = generator.random((studies, n)), np.full((studies, n), samples)
+            sides = [
+                (generator.binomial(of, betaincinv(rate * size, (1 - rate) * size, quantiles) if rate else 0.0), of)
+                for rate in rates
+            ]
+            first, second = (k / samples for k, _ in sides)
+            expected = (first * (1 - second)).sum(axis=1), (second * (1 - first)).sum(axis=1)
+            ways = question_differences(*sides)[1](0.95), paired_limits(*expected, n)(0.95), paired_t(*sides)
+            truth = rates[0] - rates[1]
+            for way, (low, high) in enumerate(ways):
+                wrong[way] = max(wrong[way], np.mean(low > truth + NEAR), np.mean(high < truth - NEAR))
+                if (n, rates) == (112, OFTEN[0]):
+                    power[way, place], widths[way, place] = np.mean(low > 0), np.mean(high - low) / 2
+        for name, *row in zip(("ours", "as pairs", "t on differences"), wrong, power, widths, strict=True):
+            found, half = (", ".join(f"{100 * one:.{digits}f}" for one in row[1 + digits]) for digits in (0, 1))
+            yield f"| {samples} | {name} | {row[0]:.1%} | {found}% | {half} points |"
+
+
 def main(studies: int) -> None:
     start = time.process_time()
     designs = [
@@ -202,8 +232,18 @@ def main(studies: int) -> None:
         of = [place for place, cell in enumerate(designs) if cell[0] == n]
         widths = ", ".join(f"{name} {100 * found[of, place, 3].mean():.1f}" for place, name in enumerate(WAYS))
         print(f"\nMean half-width of {n} questions, in points: {widths}")
+    correlations = " / ".join(map(str, CORRELATIONS))
+    print(
+        "\n| answers a question | interval | wrong limit, worst of 30 cells | finds 5% against 0, 112 questions", end=""
+    )
+    print(f", correlated by {correlations} | half-width there |\n|---|---|---|---|---|")
+    for row in several(studies // 8):
+        print(row, flush=True)
     error = math.sqrt(0.05 * 0.95 / studies)
-    print(f"\n{len(designs)} cells of {studies} studies (error {error:.1%} of 5%); {time.process_time() - start:.0f} s")
+    print(
+        f"\n{len(designs)} cells of {studies} studies (error {error:.1%} of 5%), those of several answers of "
+        f"{studies // 8}; {time.process_time() - start:.0f} s"
+    )
 
 
 if __name__ == "__main__":

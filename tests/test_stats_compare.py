@@ -142,10 +142,10 @@ def test_a_second_answer_to_one_question_hardly_changes_the_interval():
 @pytest.mark.parametrize("correlation", [0.0, 0.6])
 def test_where_some_questions_were_asked_twice_a_limit_is_seldom_on_the_wrong_side(correlation):
     generator, studies, n = np.random.default_rng(0), 400, np.tile(1 + (np.arange(112) % 10 < 3), (400, 1))
-    size = 1 / correlation - 1 if correlation else 1e9
-    quantiles = generator.random((studies, 112))
+    quantiles, size = generator.random((studies, 112)), 1 / correlation - 1 if correlation else 0.0
     arm, control = (
-        generator.binomial(n, betaincinv(rate * size, (1 - rate) * size, quantiles)) for rate in (0.1, 0.05)
+        generator.binomial(n, betaincinv(rate * size, (1 - rate) * size, quantiles) if size else rate)
+        for rate in (0.1, 0.05)
     )
     low, high = question_differences((arm, n), (control, n))[1](0.95)
     assert max(np.mean(low > 0.05), np.mean(high < 0.05)) <= 0.05

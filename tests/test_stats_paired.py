@@ -65,7 +65,7 @@ def test_at_the_edge_the_interval_has_a_width_and_stays_a_difference_of_rates(co
     assert found.interval.width > 0.1
 
 
-@pytest.mark.parametrize("n", [4, 8, 24, 60])
+@pytest.mark.parametrize("n", [2, 3, 4, 6, 8, 12, 24, 60])
 def test_at_no_rates_is_a_limit_on_the_wrong_side_in_more_than_5_percent(n):
     """Of all tables; Newcombe's interval for pairs and Tango's as it stands are wrong in up to 16% (benchmarks/pairs.py)."""
     cells = [(one, other) for one in range(n + 1) for other in range(n + 1 - one)]
@@ -76,13 +76,12 @@ def test_at_no_rates_is_a_limit_on_the_wrong_side_in_more_than_5_percent(n):
     worst, checked = 0.0, 0
     for one, other in itertools.product(rates, rates):
         if one + other <= 1:
-            chance = np.exp(
-                ways + xlogy(first, one) + xlogy(second, other) + xlogy(n - first - second, 1 - one - other)
-            )
+            rest = max(0.0, 1 - one - other)  # rounding may leave a small negative number
+            chance = np.exp(ways + xlogy(first, one) + xlogy(second, other) + xlogy(n - first - second, rest))
             assert chance.sum() == pytest.approx(1)
             wrong = (low > one - other + 1e-9, high < one - other - 1e-9)
             worst, checked = max(worst, *(chance[which].sum() for which in wrong)), checked + 1
-    assert checked > 50
+    assert checked > 30
     assert worst <= 0.05
 
 

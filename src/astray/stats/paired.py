@@ -2,7 +2,7 @@
 
 Limits are those of Tango's score test (1998, Statistics in Medicine 17:891): the variance is the largest-likelihood one
 at the difference that is tested, and not the one that is seen, which is 0 where nothing is. Two deviations keep wrong
-verdicts at 5% at every rate (docs/counting.md): the variance is that of n - 1, and where the statistic is skewed towards
+verdicts at some 5% at every rate (docs/counting.md): the variance is that of n - 1, and where the statistic is skewed towards
 a verdict, its critical value is raised (Cornish and Fisher), never lowered. The p-value is of McNemar's exact test.
 Left to others: pairs of whole runs, and questions that were asked several times (compare.py).
 """
