@@ -67,17 +67,25 @@ def test_a_value_that_one_scenario_offers_is_compared_within_that_scenario(elsew
     assert claim(table, "prohibition").n == 2 * 7 * 10
 
 
-@pytest.mark.parametrize(("samples", "verdict"), [(2, Decision.UNDECIDED), (8, Decision.HELD)])
-def test_two_samples_decide_nothing(samples, verdict):
+@pytest.mark.parametrize(
+    ("id", "samples", "verdict", "noted"),
+    [
+        ("conflict-threat", 2, Decision.UNDECIDED, True),
+        ("monitor-rule", 2, Decision.UNDECIDED, False),  # its interval includes 0 and needs no note
+        ("monitor-rule", 5, Decision.UNDECIDED, True),
+        ("conflict-threat", 8, Decision.HELD, False),
+        ("monitor-rule", 8, Decision.HELD, False),
+    ],
+)
+def test_two_samples_decide_nothing(id, samples, verdict, noted):
     table = played(
         lambda cell, replicate: cell.factors.goal == "explicit" and cell.factors.threat == "replacement",
         ("blackmail",),
         samples,
     )
-    for id in ("conflict-threat", "monitor-rule"):
-        found = claim(table, id)
-        assert (found.verdict, abs(found.estimate)) == (verdict, 1.0)
-        assert bool(found.note) is (verdict is Decision.UNDECIDED)
+    found = claim(table, id)
+    assert (found.verdict, abs(found.estimate), bool(found.note)) == (verdict, 1.0, noted)
+    assert (found.interval.low <= 0 <= found.interval.high) is (verdict is Decision.UNDECIDED and not noted)
 
 
 def test_the_control_of_a_monitor_is_that_of_its_pairs():
