@@ -107,6 +107,9 @@ def test_an_audit_of_something_else_keeps_what_earlier_ones_show(tiny_qwen2, oth
     one = astray.audit(first, evals="meter", samples=1, **given)
     told = {(each.model, each.part): each.reason for each in one.profile.missing}
     assert "the level of one model says nothing" in told[first, "meter"]
+    assert one.only_others == f"Nothing could be measured of {first}. The rates below are of organism-small."
+    compared = astray.audit(str(other_qwen2), evals="meter", samples=1, **given)
+    assert compared.only_others.startswith(f"No rate could be measured of {other_qwen2}.")
     judged = astray.audit(first, evals="main", samples=1, grader=ALL_FINE, **given)
     names: list[str] = []
     other = astray.audit(str(other_qwen2), evals="main", samples=1, grader=READER, progress=finished(names), **given)

@@ -86,14 +86,14 @@ class AuditResult:
 
     @property
     def only_others(self) -> str:
-        """Say that what has a rate are other models, beside an audited one of which nothing could be measured; else ""."""
+        """Say that the rates are of other models alone, beside an audited one that has none; else ""."""
         first, *others = (model.name for model in self.models) if self.models else ("",)
-        compared = (difference.model for difference in self.profile.compared if difference.difference)
-        measured = {*(line.model for line in self.profile.lines), *compared}
-        if first in measured or not measured:
+        rated = {line.model for line in self.profile.lines}
+        if first in rated or not rated:
             return ""
-        names = ", ".join(name for name in others if name in measured)
-        return f"Nothing could be measured of {first}. The rates below are of {names}."
+        compared = any(difference.difference for difference in self.profile.compared)
+        what = "No rate" if compared else "Nothing"
+        return f"{what} could be measured of {first}. The rates below are of {', '.join(filter(rated.__contains__, others))}."
 
     def text(self) -> str:
         """Return the profile for a terminal, in lines of 80 columns."""
