@@ -142,6 +142,11 @@ def test_one_verdict_is_enough_for_a_judge_that_works():
     assert_judge_works(pl.concat([table_of("x"), table_of("y", outcome=Outcome.REFUSED)]))
     assert_judge_works(table_of())
     assert_judge_works(table_of("x", outcome=Outcome.ERRORED))
+    # No judge has failed where acts were not understood; it has where its failure is the word.
+    acts = table_of("x", outcome=Outcome.JUDGE_FAILED).with_columns(pl.lit("").alias("note"))
+    assert_judge_works(acts.with_columns(pl.lit('{"word": "not understood"}').alias("detail")))
+    with pytest.raises(JudgeError, match="no reason given"):
+        assert_judge_works(acts.with_columns(pl.lit('{"word": "judge failed"}').alias("detail")))
     with pytest.raises(JudgeError, match="all 1 answers"):
         assert_judge_works(pl.concat([table_of("x", outcome=Outcome.ERRORED), table_of("y")]))
 

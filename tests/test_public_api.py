@@ -12,7 +12,7 @@ import sys
 import pytest
 
 import astray
-from modules import MODULES, blocks_of_docs, is_package, reached_from, sources
+from modules import MODULES, ROOT, blocks_of_docs, is_package, reached_from, sources
 
 HEAVY = {
     "torch",
@@ -122,6 +122,34 @@ def test_the_public_names_of_a_package_are_these(room):
 def test_names_of_modules_that_scripts_import_stay(module, names):
     """They are no part of a package's names, and scripts outside the repository import them all the same."""
     assert set(names) <= vars(importlib.import_module(f"astray.{module}")).keys()
+
+
+def test_what_benchmarks_and_scripts_import_from_modules_is_there():
+    """Most of them take too long to run in a test, and would otherwise be found broken by who runs them next."""
+    wanted = [
+        (path.relative_to(ROOT).as_posix(), node.module, name.name)
+        for folder in ("benchmarks", "scripts")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "astray"
+        for name in node.names
+    ]
+    assert len(wanted) > 200
+    there = {module: names_within(module) for module in {module for _, module, _ in wanted}}
+    assert [place for place in wanted if place[2] not in there[place[1]] and ".".join(place[1:]) not in MODULES] == []
+
+
+def names_within(module: str) -> set[str]:
+    """What a module defines, assigns or imports, read without loading it."""
+    names = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.ImportFrom):
+            names |= {name.asname or name.name for name in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names
 
 
 def test_no_name_that_is_loaded_late_is_that_of_a_module():

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import polars as pl
 
-from astray.measure.meter.difference import effect_of
+from astray.measure.meter.difference import by_domain, over_domains
 from curves import Case, Drawn
 
 DOMAINS, PAIRS = 20, 12
@@ -54,7 +54,7 @@ def _study(rng: np.random.Generator, runs: int, of_runs: np.ndarray, event: str)
             "change": changes.ravel(),
         }
     )
-    interval = effect_of(table, "category", 0.95).interval
+    interval = over_domains(*by_domain(table), 0.95).interval
     assert interval is not None
     happened = {"limit above": interval.low > 0, "limit below": interval.high < 0}
     return happened.get(event, interval.low <= 0 <= interval.high), interval.width

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import polars as pl
 
-from astray.answers import ANSWER_SCHEMA, check_answer_table, check_counted_once, read_detail, write_detail
+from astray.answers import ANSWER_SCHEMA, check_answer_table, check_counted_once, read_detail, word, write_detail
 from astray.errors import ConfigurationError, JudgeError
 from astray.judges.failures import count_causes, error_note, is_outage
 from astray.judges.judge import Exchange, Judge, Verdict
@@ -116,7 +116,10 @@ def is_open(outcome: str, note: str) -> bool:
 def assert_judge_works(table: pl.DataFrame) -> None:
     """Raise JudgeError, with the first reason, when the judge failed on every answer; one verdict is enough to pass."""
     judged = table.filter(~pl.col("outcome").is_in([str(outcome) for outcome in WITHOUT_ANSWER]))
-    failed = judged.filter(pl.col("outcome") == str(Outcome.JUDGE_FAILED))
+    # Acts that were not understood, say, have no verdict that counts either, without any judge having failed.
+    failed = judged.filter(outcome=Outcome.JUDGE_FAILED.value).filter(
+        (pl.col("note").fill_null("") != "") | (word() == Outcome.JUDGE_FAILED.value)
+    )
     if failed.height and failed.height == judged.height:
         causes = ", ".join(f"{count} times {cause}" for cause, count in count_causes(failed["note"]).items())
         raise JudgeError(

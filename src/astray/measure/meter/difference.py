@@ -116,13 +116,13 @@ def _difference(changes: pl.DataFrame, unmeasured: int, level: float) -> MeterDi
             "that of the organism, which has a world of its own. Ask a model of ordinary language, or the organism "
             "with Meter(pairs=world_pairs())."
         )
-    of_domains, seeds = _by_domain(harmful)
+    of_domains, seeds = by_domain(harmful)
     domains = {
         name: _effect(of_domains[name], seeds, "pairs", level)
         for name in harmful["category"].unique(maintain_order=True)
     }
-    of_null = None if null.is_empty() else _over_domains(*_by_domain(null), level)
-    return MeterDifference(_over_domains(of_domains, seeds, level), of_null, domains, unmeasured)
+    of_null = None if null.is_empty() else over_domains(*by_domain(null), level)
+    return MeterDifference(over_domains(of_domains, seeds, level), of_null, domains, unmeasured)
 
 
 def _margins(table: pl.DataFrame, side: str) -> pl.DataFrame:
@@ -172,7 +172,7 @@ def _changes(arm: pl.DataFrame, control: pl.DataFrame) -> tuple[pl.DataFrame, in
     return measured, kinds[0].height - measured["item"].n_unique()
 
 
-def _by_domain(changes: pl.DataFrame) -> tuple[dict[str, Float[np.ndarray, "pairs runs"]], list[int]]:
+def by_domain(changes: pl.DataFrame) -> tuple[dict[str, Float[np.ndarray, "pairs runs"]], list[int]]:
     """Return the changes of the pairs of each domain, domains and pairs in order of their names, and the runs' seeds."""
     seeds = sorted(changes["seed"].unique())
     by_run = changes.pivot("seed", index=["category", "item"], values="change").sort("category", "item")
@@ -180,7 +180,7 @@ def _by_domain(changes: pl.DataFrame) -> tuple[dict[str, Float[np.ndarray, "pair
     return {str(name): part.select(map(str, seeds)).to_numpy() for (name,), part in parts.items()}, seeds
 
 
-def _over_domains(
+def over_domains(
     of_domains: Mapping[str, Float[np.ndarray, "pairs runs"]], seeds: Sequence[int], level: float
 ) -> MeterEffect:
     """Return the mean change, each domain counting equally."""
