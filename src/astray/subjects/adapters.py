@@ -262,7 +262,7 @@ def _check_known(adapter: Path, config: "PeftConfig") -> None:
 
 def _check_named(model: PreTrainedModel, base: str, adapter: Path, config: "PeftConfig") -> None:
     """Refuse ranks, factors and parameters for names that the base has not: PEFT would take the usual ones, or none."""
-    if str(config.peft_type.value) not in SCALABLE:
+    if config.peft_type not in SCALABLE:
         return
     modules = [name for name, _ in model.named_modules()]
     wrong = [
